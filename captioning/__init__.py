@@ -1,0 +1,1 @@
+"""Image captioning with a CNN encoder and an attention-based LSTM decoder."""

@@ -1,0 +1,310 @@
+"""The command `captioning`: results go to standard output, progress and notes to standard error.
+
+Exit status: 0 done, 1 some photos could not be captioned, 2 wrong usage or input, 130 interrupted.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
+from PIL import Image
+from tqdm import tqdm
+
+from captioning.outputs import Document, Lines, Output, RecordFile, Sidecars
+from captioning.pictures import attention_picture, picture_paths
+from data_prep.captions import tool_version
+from data_prep.errors import UserError
+from data_prep.files import write_json
+from data_prep.images import ImageError, find_images, load_image
+
+if TYPE_CHECKING:
+    from captioning.captioner import Captioner, SearchConfig
+
+# Fewer alike captions may be chance.
+_SUSPICIOUS = 10
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with `argv`, by default the arguments of the process, and return its exit status."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        parser = _parser(argv)
+        options = parser.instantiate(parser.parse_args(argv))
+        return _COMMANDS[options.command](options[options.command])
+    except (ArgumentError, UserError) as error:
+        return _fail(" ".join(f"error: {error}".split()), 2)
+    except KeyboardInterrupt as interruption:
+        return _fail("; ".join(["interrupted", *map(str, interruption.args)]), 130)
+    except OSError as error:
+        # What has a better explanation is a UserError: left is a pipe whose reader has gone, or a full disk behind it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _fail(f"error: {error}", 2)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"captioning: {message}", file=sys.stderr)
+    return status
+
+
+def _parser(argv: Sequence[str]) -> ArgumentParser:
+    parser = _new_parser("Caption photos, and train and measure models that do.", version=tool_version())
+    parser.prog = "captioning"
+    commands = parser.add_subcommands(dest="command", metavar="COMMAND")
+    # The options of `train` are the signatures of classes that need torch: read only when they are asked for.
+    train = _train_parser() if argv[:1] == ["train"] else _new_parser()
+    commands.add_subcommand("caption", _caption_parser(), help="caption photos")
+    commands.add_subcommand("evaluate", _evaluate_parser(), help="score a model on a split of a data set")
+    commands.add_subcommand("train", train, help="train a model on a prepared data set")
+    commands.add_subcommand("export", _export_parser(), help="make a model folder of a training run")
+    return parser
+
+
+def _new_parser(description: str | None = None, **options: Any) -> ArgumentParser:
+    return ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False, **options)
+
+
+def _caption_parser() -> ArgumentParser:
+    parser = _new_parser("Caption photos, each in a sentence. A photo that cannot be read is named and passed over.")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="photo or folder; - reads a path a line from stdin")
+    parser.add_argument("--recursive", action="store_true", help="take the photos of subfolders too")
+    _add_model(parser)
+    parser.add_argument("--beam-size", type=PositiveInt, metavar="K", help="of the search; unset: the model's own")
+    number: Any = parser.add_mutually_exclusive_group()
+    number.add_argument("--num-captions", type=PositiveInt, default=1, metavar="N", help="the N best captions")
+    number.add_argument("--samples", type=PositiveInt, metavar="N", help="N random captions in place of the best")
+    parser.add_argument("--temperature", type=PositiveFloat, default=1.0, help="of --samples: low is careful")
+    parser.add_argument("--seed", type=int, default=0, help="of --samples")
+    parser.add_argument("--prefix", type=str, default="", metavar="TEXT", help="how every caption starts")
+    parser.add_argument("--attention", metavar="FOLDER", help="write a picture a photo of where the model looked")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write a .jsonl, .csv or .txt file; FILE.part holds what is done until all is, then FILE is replaced",
+    )
+    place.add_argument("--sidecar", action="store_true", help="write photo.txt beside photo.jpg, replacing it")
+    place.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="go on with FILE and FILE.part, or the sidecars: only photos not yet in them are captioned",
+    )
+    parser.add_argument("--batch-size", type=PositiveInt, default=16, metavar="N", help="photos captioned at once")
+    return parser
+
+
+def _evaluate_parser() -> ArgumentParser:
+    parser = _new_parser("Caption every image of a split and score the captions by the COCO caption protocol.")
+    _add_model(parser)
+    parser.add_argument("--data", required=True, metavar="DIR", help="prepared data set")
+    parser.add_argument("--split", type=str, default="test", help="split of it")
+    parser.add_argument("--beam-size", type=PositiveInt, metavar="K", help="of the search; unset: the model's own")
+    parser.add_argument(
+        "--length-exponent", type=NonNegativeFloat, metavar="X", help="of the search; unset: the model's own"
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="write scores, counts, protocol and captions as JSON")
+    parser.add_argument("--json", action="store_true", help="print the same document in place of a table")
+    return parser
+
+
+def _train_parser() -> ArgumentParser:
+    from captioning.run import train
+
+    parser = _new_parser("Train a captioner; the model of its best epoch is written to OUTPUT/model.")
+    parser.add_argument("--config", action="config", help="YAML file of the options below")
+    parser.add_function_arguments(train)
+    return parser
+
+
+def _export_parser() -> ArgumentParser:
+    parser = _new_parser("Write the model folder of a training run's best epoch.")
+    parser.add_argument("run", metavar="RUN", help="run folder, the output of captioning train")
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="model folder to write")
+    parser.add_argument("--evaluation", metavar="FILE", help="what evaluate -o wrote, to be quoted in the model card")
+    return parser
+
+
+def _add_model(parser: ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="MODEL", help="model folder, or hub:OWNER/NAME; unset: the bundled model")
+
+
+def _caption(options: Namespace) -> int:
+    if options.skip_existing and not (options.output or options.sidecar):
+        raise UserError("--skip-existing: nothing is kept to compare with; add -o FILE or --sidecar")
+    images, failures = _find(options.images, options.recursive)
+    output = _output(options, images)
+    pending = [image for image in images if not (options.skip_existing and output.holds(image))]
+    if len(pending) < len(images):
+        _note(f"{len(images) - len(pending)} of {len(images)} photos have captions and are skipped")
+    try:
+        if pending:
+            pictures = picture_paths(images, options.attention) if options.attention else {}
+            failures += _caption_photos(pending, output, options, pictures)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(*["add --skip-existing to go on"] * bool(options.output or options.sidecar)) from None
+    output.finish()
+    return 1 if failures else 0
+
+
+def _find(sources: Sequence[str], recursive: bool) -> tuple[list[Path], int]:
+    """Return the photos that the sources name, each once, and the number of sources that hold none."""
+    images: dict[Path, None] = {}
+    problems = []
+    for source in _lines_of_stdin(sources):
+        try:
+            images |= dict.fromkeys(find_images(source, recursive) if Path(source).is_dir() else [Path(source)])
+        except UserError as error:
+            problems.append(str(error))
+    if not images:
+        raise UserError(problems[0] if problems else "nothing to caption; name a photo or a folder")
+    for problem in problems:
+        _note(problem)
+    return list(images), len(problems)
+
+
+def _lines_of_stdin(sources: Sequence[str]) -> Iterator[str]:
+    for source in sources:
+        if source == "-":
+            yield from (os.fsdecode(line) for line in sys.stdin.buffer.read().splitlines() if line.strip())
+        else:
+            yield source
+
+
+def _output(options: Namespace, images: Sequence[Path]) -> Output:
+    if options.output:
+        return RecordFile(Path(options.output), options.skip_existing)
+    if options.sidecar:
+        return Sidecars(images)
+    return Document() if options.json else Lines(named=len(images) > 1)
+
+
+def _caption_photos(images: Sequence[Path], output: Output, options: Namespace, pictures: dict[Path, Path]) -> int:
+    """Caption photos, batch by batch, into `output`; return how many could not be read."""
+    captioner = _load(options.model)
+    if pictures and captioner.decoder_config.attention == "none":
+        raise UserError("--attention: this model has no attention; choose another model, or leave out --attention")
+    how = _how(captioner, options)
+    texts: list[str] = []
+    # None: on a terminal alone, so that a log has nothing but what went wrong.
+    with tqdm(
+        total=len(images), desc="captioning", unit="photo", disable=True if len(images) == 1 else None
+    ) as progress:
+        for start in range(0, len(images), options.batch_size):
+            batch = images[start : start + options.batch_size]
+            photos = dict(_readable(batch))
+            captions = captioner.caption(list(photos.values()), **how) if photos else []
+            for (path, photo), best in zip(photos.items(), captions, strict=True):
+                if pictures:
+                    attention_picture(photo, best[0], pictures[path])
+                output.add(path, best[: options.samples or options.num_captions])
+                texts.append(best[0].text)
+            progress.update(len(batch))
+    _note_if_alike(texts)
+    return len(images) - len(texts)
+
+
+def _readable(images: Sequence[Path]) -> Iterator[tuple[Path, Image.Image]]:
+    for path in images:
+        try:
+            yield path, load_image(path)
+        except ImageError as error:
+            _note(str(error))
+
+
+def _how(captioner: "Captioner", options: Namespace) -> dict[str, Any]:
+    """The arguments of `Captioner.caption` that the options ask for."""
+    import torch
+
+    from data_prep.tokenizer import tokenize
+
+    search = _search(captioner, options.beam_size)
+    return {
+        "search": replace(search, beam_size=max(search.beam_size, options.num_captions)),
+        "prefix": tokenize(options.prefix),
+        "samples": options.samples or 0,
+        "temperature": options.temperature,
+        "generator": torch.Generator(captioner.device).manual_seed(options.seed),
+    }
+
+
+def _evaluate(options: Namespace) -> int:
+    from captioning.scoring import evaluate
+    from data_prep.prepared import PreparedCaptions
+
+    if options.output and Path(options.output).is_dir():
+        raise UserError(f"{options.output}: is a folder; name a file")
+    data = PreparedCaptions.open(options.data)
+    captioner = _load(options.model)
+    document = evaluate(captioner, data, options.split, _search(captioner, options.beam_size, options.length_exponent))
+    _note_if_alike(list(document["captions"].values()))
+    if options.output:
+        write_json(options.output, document)
+    print(json.dumps(document, indent=2, ensure_ascii=False) if options.json else _table(document))
+    return 0
+
+
+def _table(document: dict[str, Any]) -> str:
+    scores = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
+    return "\n".join(
+        [
+            document["protocol"],
+            "",
+            f"{document['split']}: {document['images']} images, {document['references']} references; "
+            f"{document['candidate_length']} words, against {document['reference_length']} of the closest references",
+            "",
+            "  ".join(f"{name:>7}" for name in scores),
+            "  ".join(f"{document[name]:7.4f}" for name in scores),
+        ]
+    )
+
+
+def _train(options: Namespace) -> int:
+    from captioning.run import train
+
+    options.pop("config")
+    print(train(**options.as_dict()))
+    return 0
+
+
+def _export(options: Namespace) -> int:
+    from captioning.run import export
+
+    export(options.run, options.output, options.evaluation)
+    return 0
+
+
+def _load(model: str | None) -> "Captioner":
+    import torch
+
+    from captioning.captioner import load_captioner
+
+    captioner = load_captioner(model) if model else load_captioner()
+    return captioner.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _search(captioner: "Captioner", beam_size: int | None, length_exponent: float | None = None) -> "SearchConfig":
+    """The model's own search settings, but for those given."""
+    given = {"beam_size": beam_size, "length_exponent": length_exponent}
+    return replace(captioner.search, **{name: value for name, value in given.items() if value is not None})
+
+
+def _note(text: str) -> None:
+    tqdm.write(f"captioning: {text}", file=sys.stderr)
+
+
+def _note_if_alike(texts: Sequence[str]) -> None:
+    if len(texts) >= _SUSPICIOUS and len(set(texts)) == 1:
+        _note(f"all {len(texts)} images got the same caption; is the model trained, and are the images sound?")
+
+
+_COMMANDS = {"caption": _caption, "evaluate": _evaluate, "train": _train, "export": _export}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""A training run: from a configuration to a run folder, and from a run folder to a model folder.
+
+A run folder holds `config.yaml` (the resolved configuration), `manifest.json` (the data set's), `checkpoints/`
+(`last.ckpt` and `best.ckpt`), `logs/` (CSV and TensorBoard) and, when training has ended, `model/`.
+"""
+
+import json
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from captioning.batches import CaptionedImages, batches
+from captioning.captioner import Captioner, SearchConfig, load_captioner
+from captioning.decoder import DecoderConfig
+from captioning.encoder import EncoderConfig, GridEncoder
+from captioning.model_card import model_card
+from captioning.training import CaptioningTask, TrainingConfig
+from data_prep.errors import UserError
+from data_prep.files import atomic_path, read_json, write_json
+from data_prep.prepared import PreparedCaptions
+
+
+def train(
+    data: str,
+    output: str,
+    encoder: EncoderConfig = EncoderConfig(),  # noqa: B008  # frozen, so one default serves all
+    decoder: DecoderConfig = DecoderConfig(),  # noqa: B008
+    search: SearchConfig = SearchConfig(),  # noqa: B008
+    training: TrainingConfig = TrainingConfig(),  # noqa: B008
+    init_from: str | None = None,
+    ckpt_path: str | None = None,
+) -> Path:
+    """Train a captioner; return the folder of the model of its best epoch.
+
+    Args:
+        data: Folder of a prepared data set, with splits `train` and `validation`.
+        output: The run folder.
+        encoder: The encoder's architecture and preprocessing.
+        decoder: The decoder's architecture.
+        search: How captions are sought, in validation and by the finished model.
+        training: How to train.
+        init_from: Start from the weights of this model folder, whose encoder, decoder and vocabulary are then used.
+        ckpt_path: Resume from this checkpoint; `last` is the run folder's own last one.
+
+    Raises:
+        UserError: Something named does not exist, or the run folder holds a run already.
+    """
+    # Imported here: the rest of this module is wanted without Lightning.
+    import lightning
+    from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+    folder = Path(output)
+    checkpoint = _checkpoint_to_resume(folder, ckpt_path)
+    prepared = PreparedCaptions.open(data)
+    configs = {"encoder": encoder, "decoder": decoder, "search": search, "training": training}
+    resolved = {"data": data, "output": output, "init_from": init_from}
+    resolved |= {name: asdict(config) for name, config in configs.items()}
+    write_json(folder / "manifest.json", prepared.manifest)
+    with atomic_path(folder / "config.yaml") as staged:
+        staged.write_text(yaml.safe_dump(json.loads(json.dumps(resolved)), sort_keys=False))
+    lightning.seed_everything(training.seed, verbose=False)
+    captioner = _initial_captioner(prepared, encoder, decoder, search, init_from)
+    cached = training.encoder_learning_rate == 0
+    train_images, validation_images = (
+        CaptionedImages(prepared, split, captioner.encoder, captioner.vocabulary, cached=cached, mirrored=mirrored)
+        for split, mirrored in (("train", training.mirror), ("validation", False))
+    )
+    callbacks: list[Any] = [
+        # At the end of an epoch alone: a checkpoint within one could not say which of its images are left.
+        ModelCheckpoint(
+            folder / "checkpoints",
+            filename="best",
+            monitor=training.monitor,
+            mode="max",
+            save_last=True,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
+        EarlyStopping(training.monitor, mode="max", patience=training.patience, check_on_train_epoch_end=True),
+    ]
+    if training.average_decay:
+        callbacks.append(EMAWeightAveraging(decay=training.average_decay))
+    trainer = lightning.Trainer(
+        max_epochs=training.epochs,
+        gradient_clip_val=training.gradient_clip,
+        precision="bf16-mixed" if _wants_bf16(training.precision) else "32-true",
+        callbacks=callbacks,
+        logger=[CSVLogger(folder / "logs", name="csv"), TensorBoardLogger(folder / "logs", name="tensorboard")],
+        devices=1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        enable_model_summary=False,
+    )
+    with warnings.catch_warnings():
+        # Intended here: one process loads the data, the encoder stays in evaluation mode, a resumed run finds its own
+        # checkpoints. The last is Lightning's own affair with torch.
+        intended = ("does not have many workers", "in eval mode at the start", "exists and is not empty")
+        for expected in (*intended, "isinstance.treespec, LeafSpec"):
+            warnings.filterwarnings("ignore", f".*{expected}")
+        trainer.fit(
+            CaptioningTask(captioner, training, train_images, validation_images),
+            batches(train_images, training.batch_size, shuffle_seed=training.seed),
+            batches(validation_images, training.batch_size),
+            ckpt_path=checkpoint,
+            weights_only=True,
+        )
+    if trainer.interrupted:
+        raise UserError(f"{folder}: interrupted; go on with the same command and --ckpt_path last")
+    export(folder, folder / "model")
+    return folder / "model"
+
+
+def export(run: str | Path, output: str | Path, evaluation: str | Path | None = None) -> None:
+    """Write the model folder of a run's best epoch.
+
+    Args:
+        run: The run folder.
+        output: The model folder, replaced if it exists.
+        evaluation: What `captioning evaluate -o` wrote, to be quoted in the model card.
+
+    Raises:
+        UserError: The run has no checkpoint yet.
+    """
+    run = Path(run)
+    path = run / "checkpoints" / "best.ckpt"
+    if not path.is_file():
+        raise UserError(f"{run}: holds no checkpoints/best.ckpt; train it first with: captioning train")
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    captioner = Captioner.from_description(checkpoint["captioner"])
+    weights = {name.removeprefix("captioner."): tensor for name, tensor in checkpoint["state_dict"].items()}
+    captioner.load_state_dict(weights, strict=True)
+    measured = read_json(evaluation) if evaluation else None
+    with atomic_path(output) as staged:
+        staged.mkdir()
+        card = model_card(captioner, read_json(run / "manifest.json"), (run / "config.yaml").read_text(), measured)
+        (staged / "README.md").write_text(card, encoding="utf-8")
+        captioner.save_pretrained(staged)
+
+
+def _checkpoint_to_resume(folder: Path, ckpt_path: str | None) -> Path | None:
+    last = folder / "checkpoints" / "last.ckpt"
+    if ckpt_path is None:
+        if last.is_file():
+            raise UserError(f"{folder}: holds a run already; add --ckpt_path last to go on, or choose another output")
+        return None
+    checkpoint = last if ckpt_path == "last" else Path(ckpt_path)
+    if not checkpoint.is_file():
+        raise UserError(f"{checkpoint}: no such checkpoint; leave out --ckpt_path to start anew")
+    return checkpoint
+
+
+def _initial_captioner(
+    prepared: PreparedCaptions,
+    encoder: EncoderConfig,
+    decoder: DecoderConfig,
+    search: SearchConfig,
+    init_from: str | None,
+) -> Captioner:
+    if init_from:
+        trained = load_captioner(init_from)
+        trained.search = search
+        return trained
+    pretrained = GridEncoder(encoder, pretrained=True)
+    captioner = Captioner(pretrained.config, decoder, prepared.vocabulary.words, search)
+    captioner.encoder.load_state_dict(pretrained.state_dict())
+    return captioner
+
+
+def _wants_bf16(precision: str) -> bool:
+    """Whether to multiply in bf16; `auto` asks the hardware, as it is slower than float32 where it is emulated."""
+    if precision != "auto":
+        return precision == "bf16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

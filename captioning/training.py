@@ -1,0 +1,201 @@
+"""Training the captioner, through Lightning.
+
+Two objectives. `cross_entropy` is teacher forcing, equation 14 of Show, Attend and Tell (arXiv 1502.03044) with label
+smoothing. `self_critical` continues a trained captioner by REINFORCE on CIDEr-D (Rennie et al., arXiv 1612.00563,
+equation 9), the baseline of a sampled caption being the mean reward of the image's other samples (Luo, arXiv
+2003.09971). The end token is part of the reward, and document frequencies are those of the training split.
+
+Which epoch is best is decided by real beam search on the validation split, never with the reference words fed in.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import lightning
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+from torch.nn import functional as F
+
+from captioning.attention import doubly_stochastic_penalty
+from captioning.batches import CaptionBatch, CaptionedImages
+from captioning.captioner import Captioner
+from captioning.search import beam_search, sample
+from data_prep.vocabulary import EOS, PAD
+from evaluation.captions import score_captions
+from evaluation.cider import CiderDScorer
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How the captioner is trained.
+
+    Attributes:
+        objective: `cross_entropy` from scratch, then perhaps `self_critical` from a trained model.
+        epochs: At most this many passes over the images (and their mirror images).
+        patience: Stop after this many epochs without a better validation score.
+        monitor: The validation score that decides which epoch is best.
+        batch_size: Images a batch; each brings all its captions.
+        learning_rate: The decoder's, at its peak.
+        encoder_learning_rate: The encoder's, at its peak; 0 freezes it, and its grids are computed once.
+        warmup_steps: Steps over which the rates rise; then they fall to 0 as a cosine.
+        weight_decay: AdamW's, on weight matrices alone.
+        label_smoothing: Share of the target probability spread over all words.
+        doubly_stochastic: Weight of the penalty that makes attention cover the whole image (lambda of equation 14).
+        gradient_clip: The gradient's norm is cut to this.
+        average_decay: Weights are averaged exponentially with this decay, and the average is what is kept; 0 does not.
+        mirror: Train on every image's mirror image too.
+        samples: Captions sampled an image by `self_critical`.
+        precision: `bf16` autocast, or `32`; `auto` takes bf16 where the hardware multiplies it.
+        seed: Of the initial weights, the order of the images, dropout and sampling.
+    """
+
+    objective: Literal["cross_entropy", "self_critical"] = "cross_entropy"
+    epochs: int = 20
+    patience: int = 5
+    monitor: Literal["CIDEr-D", "BLEU-4"] = "CIDEr-D"
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    encoder_learning_rate: float = 0.0
+    warmup_steps: int = 200
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.1
+    doubly_stochastic: float = 0.0
+    gradient_clip: float = 1.0
+    average_decay: float = 0.0
+    mirror: bool = True
+    samples: int = 5
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    seed: int = 0
+
+
+class CaptioningTask(lightning.LightningModule):
+    """A captioner with its losses, its optimiser and its validation by real decoding.
+
+    Args:
+        captioner: The model.
+        config: How to train it.
+        training: The training images.
+        validation: The validation images.
+    """
+
+    def __init__(
+        self, captioner: Captioner, config: TrainingConfig, training: CaptionedImages, validation: CaptionedImages
+    ):
+        super().__init__()
+        self.captioner = captioner
+        self.config = config
+        self._validation = validation
+        self._candidates: dict[int, list[str]] = {}
+        self.captioner.encoder.requires_grad_(config.encoder_learning_rate > 0)
+        if config.objective == "self_critical":
+            # The end token is scored as a word: without it nothing is lost by ending with "in a".
+            ended = [[[*map(str, caption[1:].tolist())] for caption in captions] for captions in training.words]
+            self._rewards = CiderDScorer(ended)
+
+    def on_train_batch_start(self, batch: CaptionBatch, batch_idx: int) -> None:
+        """Seed dropout and sampling by the step's number, so that a resumed run draws what it would have drawn."""
+        torch.manual_seed(hash((self.config.seed, self.global_step)))
+
+    def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch, in nats a word (`cross_entropy`) or in rewards times nats (`self_critical`)."""
+        grid = self._grid(batch.images)
+        if self.config.objective == "cross_entropy":
+            loss = self._cross_entropy(grid, batch)
+        else:
+            loss = self._self_critical(grid, batch)
+        self.log("loss", loss, prog_bar=True, on_step=True, batch_size=len(batch.indices))
+        return loss
+
+    def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:
+        """Caption the images by beam search."""
+        decoder, search = self.captioner.decoder, self.captioner.search
+        memory = decoder.remember(self._grid(batch.images))
+        decoded = beam_search(decoder, memory, search.beam_size, search.length_exponent, search.max_words)
+        for index, words in zip(batch.indices.tolist(), decoded.words[:, 0].tolist(), strict=True):
+            self._candidates[index] = self.captioner.vocabulary.decode(words)
+
+    def on_validation_epoch_end(self) -> None:
+        """Score the captions and log a few of them."""
+        references = [self._validation.references[index] for index in self._candidates]
+        scores = score_captions(list(self._candidates.values()), references).as_dict()
+        for name in ("BLEU-4", "ROUGE-L", "CIDEr-D"):
+            self.log(name, scores[name], prog_bar=True)
+        shown = [" ".join(self._candidates[index]) for index in sorted(self._candidates)[:8]]
+        for logger in self.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text("captions", "  \n".join(shown), self.global_step)
+        self.print(f"epoch {self.current_epoch}: " + " | ".join(shown[:3]))
+        self._candidates.clear()
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with a warm-up and a cosine, both by step."""
+        config = self.config
+        groups = []
+        parts = ((self.captioner.decoder, config.learning_rate), (self.captioner.encoder, config.encoder_learning_rate))
+        for part, rate in parts:
+            trained = [parameter for parameter in part.parameters() if parameter.requires_grad]
+            matrices = [parameter for parameter in trained if parameter.ndim > 1]
+            vectors = [parameter for parameter in trained if parameter.ndim <= 1]
+            groups += [
+                {"params": matrices, "lr": rate, "weight_decay": config.weight_decay},
+                {"params": vectors, "lr": rate, "weight_decay": 0.0},
+            ]
+        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], betas=(0.9, 0.98))
+        steps = int(self.trainer.estimated_stepping_batches)
+
+        def share(step: int) -> float:
+            warmth = min(1.0, (step + 1) / (config.warmup_steps + 1))
+            return warmth * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what is needed to build the captioner again: a checkpoint exports without its data set."""
+        checkpoint["captioner"] = self.captioner.describe()
+
+    def _grid(self, images: Tensor) -> Tensor:
+        """Return the grid of a batch that holds either grids or pixels."""
+        return images if images.ndim == 3 else self.captioner.encoder(images)
+
+    def _cross_entropy(self, grid: Tensor, batch: CaptionBatch) -> Tensor:
+        decoder, mask = self.captioner.decoder, batch.targets != PAD
+        outputs, attention = decoder(decoder.remember(grid), batch.inputs)
+        logits = decoder.logits(outputs[mask]).float()
+        loss = F.cross_entropy(logits, batch.targets[mask], label_smoothing=self.config.label_smoothing)
+        if self.config.doubly_stochastic:
+            loss = loss + self.config.doubly_stochastic * doubly_stochastic_penalty(attention, mask)
+        return loss
+
+    def _self_critical(self, grid: Tensor, batch: CaptionBatch) -> Tensor:
+        """The negative of equation 9, averaged over the words: minus (reward - baseline) log p(sampled words)."""
+        captioner, decoder = self.captioner, self.captioner.decoder
+        # Captions are drawn from the model itself, without dropout; their gradient is then taken with it.
+        decoder.eval()
+        words = sample(
+            decoder, decoder.remember(grid.detach()), self.config.samples, max_words=captioner.search.max_words
+        )
+        decoder.train()
+        rewards = torch.tensor(
+            [
+                [self._rewards.score(index, _until_end(caption)) for caption in captions]
+                for index, captions in zip(batch.indices.tolist(), words.words.tolist(), strict=True)
+            ],
+            device=grid.device,
+        )  # (B, K)
+        baseline = (rewards.sum(dim=1, keepdim=True) - rewards) / (self.config.samples - 1)
+        targets = words.words
+        inputs = torch.cat([batch.words[:, :1, :1].expand(-1, self.config.samples, -1), targets[..., :-1]], dim=-1)
+        outputs, _ = decoder(decoder.remember(grid), inputs)
+        mask = targets != PAD
+        log_probabilities = -F.cross_entropy(decoder.logits(outputs[mask]).float(), targets[mask], reduction="none")
+        advantages = (rewards - baseline).unsqueeze(-1).expand(targets.shape)[mask]
+        self.log("reward", rewards.mean(), prog_bar=True, on_step=True, batch_size=len(batch.indices))
+        return -(advantages * log_probabilities).mean()
+
+
+def _until_end(words: list[int]) -> list[str]:
+    """Return the words up to and with the end token, as the reward's tokens."""
+    return [str(word) for word in (words[: words.index(EOS) + 1] if EOS in words else words)]

@@ -1,0 +1,1 @@
+"""Sources of captions and of pixels, made into prepared data sets on disk."""

@@ -1,0 +1,1 @@
+"""Readers of captioned images, one a format; each yields `CaptionRecord`s."""

@@ -1,0 +1,83 @@
+"""Finding the caption files of a source, and reading fields of their entries with errors that name the place."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from data_prep.errors import UserError
+
+IMAGE_COLUMNS = ("image", "image_name", "filename", "file_name", "file", "path", "image_path", "name")
+CAPTION_COLUMNS = ("caption", "captions", "comment", "text", "sentence", "sentences")
+SPLIT_COLUMN = "split"
+
+Field = TypeVar("Field")
+
+
+def find_files(source: Path, patterns: Sequence[str]) -> list[Path]:
+    """Return `source` itself if it is a file, else the files in it that match one of the glob patterns, sorted.
+
+    Raises:
+        UserError: There is none.
+    """
+    if source.is_file():
+        return [source]
+    files = matching_files(source, patterns)
+    if not files:
+        raise UserError(f"{source}: holds no {' or '.join(patterns)}; name the caption file itself")
+    return files
+
+
+def matching_files(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """List the files of a folder that match one of the glob patterns, sorted."""
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+
+
+def find_column(columns: Iterable[str], accepted: Sequence[str], where: str) -> str:
+    """Return the column whose name, in any case, comes first in `accepted`.
+
+    Raises:
+        UserError: There is none.
+    """
+    by_name = {column.strip().lower(): column for column in columns}
+    for name in accepted:
+        if name in by_name:
+            return by_name[name]
+    found = ", ".join(by_name) or "none"
+    raise UserError(f"{where}: no column for the {accepted[0]} (columns: {found}); name one '{accepted[0]}'")
+
+
+def field(entry: Any, key: str, kind: type[Field], where: str) -> Field:
+    """Return `entry[key]`, which must be of type `kind`.
+
+    Raises:
+        UserError: `entry` is no JSON object, the key is missing, or its value is of another type.
+    """
+    if not isinstance(entry, dict) or key not in entry or not isinstance(entry[key], kind):
+        raise UserError(f"{where}: must be an object with '{key}' ({kind.__name__}); mend the entry")
+    return entry[key]
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a UTF-8 text file that are not blank, with their numbers from 1.
+
+    Raises:
+        UserError: As `read_text` does.
+    """
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip():
+            yield number, line.rstrip("\r")
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text file, with or without a byte-order mark.
+
+    Raises:
+        UserError: The file is missing, unreadable, or not UTF-8; the message names the line.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None

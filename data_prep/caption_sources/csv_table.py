@@ -1,0 +1,55 @@
+"""Captions in a table with a header row, one caption a row: comma, tab, or the `|` of Flickr30k between the columns."""
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_prep.caption_sources.caption_files import (
+    CAPTION_COLUMNS,
+    IMAGE_COLUMNS,
+    SPLIT_COLUMN,
+    find_column,
+    find_files,
+    read_text,
+)
+from data_prep.caption_sources.image_finder import ImageFinder
+from data_prep.caption_sources.record import SPLIT_NAMES, CaptionRecord, parse_split
+from data_prep.errors import UserError
+
+PATTERNS = ("*.csv", "*.tsv", "captions.txt")
+DELIMITERS = ("|", "\t", ",")
+
+
+def read_csv(source: Path, image_root: Path | None) -> Iterator[CaptionRecord]:
+    """Yield one record a row; without a split column, a file named after a split (`train.csv`) tells it."""
+    for path in find_files(source, PATTERNS):
+        images = ImageFinder(image_root, path.parent)
+        for where, row in _read_rows(path):
+            name, image = images.find(row[find_column(row, IMAGE_COLUMNS, where)])
+            split = parse_split(row.get(SPLIT_COLUMN), where) or SPLIT_NAMES.get(path.stem.lower())
+            yield CaptionRecord(name, image, [row[find_column(row, CAPTION_COLUMNS, where)]], split, where)
+
+
+def _read_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the place and the cells of each row; cells missing at its end are empty."""
+    text = read_text(path)
+    header = text.partition("\n")[0]
+    delimiter = next((mark for mark in DELIMITERS if mark in header), ",")
+    # Flickr30k's file has quotation marks inside captions and never quotes a cell.
+    quoting = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
+    rows = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, skipinitialspace=True, strict=True
+    )
+    try:
+        columns = [column.strip().lower() for column in next(rows, [])]
+        find_column(columns, IMAGE_COLUMNS, f"{path}, line 1")
+        find_column(columns, CAPTION_COLUMNS, f"{path}, line 1")
+        for row in filter(None, rows):
+            where = f"{path}, line {rows.line_num}"
+            if len(row) > len(columns):
+                raise UserError(f"{where}: {len(row)} cells under {len(columns)} columns; quote the caption")
+            cells = [cell.strip() for cell in row] + [""] * (len(columns) - len(row))
+            yield where, dict(zip(columns, cells, strict=True))
+    except csv.Error as error:
+        raise UserError(f"{path}, line {rows.line_num}: not valid CSV ({error}); mend the quotation marks") from None

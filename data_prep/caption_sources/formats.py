@@ -1,0 +1,83 @@
+"""The caption formats by name, and how the format of a source is recognised."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_prep.caption_sources import coco, csv_table, flickr8k, hub, jsonl, karpathy, sidecar
+from data_prep.caption_sources.caption_files import matching_files
+from data_prep.caption_sources.record import CaptionRecord
+from data_prep.errors import UserError
+from data_prep.files import read_json
+
+READERS = {
+    "flickr8k": flickr8k.read_flickr8k,
+    "karpathy": karpathy.read_karpathy,
+    "coco": coco.read_coco,
+    "csv": csv_table.read_csv,
+    "jsonl": jsonl.read_jsonl,
+    "sidecar": sidecar.read_sidecar,
+}
+FORMATS = ("auto", *READERS, "hub")
+FILE_PATTERNS = {
+    "coco": coco.PATTERNS,
+    "karpathy": karpathy.PATTERNS,
+    "jsonl": jsonl.PATTERNS,
+    "csv": csv_table.PATTERNS,
+}
+SUFFIX_FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".txt": "csv"}
+
+
+def resolve_format(source: str, format: str) -> str:
+    """Return the format to read `source` in: the given one, or for `auto` the one recognised.
+
+    A data set on the hub is never guessed: it is written `hub:owner/name`, or comes with the format `hub`.
+
+    Raises:
+        UserError: There is no such source, or its format is not recognised.
+    """
+    if source.startswith(hub.PREFIX):
+        return "hub"
+    if format != "hub" and not Path(source).exists():
+        raise UserError(f"{source}: no such file or folder; check the path (a hub data set is written hub:owner/name)")
+    return _recognise(Path(source)) if format == "auto" else format
+
+
+def read_captions(source: str, format: str, image_root: Path | None) -> Iterator[CaptionRecord]:
+    """Read a source in a format that is not `auto`.
+
+    Raises:
+        UserError: The source is not laid out in that format; the message names the file and the line or entry.
+    """
+    if format != "hub":
+        return READERS[format](Path(source), image_root)
+    if image_root is not None:
+        raise UserError(f"{source}: a hub data set holds its images; leave --image-root away")
+    return hub.read_hub(source.removeprefix(hub.PREFIX))
+
+
+def _recognise(source: Path) -> str:
+    if source.suffix == ".json":
+        recognised = _recognise_json(read_json(source))
+    elif source.is_file():
+        recognised = SUFFIX_FORMATS.get(source.suffix.lower())
+    else:
+        recognised = _recognise_folder(source)
+    if recognised is None:
+        raise UserError(f"{source}: the format is not recognised; name it with --format {'|'.join(FORMATS[1:])}")
+    return recognised
+
+
+def _recognise_json(document: Any) -> str | None:
+    if not isinstance(document, dict) or "images" not in document:
+        return None
+    return "coco" if "annotations" in document else "karpathy"
+
+
+def _recognise_folder(folder: Path) -> str | None:
+    if flickr8k.find_caption_file(folder):
+        return "flickr8k"
+    for format, patterns in FILE_PATTERNS.items():
+        if matching_files(folder, patterns):
+            return format
+    return "sidecar" if any(folder.glob("**/*.txt")) else None

@@ -1,0 +1,81 @@
+"""A data set with an image and a caption column on the Hugging Face hub."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.caption_sources.caption_files import CAPTION_COLUMNS, IMAGE_COLUMNS, SPLIT_COLUMN, find_column
+from data_prep.caption_sources.jsonl import captions_of
+from data_prep.caption_sources.record import CaptionRecord, parse_split
+from data_prep.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+PREFIX = "hub:"
+
+
+@dataclass(frozen=True)
+class HubImage:
+    """An image in a row of a hub data set; it stays on disk until it is read. Equal if the bytes are."""
+
+    rows: "Dataset" = field(compare=False, repr=False)
+    index: int = field(compare=False)
+    column: str = field(compare=False)
+    digest: str
+
+    def read_bytes(self) -> bytes:
+        """Read the encoded image."""
+        row: dict[str, Any] = self.rows[self.index]
+        return _encoded(row[self.column])
+
+
+def read_hub(name: str) -> Iterator[CaptionRecord]:
+    """Yield one record a row of every split of the data set `owner/name`.
+
+    Raises:
+        UserError: There is no such data set, no network, or no image or caption column.
+    """
+    for split, rows in _load(name).items():
+        yield from _read_split(f"{PREFIX}{name}, split {split}", str(split), rows)
+
+
+def _load(name: str) -> "DatasetDict":
+    from datasets import DatasetDict, load_dataset
+
+    try:
+        data = load_dataset(name)
+    # Connection failures, unknown names and refused loading scripts share no closer ancestors.
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{PREFIX}{name}: cannot be loaded ({reason}); check the name and the network") from error
+    if not isinstance(data, DatasetDict):
+        raise UserError(f"{PREFIX}{name}: has no splits; choose another data set")
+    return data
+
+
+def _read_split(where: str, split: str, rows: "Dataset") -> Iterator[CaptionRecord]:
+    from datasets import Image
+
+    images = [column for column, feature in rows.features.items() if isinstance(feature, Image)]
+    image_column = images[0] if len(images) == 1 else find_column(images, IMAGE_COLUMNS, where)
+    numbered = [column for column in rows.column_names if re.fullmatch(r"caption_?\d+", column)]
+    caption_columns = numbered or [find_column(rows.column_names, CAPTION_COLUMNS, where)]
+    name_columns = [column for column in IMAGE_COLUMNS if column in rows.column_names and column not in images]
+    rows = rows.cast_column(image_column, Image(decode=False))
+    for index in range(len(rows)):
+        row: dict[str, Any] = rows[index]
+        place = f"{where}, row {index}"
+        image = HubImage(rows, index, image_column, hashlib.sha256(_encoded(row[image_column])).hexdigest())
+        names = [row[column] for column in name_columns] + [Path(row[image_column]["path"] or f"{index:08d}").name]
+        captions = [caption for column in caption_columns for caption in captions_of(row[column], place)]
+        # Some data sets have a single split on the hub, and the real one in a column.
+        row_split = parse_split(row.get(SPLIT_COLUMN) or split, place)
+        yield CaptionRecord(str(names[0]), image, captions, row_split, place)
+
+
+def _encoded(cell: dict[str, Any]) -> bytes:
+    return cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()

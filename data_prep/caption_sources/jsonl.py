@@ -1,0 +1,54 @@
+"""Captions as JSON lines: one object a line with an image, a caption or a list of captions, and perhaps a split."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_prep.caption_sources.caption_files import (
+    CAPTION_COLUMNS,
+    IMAGE_COLUMNS,
+    SPLIT_COLUMN,
+    field,
+    find_column,
+    find_files,
+    read_lines,
+)
+from data_prep.caption_sources.image_finder import ImageFinder
+from data_prep.caption_sources.record import SPLIT_NAMES, CaptionRecord, parse_split
+from data_prep.errors import UserError
+
+PATTERNS = ("*.jsonl",)
+
+
+def read_jsonl(source: Path, image_root: Path | None) -> Iterator[CaptionRecord]:
+    """Yield one record a line; without a split, a file named after a split (`train.jsonl`) tells it."""
+    for path in find_files(source, PATTERNS):
+        images = ImageFinder(image_root, path.parent)
+        for number, line in read_lines(path):
+            yield _read_line(line, f"{path}, line {number}", images, SPLIT_NAMES.get(path.stem.lower()))
+
+
+def _read_line(line: str, where: str, images: ImageFinder, file_split: str | None) -> CaptionRecord:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not valid JSON ({error.msg}); write one object a line") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: not a JSON object; write one object a line")
+    name, image = images.find(field(row, find_column(row, IMAGE_COLUMNS, where), str, where))
+    captions = captions_of(row[find_column(row, CAPTION_COLUMNS, where)], where)
+    split = parse_split(field(row, SPLIT_COLUMN, str, where), where) if row.get(SPLIT_COLUMN) else file_split
+    return CaptionRecord(name, image, captions, split, where)
+
+
+def captions_of(value: object, where: str) -> list[str]:
+    """Return the captions that a cell holds: a string or a list of strings.
+
+    Raises:
+        UserError: It holds anything else.
+    """
+    cells = value if isinstance(value, list) else [value]
+    captions = [caption for caption in cells if isinstance(caption, str)]
+    if len(captions) != len(cells):
+        raise UserError(f"{where}: the captions must be a string or a list of strings; mend the entry")
+    return captions

@@ -1,0 +1,27 @@
+"""Karpathy's JSON files of Flickr8k, Flickr30k and COCO with their splits.
+
+Karpathy and Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descriptions", 2015, arXiv:1412.2306.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_prep.caption_sources.caption_files import field, find_files
+from data_prep.caption_sources.image_finder import ImageFinder
+from data_prep.caption_sources.record import CaptionRecord, parse_split
+from data_prep.files import read_json
+
+PATTERNS = ("dataset*.json",)
+
+
+def read_karpathy(source: Path, image_root: Path | None) -> Iterator[CaptionRecord]:
+    """Yield one record an image: `{"images": [{"filename", "filepath"?, "split", "sentences": [{"raw"}]}]}`."""
+    for path in find_files(source, PATTERNS):
+        images = ImageFinder(image_root, path.parent)
+        for index, entry in enumerate(field(read_json(path), "images", list, str(path))):
+            where = f"{path}, images[{index}]"
+            file_name = field(entry, "filename", str, where)
+            names = [f"{entry['filepath']}/{file_name}", file_name] if entry.get("filepath") else [file_name]
+            name, image = images.find(*names)
+            captions = [field(sentence, "raw", str, where) for sentence in field(entry, "sentences", list, where)]
+            yield CaptionRecord(name, image, captions, parse_split(field(entry, "split", str, where), where), where)

@@ -1,0 +1,201 @@
+"""A source of captioned images, made into a prepared data set: checked, tokenised, self-contained, one folder."""
+
+import hashlib
+import importlib.metadata
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from data_prep.caption_sources.formats import read_captions, resolve_format
+from data_prep.caption_sources.record import CaptionRecord
+from data_prep.errors import UserError
+from data_prep.files import atomic_path, write_json
+from data_prep.images import ImageError, load_image, read_encoded
+from data_prep.prepared import KIND, MANIFEST, VOCABULARY, PreparedCaptions
+from data_prep.tokenizer import tokenize
+from data_prep.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SPLITS = ("train", "validation", "test")
+# A batch of rows is held in memory while writing: photos of several megabytes must not fill it.
+ROWS_PER_BATCH = 100
+
+LeftOut = list[dict[str, str]]
+
+
+def prepare_captions(
+    source: str | Path,
+    output: str | Path,
+    format: str = "auto",
+    image_root: str | Path | None = None,
+    min_count: int = 5,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Read captioned images and write the prepared data set that `PreparedCaptions` opens; whole or not at all.
+
+    Every image is decoded once; broken or missing images and empty captions are left out and listed in the manifest
+    under `left_out` with the reason. Images that the source puts in no split, while it has splits, are only counted, as
+    `without_split`. A source without splits is split 80/10/10 by a hash of `seed` and name.
+
+    Args:
+        source: A file or folder in one of `caption_sources.formats.FORMATS`, or `hub:owner/name`.
+        output: The folder to write; an earlier prepared data set there is replaced.
+        format: How the source is laid out; `auto` recognises all but hub data sets.
+        image_root: Where the images lie, if not beside the captions.
+        min_count: How often a word must occur in the training captions to enter the vocabulary.
+        seed: Seed of the split of a source that has none.
+
+    Returns:
+        The manifest, as written to `manifest.json`.
+
+    Raises:
+        UserError: The source is no such data set, has no usable training image, or `output` holds something else.
+    """
+    source, output = str(source), Path(output).absolute()
+    _check_replaceable(output)
+    format = resolve_format(source, format)
+    left_out: LeftOut = []
+    records = _merge(read_captions(source, format, None if image_root is None else Path(image_root)), left_out)
+    split_by = "source" if any(record.split for record in records) else "seed"
+    if split_by == "seed":
+        records = _split_by_seed(records, seed)
+    with atomic_path(output) as folder:
+        splits = _write_splits(records, folder, left_out)
+        if "train" not in splits:
+            reason = f" ({left_out[0]['reason']})" if left_out else ""
+            raise UserError(f"{source}: no usable image for training{reason}; check the source and --image-root")
+        vocabulary = Vocabulary.build(_running_tokens(splits["train"]), min_count)
+        write_json(folder / VOCABULARY, vocabulary.words)
+        manifest = {
+            "kind": KIND,
+            "version": tool_version(),
+            "source": source if format == "hub" else Path(source).absolute().name,
+            "format": format,
+            "options": {"min_count": min_count, "seed": seed, "split_by": split_by},
+            "splits": {name: _count(rows) for name, rows in splits.items()},
+            "without_split": sum(record.split is None for record in records),
+            "left_out": left_out,
+            "vocabulary": {"size": len(vocabulary), "min_count": min_count},
+            "content_hash": _content_hash(splits),
+        }
+        write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def tool_version() -> str:
+    """Version of the installed package; `unknown` for a source tree that is not installed."""
+    try:
+        return importlib.metadata.version("vision-rnn")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _check_replaceable(output: Path) -> None:
+    if output.is_dir() and any(output.iterdir()):
+        try:
+            PreparedCaptions.open(output)
+        except UserError:
+            raise UserError(f"{output}: holds something other than prepared captions; choose another folder") from None
+    elif output.exists() and not output.is_dir():
+        raise UserError(f"{output}: is a file; choose a folder")
+
+
+def _merge(records: Iterable[CaptionRecord], left_out: LeftOut) -> list[CaptionRecord]:
+    """Join the records of each image, since many formats have one a caption; sort by split and name."""
+    merged: dict[tuple[str, str], CaptionRecord] = {}
+    for record in records:
+        first = merged.setdefault((record.split or "", record.name), replace(record, captions=[]))
+        if first.image != record.image:
+            raise UserError(f"{record.where}: another image called '{record.name}' came at {first.where}; rename one")
+        captions = [caption.strip() for caption in record.captions if any(map(str.isalnum, caption))]
+        if len(captions) < len(record.captions) or not captions:
+            left_out.append({"name": record.name, "reason": f"{record.where}: a caption without words"})
+        first.captions.extend(captions)
+    return [merged[key] for key in sorted(merged)]
+
+
+def _split_by_seed(records: list[CaptionRecord], seed: int) -> list[CaptionRecord]:
+    """Split 80/10/10; the place of an image depends on the seed and the names, not on the order of the source."""
+    shuffled = sorted(records, key=lambda record: hashlib.sha256(f"{seed}/{record.name}".encode()).digest())
+    tenth = max(1, len(records) // 10) if len(records) >= len(SPLITS) else 0
+    splits = ["validation"] * tenth + ["test"] * tenth + ["train"] * (len(records) - 2 * tenth)
+    return sorted(
+        (replace(record, split=split) for record, split in zip(shuffled, splits, strict=True)),
+        key=lambda record: record.name,
+    )
+
+
+def _write_splits(records: list[CaptionRecord], folder: Path, left_out: LeftOut) -> dict[str, "Dataset"]:
+    """Write the splits that have usable images, each into its own folder, and open them."""
+    splits = {}
+    total = sum(record.split is not None for record in records)
+    with tqdm(total=total, desc="images", unit=" images", dynamic_ncols=True) as progress:
+        for split in SPLITS:
+            rows = _rows([record for record in records if record.split == split], progress, left_out)
+            first = next(rows, None)
+            if first is not None:
+                splits[split] = _write_split(itertools.chain([first], rows), folder / split)
+    return splits
+
+
+def _rows(records: list[CaptionRecord], progress: tqdm, left_out: LeftOut) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the images that can be decoded and have a caption; list the others."""
+    for record in records:
+        progress.update()
+        if not record.captions:
+            continue
+        try:
+            encoded = read_encoded(record.image)
+            load_image(encoded, str(record.image))
+        except ImageError as error:
+            left_out.append({"name": record.name, "reason": f"{record.where}: {error}"})
+            continue
+        yield {
+            "name": record.name,
+            "image": {"bytes": encoded, "path": record.name},
+            "captions": record.captions,
+            "tokens": [tokenize(caption) for caption in record.captions],
+        }
+
+
+def _write_split(rows: Iterable[dict[str, Any]], folder: Path) -> "Dataset":
+    # ArrowWriter, not Dataset.from_generator, which would leave a second copy of everything in a cache.
+    from datasets import Dataset, Features, Image, Value
+    from datasets.arrow_writer import ArrowWriter
+
+    text = Value("string")
+    features = Features({"name": text, "image": Image(decode=False), "captions": [text], "tokens": [[text]]})
+    unsaved = folder.with_name(f"{folder.name}.arrow")
+    folder.parent.mkdir(exist_ok=True)
+    with ArrowWriter(features=features, path=str(unsaved), writer_batch_size=ROWS_PER_BATCH) as writer:
+        for row in rows:
+            writer.write(row)
+        writer.finalize()
+    Dataset.from_file(str(unsaved)).save_to_disk(str(folder))
+    unsaved.unlink()
+    return Dataset.load_from_disk(str(folder))
+
+
+def _running_tokens(rows: "Dataset") -> Iterator[list[str]]:
+    return (tokens for of_image in rows["tokens"] for tokens in of_image)
+
+
+def _count(rows: "Dataset") -> dict[str, int]:
+    return {"images": len(rows), "captions": sum(map(len, rows["captions"]))}
+
+
+def _content_hash(splits: dict[str, "Dataset"]) -> str:
+    """Hash what a data set says, however it came: splits, names, image bytes and, in any order, the captions."""
+    digest = hashlib.sha256()
+    for split in sorted(splits):
+        for row in splits[split].to_iterable_dataset():
+            encoded = hashlib.sha256(row["image"]["bytes"]).hexdigest()
+            digest.update(json.dumps([split, row["name"], encoded, sorted(row["captions"])]).encode() + b"\n")
+    return digest.hexdigest()

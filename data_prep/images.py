@@ -1,0 +1,139 @@
+"""Image files of any kind, made into upright 8-bit RGB."""
+
+import io
+import warnings
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from data_prep.errors import UserError
+
+# Pillow also registers documents, videos and scientific containers (.pdf, .mpg, .h5), which are not photos.
+PHOTO_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
+    | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
+)
+
+
+class ImageFile(Protocol):
+    """A `Path`, or whatever else gives the encoded bytes of one image file."""
+
+    def read_bytes(self) -> bytes:
+        """Read the whole file."""
+        ...
+
+
+class ImageError(UserError):
+    """An image that cannot be read; the message names the file, the reason and the mend in one line."""
+
+
+def read_encoded(file: ImageFile) -> bytes:
+    """Read the encoded bytes of an image file.
+
+    Raises:
+        ImageError: The file is missing or cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f"{file}: no such file; check the path") from None
+    except OSError as error:
+        raise ImageError(f"{file}: cannot be read ({error.strerror}); name a readable image file") from None
+
+
+def load_image(source: str | Path | bytes, name: str | None = None) -> Image.Image:
+    """Decode an image fully and return it in RGB, 8 bits a channel, upright.
+
+    EXIF orientation is applied, transparency is laid on white, 16-bit and float grey levels are scaled to 0..255,
+    and of an animation the first frame is taken.
+
+    Args:
+        source: A path, or the encoded bytes of an image file.
+        name: What messages call the image; by default its path.
+
+    Raises:
+        ImageError: The file is missing, empty, broken, cut short, not an image, or larger than Pillow's limit
+            against decompression bombs.
+    """
+    encoded = source if isinstance(source, bytes) else read_encoded(Path(source))
+    name = name or ("image" if isinstance(source, bytes) else str(source))
+    if not encoded:
+        raise ImageError(f"{name}: the file is empty (0 bytes); copy it again")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(encoded)) as image:
+                image.load()
+                return _to_rgb(_upright(image))
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: not an image of a known format; convert it to JPEG or PNG") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise ImageError(
+            f"{name}: more than {Image.MAX_IMAGE_PIXELS:,} pixels, the limit against decompression bombs; scale it down"
+        ) from None
+    # On broken files Pillow's decoders raise almost anything: OSError, SyntaxError, struct.error, zlib.error, KeyError.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{name}: the image is broken or cut short ({reason}); copy it again") from error
+
+
+def find_images(folder: str | Path, recursive: bool = False) -> list[Path]:
+    """List the image files of a folder, known by their suffixes, sorted by path; hidden files are passed over.
+
+    Raises:
+        UserError: There is no such folder, or it holds no image.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; check the path")
+    images = _photos(folder, recursive)
+    if not images:
+        in_subfolders = not recursive and _photos(folder, recursive=True)
+        mend = "its subfolders do, so add --recursive" if in_subfolders else "name a folder of JPEG or PNG files"
+        raise UserError(f"{folder}: holds no image; {mend}")
+    return images
+
+
+def _photos(folder: Path, recursive: bool) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.glob("**/*" if recursive else "*")
+        if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        # The pixels are sound and only the metadata is broken, in ways as varied as the decoders' errors.
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _integer_grey(np.asarray(image).astype(np.int64))
+    if image.mode == "F":
+        return _float_grey(np.asarray(image))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _integer_grey(values: np.ndarray) -> Image.Image:
+    """Keep the top 8 bits of grey levels of 16 bits, or of as many more as the brightest needs."""
+    values = values.clip(min=0)
+    bits = max(16, int(values.max()).bit_length())
+    return Image.fromarray((values >> (bits - 8)).astype(np.uint8)).convert("RGB")
+
+
+def _float_grey(values: np.ndarray) -> Image.Image:
+    """Scale float grey levels, which have no fixed range: white is 1, else 255, else the brightest pixel."""
+    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
+    brightest = float(values.max())
+    white = next((level for level in (1.0, 255.0) if brightest <= level), brightest)
+    return Image.fromarray(np.rint(values * (255.0 / white)).astype(np.uint8)).convert("RGB")

@@ -1,0 +1,1 @@
+"""Scores of captions and of pixels: pure functions of tokens or tensors."""

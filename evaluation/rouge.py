@@ -1,0 +1,63 @@
+"""ROUGE-L as the COCO caption evaluation computes it.
+
+C.-Y. Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", ACL 2004 workshop, section 3.1; X. Chen et al.,
+"Microsoft COCO Captions", 2015, arXiv:1504.00325, section 3.3. As there, the best precision and the best recall over
+the references are combined, even where they come from two references.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+# Recall weighs this many times as much as precision.
+_BETA = 1.2
+
+
+@dataclass(frozen=True)
+class RougeL:
+    """ROUGE-L of each image, in 0..1.
+
+    Attributes:
+        scores: One score an image, in the order of the candidates.
+    """
+
+    scores: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """The mean over the images."""
+        return fmean(self.scores)
+
+
+def rouge_l(candidates: Sequence[Sequence[Hashable]], references: Sequence[Sequence[Sequence[Hashable]]]) -> RougeL:
+    """Score one candidate an image against the image's references.
+
+    Args:
+        candidates: The tokens of each image's candidate.
+        references: For each image, the tokens of its references; at least one.
+
+    Raises:
+        ValueError: The two differ in length, or an image has no reference.
+    """
+    return RougeL(tuple(_score(*pair) for pair in zip(candidates, references, strict=True)))
+
+
+def _score(candidate: Sequence[Hashable], references: Sequence[Sequence[Hashable]]) -> float:
+    common = [_longest_common_subsequence(candidate, reference) for reference in references]
+    if max(common) == 0:
+        return 0.0
+    precision = max(common) / len(candidate)
+    recall = max(length / len(reference) for length, reference in zip(common, references, strict=True) if length)
+    return (1 + _BETA**2) * precision * recall / (recall + _BETA**2 * precision)
+
+
+def _longest_common_subsequence(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
+    # lengths[j]: the answer for the tokens of `first` seen so far and the first j tokens of `second`.
+    lengths = [0] * (len(second) + 1)
+    for token in first:
+        diagonal = 0
+        for j, other in enumerate(second, start=1):
+            above = lengths[j]
+            lengths[j] = diagonal + 1 if token == other else max(above, lengths[j - 1])
+            diagonal = above
+    return lengths[-1]

@@ -1,0 +1,1 @@
+"""Pixel prediction with row-wise deep recurrent networks."""

@@ -1,0 +1,106 @@
+"""Side-by-side timings of the choices that make the captioner fast: pytest tests/benchmarks --benchmark-only.
+
+Each group times the way taken against the plain way, in one run; both give the same result, which is checked first.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+from captioning.decoder import Decoder, DecoderConfig, Memory
+from captioning.search import beam_search
+
+IMAGES, CAPTIONS, WORDS = 16, 5, 12
+LOCATIONS, CHANNELS, VOCABULARY = 64, 1280, 2500
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Decoder:
+    """A decoder of the size of the bundled one."""
+    torch.manual_seed(0)
+    return Decoder(DecoderConfig(), CHANNELS, VOCABULARY).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def grid() -> Tensor:
+    return torch.randn(IMAGES, LOCATIONS, CHANNELS, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def words() -> Tensor:
+    return torch.randint(4, VOCABULARY, (IMAGES, CAPTIONS, WORDS), generator=torch.Generator().manual_seed(1))
+
+
+def compare(
+    benchmark: BenchmarkFixture, variants: dict[str, Callable[[], Tensor]], variant: str, tolerance: float = 1e-4
+) -> None:
+    """Check that the variants agree, and time one of them."""
+    first, second = (call() for call in variants.values())
+    torch.testing.assert_close(first, second, rtol=tolerance, atol=tolerance)
+    benchmark.pedantic(variants[variant], rounds=5, warmup_rounds=1)
+
+
+@pytest.mark.benchmark(group="keys of the grid, a caption of 12 words")
+@pytest.mark.parametrize("variant", ["projected once", "projected at every word"])
+def test_keys(benchmark: BenchmarkFixture, decoder: Decoder, grid: Tensor, variant: str) -> None:
+    memory, attention = decoder.remember(grid), decoder.attention
+    assert attention is not None
+    hidden = torch.randn(IMAGES, CAPTIONS, decoder.initial_hidden.out_features)
+
+    def once() -> Tensor:
+        keys = attention.key(memory.values)
+        return torch.stack([attention(hidden, keys, memory.values)[0] for _ in range(WORDS)])
+
+    def at_every_word() -> Tensor:
+        return torch.stack([attention(hidden, attention.key(memory.values), memory.values)[0] for _ in range(WORDS)])
+
+    compare(benchmark, {"projected once": once, "projected at every word": at_every_word}, variant)
+
+
+@pytest.mark.benchmark(group="five captions of an image")
+@pytest.mark.parametrize("variant", ["share its memory", "each with the image repeated"])
+def test_sharing(benchmark: BenchmarkFixture, decoder: Decoder, grid: Tensor, words: Tensor, variant: str) -> None:
+    def shared() -> Tensor:
+        return decoder(decoder.remember(grid), words)[0].flatten(0, 1)
+
+    def repeated() -> Tensor:
+        memory = decoder.remember(grid.repeat_interleave(CAPTIONS, 0))
+        return decoder(memory, words.flatten(0, 1).unsqueeze(1))[0].squeeze(1)
+
+    compare(benchmark, {"share its memory": shared, "each with the image repeated": repeated}, variant)
+
+
+@pytest.mark.benchmark(group="logits of known words, forward and backward")
+@pytest.mark.parametrize("variant", ["once a caption", "once a word"])
+def test_logits(benchmark: BenchmarkFixture, decoder: Decoder, words: Tensor, variant: str) -> None:
+    outputs = torch.randn(*words.shape, decoder.embedding.embedding_dim, requires_grad=True)
+
+    def gradient(logits: Tensor) -> Tensor:
+        return torch.autograd.grad(logits.logsumexp(-1).sum(), outputs)[0]
+
+    def once() -> Tensor:
+        return gradient(decoder.logits(outputs))
+
+    def every_word() -> Tensor:
+        return gradient(torch.stack([decoder.logits(output) for output in outputs.unbind(2)], dim=2))
+
+    compare(benchmark, {"once a caption": once, "once a word": every_word}, variant)
+
+
+@pytest.mark.benchmark(group="beam search of 16 images")
+@pytest.mark.parametrize("variant", ["all at once", "one at a time"])
+def test_beam_search(benchmark: BenchmarkFixture, decoder: Decoder, grid: Tensor, variant: str) -> None:
+    memory = decoder.remember(grid)
+
+    def together() -> Tensor:
+        return beam_search(decoder, memory, max_words=WORDS).log_probabilities
+
+    def one_at_a_time() -> Tensor:
+        each = zip(memory.values.split(1), memory.keys.split(1), strict=True)
+        found = [beam_search(decoder, Memory(values, keys), max_words=WORDS) for values, keys in each]
+        return torch.cat([decoded.log_probabilities for decoded in found])
+
+    compare(benchmark, {"all at once": together, "one at a time": one_at_a_time}, variant, tolerance=1e-3)

@@ -1,0 +1,50 @@
+"""A tiny captioner for tests: untrained, but whole."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from captioning.captioner import Captioner, SearchConfig
+from captioning.decoder import DecoderConfig
+from captioning.encoder import EncoderConfig
+from data_prep.vocabulary import EOS
+
+WORDS = ["a", "dog", "cat", "red", "ball", "runs", "sits", "on", "grass", "the"]
+
+
+def make_captioner(attention: str = "dot") -> Captioner:
+    torch.manual_seed(0)
+    captioner = Captioner(
+        EncoderConfig(backbone="timm:test_resnet", image_size=64),
+        DecoderConfig(hidden_size=16, embedding_size=16, attention_size=16, attention=attention),  # type: ignore[arg-type]
+        WORDS,
+        SearchConfig(beam_size=2, max_words=6),
+    )
+    # As it comes, an untrained decoder ends at once and hardly heeds the image.
+    for parameter in captioner.decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.8)
+    captioner.decoder.output_bias.data[EOS] = -2.0
+    return captioner.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_captioner() -> Captioner:
+    """A captioner of ten words and a 2x2 grid."""
+    return make_captioner()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_captioner: Captioner) -> Path:
+    """The model folder of `tiny_captioner`. Tests must not write into it."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    tiny_captioner.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder_without_attention(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder whose decoder does not look at the image. Tests must not write into it."""
+    folder = tmp_path_factory.mktemp("model") / "blind"
+    make_captioner("none").save_pretrained(folder)
+    return folder

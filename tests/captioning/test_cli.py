@@ -1,0 +1,495 @@
+"""The command as its users meet it: what it prints, what it exits with, and one line for whatever goes wrong."""
+
+import functools
+import io
+import json
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from PIL import Image
+
+import captioning.run
+from captioning.captioner import Caption, Captioner, SearchConfig, load_captioner
+from captioning.cli import main
+from captioning.decoder import DecoderConfig
+from captioning.encoder import EncoderConfig
+from captioning.training import TrainingConfig
+from data_prep.captions import prepare_captions
+from data_prep.images import load_image
+
+CaptionsOf = Callable[..., list[Caption]]
+COLOURS = ("red", "green", "blue", "white", "black", "yellow")
+
+
+class Result(NamedTuple):
+    status: int
+    output: list[str]
+    errors: list[str]
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command. An exception that the command lets out, which users would see as a traceback, fails the test."""
+
+    def call(*arguments: object) -> Result:
+        status = main([str(argument) for argument in arguments])
+        output, errors = capsys.readouterr()
+        return Result(status, output.splitlines(), errors.splitlines())
+
+    return call
+
+
+@pytest.fixture
+def caption(run: Run, model_folder: Path) -> Run:
+    """Run `captioning caption` with the tiny model."""
+    return functools.partial(run, "caption", "--model", model_folder)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with five photos, and a sixth in its subfolder."""
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    for index, colour in enumerate(COLOURS):
+        Image.effect_mandelbrot((20 + index, 20), (-2 + index / 3, -1.5, 1, 1.5), 50 + index).convert("RGB").save(
+            folder / ("sub" if index == 5 else "") / f"{colour}.png"
+        )
+    (folder / "notes.md").write_text("not a photo")
+    return folder
+
+
+@pytest.fixture
+def captions_of(model_folder: Path) -> CaptionsOf:
+    """The captions of one photo by the library."""
+    model = load_captioner(model_folder)
+
+    def call(path: Path, **how: Any) -> list[Caption]:
+        return model.caption([load_image(path)], **how)[0]
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def prepared(synthetic_captions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared") / "data"
+    prepare_captions(str(synthetic_captions / "captions.jsonl"), folder, image_root=synthetic_captions / "images")
+    return folder
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
+    """Have Ctrl-C come as the batch after this many is being captioned."""
+    original, calls = Captioner.caption, []
+
+    def caption(self: Captioner, *arguments: Any, **options: Any) -> list[list[Caption]]:
+        calls.append(1)
+        if len(calls) > batches:
+            raise KeyboardInterrupt
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(Captioner, "caption", caption)
+
+
+# What is captioned, and how it is printed
+
+
+def test_one_photo_gives_its_caption_alone(caption: Run, photos: Path, captions_of: CaptionsOf) -> None:
+    path = photos / "red.png"
+    assert caption(path) == Result(0, [captions_of(path)[0].text], [])
+
+
+def test_a_folder_gives_a_line_a_photo(caption: Run, photos: Path, captions_of: CaptionsOf) -> None:
+    paths = sorted(photos.glob("*.png"))
+    result = caption(photos, "--batch-size", 2)
+    assert result == Result(0, [f"{path}\t{captions_of(path)[0].text}" for path in paths], [])
+
+
+def test_subfolders_are_taken_when_asked_for(caption: Run, photos: Path) -> None:
+    assert len(caption(photos, "--recursive").output) == 6
+    assert len(caption(photos).output) == 5
+
+
+def test_paths_are_read_from_standard_input(caption: Run, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = f"{photos / 'red.png'}\n\n{photos / 'sub'}\n".encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    printed = [line.split("\t")[0] for line in caption("-", photos / "blue.png").output]
+    assert printed == [str(photos / "red.png"), str(photos / "sub" / "yellow.png"), str(photos / "blue.png")]
+
+
+def test_a_photo_named_twice_is_captioned_once(caption: Run, photos: Path) -> None:
+    assert len(caption(photos / "red.png", photos).output) == 5
+
+
+def test_n_best_raises_the_beam_to_n(caption: Run, photos: Path, captions_of: CaptionsOf) -> None:
+    path = photos / "red.png"
+    expected = captions_of(path, search=SearchConfig(beam_size=4, max_words=6))
+    assert caption(path, "--num-captions", 4).output == [caption.text for caption in expected]
+    assert len({caption.text for caption in expected}) == 4
+
+
+def test_every_caption_starts_with_the_prefix(caption: Run, photos: Path) -> None:
+    lines = caption(photos, "--prefix", "The Cat").output
+    assert len(lines) == 5
+    assert all(line.split("\t")[1].startswith("the cat") for line in lines)
+
+
+def test_samples_depend_on_the_seed_alone(caption: Run, photos: Path) -> None:
+    first, again, other = (
+        caption(photos / "red.png", "--samples", 6, "--temperature", 2, "--seed", seed).output for seed in (1, 1, 2)
+    )
+    assert len(first) == 6
+    assert first == again
+    assert first != other
+
+
+def test_json_is_one_document(caption: Run, photos: Path, captions_of: CaptionsOf) -> None:
+    path = photos / "red.png"
+    document = json.loads("\n".join(caption(path, "--json", "--num-captions", 2).output))
+    assert [record["image"] for record in document] == [str(path)]
+    assert [entry["caption"] for entry in document[0]["captions"]] == [entry.text for entry in captions_of(path)]
+    assert document[0]["captions"][0]["log_probability"] == pytest.approx(captions_of(path)[0].log_probability)
+
+
+def test_a_name_that_is_not_utf8_is_printed_as_it_is(
+    photos: Path, model_folder: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    path = shutil.copy(photos / "red.png", photos.parent / "caf\udce9.png")
+    assert main(["caption", "--model", str(model_folder), str(path), str(photos / "blue.png")]) == 0
+    assert b"/caf\xe9.png\t" in capfdbinary.readouterr().out
+
+
+def test_alike_captions_of_many_photos_are_remarked_on(caption: Run, photos: Path) -> None:
+    for index in range(10):
+        shutil.copy(photos / "red.png", photos / "sub" / f"{index}.png")
+    (photos / "sub" / "yellow.png").unlink()
+    assert caption(photos / "sub").errors == [
+        "captioning: all 10 images got the same caption; is the model trained, and are the images sound?"
+    ]
+    (photos / "sub" / "9.png").unlink()
+    assert caption(photos / "sub").errors == []
+
+
+# Inputs that are wrong
+
+
+def save(path: Path, mode: str, **options: Any) -> None:
+    Image.effect_noise((40, 30), 90).convert(mode).save(path, **options)
+
+
+def write_bomb(path: Path) -> None:
+    """A PNG of a few bytes that claims 40,000 x 40,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+
+
+def test_odd_photos_are_captioned_and_broken_ones_are_named(caption: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    save(folder / "cmyk.jpg", "CMYK")
+    save(folder / "palette.png", "P")
+    Image.new("I;16", (20, 10), 40_000).save(folder / "sixteen.png")
+    frames = [Image.new("RGB", (9, 9), colour) for colour in COLOURS]
+    frames[0].save(folder / "animated.gif", save_all=True, append_images=frames[1:])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(folder / "turned.jpg", "RGB", exif=exif)
+    Image.new("RGB", (1, 1)).save(folder / "one_pixel.png")
+    sound = {path.name for path in folder.iterdir()}
+
+    save(folder / "sound.jpg", "RGB")
+    encoded = (folder / "sound.jpg").read_bytes()
+    (folder / "sound.jpg").unlink()
+    (folder / "truncated.jpg").write_bytes(encoded[: len(encoded) // 2])
+    (folder / "corrupt.jpg").write_bytes(bytes(range(256)) * 4)
+    (folder / "empty.jpg").write_bytes(b"")
+    write_bomb(folder / "bomb.png")
+    missing = folder / "missing.jpg"
+
+    status, output, errors = caption(folder, missing, "--batch-size", 3)
+    assert status == 1
+    assert {Path(line.split("\t")[0]).name for line in output} == sound
+    assert len(errors) == 5
+    for name, reason in {
+        "bomb.png": "decompression bombs",
+        "corrupt.jpg": "not an image",
+        "empty.jpg": "empty",
+        "truncated.jpg": "cut short",
+        "missing.jpg": "no such file",
+    }.items():
+        assert any(line.startswith(f"captioning: {folder / name}: ") and reason in line for line in errors)
+
+
+def test_a_broken_photo_alone_is_an_error_and_leaves_the_output(caption: Run, tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no photo")
+    (tmp_path / "out.txt").write_text("a.jpg\ta dog\n")
+    status, output, errors = caption(tmp_path / "broken.jpg", "-o", tmp_path / "out.txt")
+    assert (status, output, len(errors)) == (1, [], 1)
+    assert (tmp_path / "out.txt").read_text() == "a.jpg\ta dog\n"
+
+
+def test_nothing_to_caption_is_wrong_usage(
+    caption: Run, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert caption(empty) == Result(
+        2, [], [f"captioning: error: {empty}: holds no image; name a folder of JPEG or PNG files"]
+    )
+    status, output, errors = caption(empty, photos)
+    assert (status, len(output), len(errors)) == (1, 5, 1)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    assert caption("-").status == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "command"),
+        (["paint"], "paint"),
+        (["caption"], "images"),
+        (["caption", "a.jpg", "--beam-size", "0"], "beam_size"),
+        (["caption", "a.jpg", "--beam", "3"], "--beam"),
+        (["caption", "a.jpg", "--temperature", "0"], "temperature"),
+        (["caption", "a.jpg", "--json", "--sidecar"], "--sidecar"),
+        (["caption", "a.jpg", "--samples", "2", "--num-captions", "2"], "--num-captions"),
+        (["caption", "a.jpg", "--skip-existing"], "--skip-existing"),
+        (["caption", "a.jpg", "-o", "out.xls"], "out.xls"),
+        (["caption", "a.jpg", "--model", "no/such/model"], "no/such/model"),
+        (["evaluate"], "data"),
+        (["evaluate", "--data", "no/such/data"], "no/such/data"),
+        (["evaluate", "--data", "no/such/data", "-o", "."], "is a folder"),
+        (["export", "no/such/run", "-o", "out"], "no/such/run"),
+        (["train"], "data"),
+        (["train", "--config", "no/such.yaml"], "no/such.yaml"),
+        (["train", "--data", "d", "--output", "o", "--training.epocks", "3"], "training.epocks"),
+        (["train", "--data", "d", "--output", "o", "--training.epochs", "many"], "training.epochs"),
+        (["train", "--data", "no/such/data", "--output", "no/such/run"], "no/such/data"),
+        (["train", "--data", "d", "--output", "no/such/run", "--ckpt_path", "last"], "no/such/run"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_names_the_fault(
+    run: Run, arguments: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, output, errors = run(*arguments)
+    assert (status, output, len(errors)) == (2, [], 1)
+    assert errors[0].startswith("captioning: error: ")
+    assert named in errors[0]
+
+
+def test_a_word_that_the_model_does_not_know_is_named(caption: Run, photos: Path) -> None:
+    status, output, errors = caption(photos, "--prefix", "a zebra")
+    assert (status, output) == (2, [])
+    assert errors == ["captioning: error: prefix: the model does not know the word 'zebra'; choose another"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "SHA256SUMS"])
+@pytest.mark.parametrize("damage", ["missing", "altered", "emptied"])
+def test_a_damaged_model_folder_is_one_line(
+    run: Run, photos: Path, model_folder: Path, tmp_path: Path, name: str, damage: str
+) -> None:
+    model = shutil.copytree(model_folder, tmp_path / "model")
+    content = bytearray((model / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "missing":
+        (model / name).unlink()
+    else:
+        (model / name).write_bytes(content if damage == "altered" else b"")
+    status, output, errors = run("caption", photos / "red.png", "--model", model)
+    assert (status, output, len(errors)) == (2, [], 1)
+    assert str(model) in errors[0]
+
+
+# Files of captions
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".txt"])
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    caption: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    whole, path = tmp_path / f"whole{suffix}", tmp_path / f"out{suffix}"
+    how = ("--batch-size", 2, "--num-captions", 2)
+    assert caption(photos, "-o", whole, *how) == Result(0, [], [])
+    with monkeypatch.context() as patches:
+        interrupt_after(patches, batches=1)
+        result = caption(photos, "-o", path, *how)
+    assert result == Result(130, [], ["captioning: interrupted; add --skip-existing to go on"])
+    assert not path.exists()
+    with open(f"{path}.part", "a") as journal:  # As a run that is killed while it writes would leave it.
+        journal.write('{"image": "')
+    status, output, errors = caption(photos, "-o", path, *how, "--skip-existing")
+    assert (status, output) == (0, [])
+    assert errors == ["captioning: 2 of 5 photos have captions and are skipped"]
+    assert path.read_bytes() == whole.read_bytes()
+    assert sorted(tmp_path.iterdir()) == sorted([path, whole, photos])
+
+
+def test_skipping_takes_up_new_photos_and_tries_broken_ones_again(
+    caption: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out.jsonl"
+    (photos / "broken.png").write_bytes(b"")
+    assert caption(photos, "-o", path).status == 1
+    shutil.copy(photos / "red.png", photos / "broken.png")
+    assert caption(photos, "-o", path, "--recursive", "--skip-existing").status == 0
+    images = [json.loads(line)["image"] for line in path.read_text().splitlines()]
+    assert len(images) == len(set(images)) == 7
+    interrupt_after(monkeypatch, batches=0)  # Nothing is left to do: the model is not asked.
+    assert caption(photos, "-o", path, "--recursive", "--skip-existing").status == 0
+
+
+def test_an_output_is_replaced_unless_told_otherwise(caption: Run, photos: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    path.write_text("old.jpg\ta dog\n")
+    assert caption(photos / "red.png", "-o", path, "--skip-existing").status == 0
+    assert len(path.read_text().splitlines()) == 2
+    assert caption(photos / "red.png", "-o", path).status == 0
+    assert len(path.read_text().splitlines()) == 1
+
+
+def test_sidecars_are_made_skipped_and_replaced(caption: Run, photos: Path, captions_of: CaptionsOf) -> None:
+    (photos / "red.txt").write_text("mine\n")
+    assert caption(photos, "--sidecar", "--skip-existing").status == 0
+    assert (photos / "red.txt").read_text() == "mine\n"
+    assert (photos / "blue.txt").read_text() == captions_of(photos / "blue.png")[0].text + "\n"
+    assert caption(photos, "--sidecar").status == 0
+    assert (photos / "red.txt").read_text() == captions_of(photos / "red.png")[0].text + "\n"
+
+
+# Attention
+
+
+def test_attention_gives_a_picture_a_photo(caption: Run, photos: Path, tmp_path: Path) -> None:
+    shutil.copy(photos / "red.png", photos / "sub")
+    assert caption(photos, "--recursive", "--attention", tmp_path / "out").status == 0
+    pictures = {path.name for path in (tmp_path / "out").iterdir()}
+    assert pictures == {*(f"{colour}.png" for colour in COLOURS), "red-2.png"}
+    # A panel is at least 300 pixels wide, and the photo alone would be one.
+    assert all(load_image(path).width > 600 for path in (tmp_path / "out").iterdir())
+
+
+def test_attention_of_a_model_without_any_is_refused(
+    run: Run, photos: Path, tmp_path: Path, model_folder_without_attention: Path
+) -> None:
+    status, output, errors = run(
+        "caption", photos, "--model", model_folder_without_attention, "--attention", tmp_path / "out"
+    )
+    assert (status, output, len(errors)) == (2, [], 1)
+    assert "this model has no attention" in errors[0]
+
+
+# The other commands
+
+
+def test_evaluate_prints_what_it_writes(run: Run, model_folder: Path, prepared: Path, tmp_path: Path) -> None:
+    scores = tmp_path / "scores.json"
+    arguments = ("evaluate", "--model", model_folder, "--data", prepared, "--beam-size", 1, "--length-exponent", 0)
+    status, output, _ = run(*arguments, "-o", scores)
+    assert status == 0
+    document = json.loads(scores.read_text())
+    assert document["images"] == len(document["captions"]) == 4
+    assert output[0] == document["protocol"]
+    assert "beam size 1, length exponent 0.0" in output[0]
+    names, values = output[-2].split(), output[-1].split()
+    assert dict(zip(names, values, strict=True)) == {name: f"{document[name]:.4f}" for name in names}
+    assert json.loads("\n".join(run(*arguments, "--json").output)) == document
+
+
+def test_evaluate_names_the_splits_there_are(run: Run, model_folder: Path, prepared: Path) -> None:
+    status, output, errors = run("evaluate", "--model", model_folder, "--data", prepared, "--split", "exam")
+    assert (status, output, len(errors)) == (2, [], 1)
+    assert "no split 'exam'; choose one of: train, validation, test" in errors[0]
+
+
+def test_train_reads_its_options_from_file_and_command_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received: dict[str, Any] = {}
+
+    @functools.wraps(captioning.run.train)
+    def train(**options: Any) -> Path:
+        received.update(options)
+        return Path("somewhere")
+
+    monkeypatch.setattr(captioning.run, "train", train)
+    config = tmp_path / "config.yaml"
+    config.write_text("data: d\noutput: o\ntraining: {learning_rate: 1e-4, epochs: 9}\nencoder: {mean: [0, 0.5, 1]}\n")
+    result = run("train", "--config", config, "--training.epochs", "3", "--decoder.hidden_size=256", "--ckpt_path=last")
+    assert result == Result(0, ["somewhere"], [])
+    assert received == {
+        "data": "d",
+        "output": "o",
+        "encoder": EncoderConfig(mean=(0, 0.5, 1)),
+        "decoder": DecoderConfig(hidden_size=256),
+        "search": SearchConfig(),
+        "training": TrainingConfig(learning_rate=1e-4, epochs=3),
+        "init_from": None,
+        "ckpt_path": "last",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("training: {epocks: 3}", "training.epocks"),
+        ("optimiser: adam", "optimiser"),
+        ("training: {objective: guess}", "training.objective"),
+        ("training: [", "config"),
+    ],
+)
+def test_train_names_the_key_that_is_wrong(run: Run, tmp_path: Path, text: str, named: str) -> None:
+    (tmp_path / "config.yaml").write_text(f"data: d\noutput: {tmp_path / 'run'}\n{text}\n")
+    status, output, errors = run("train", "--config", tmp_path / "config.yaml")
+    assert (status, output, len(errors)) == (2, [], 1)
+    assert named in errors[0]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("backbone", ["resnet", "timm:resnet999", "torchvision:resnet999"])
+def test_train_names_an_unknown_backbone(run: Run, prepared: Path, tmp_path: Path, backbone: str) -> None:
+    status, output, errors = run("train", "--data", prepared, "--output", tmp_path, "--encoder.backbone", backbone)
+    assert (status, output) == (2, [])
+    assert backbone in errors[-1]
+
+
+# The process
+
+
+def test_help_and_wrong_usage_import_nothing_heavy() -> None:
+    script = """
+import sys
+from captioning.cli import main
+for argv in (["--help"], ["caption", "--help"], ["--version"], ["caption", "a.jpg", "--bogus"]):
+    try:
+        main(argv)
+    except SystemExit as end:
+        assert not end.code
+heavy = {"torch", "torchvision", "lightning", "datasets", "matplotlib", "timm", "pandas"} & set(sys.modules)
+sys.exit(", ".join(heavy) or None)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "usage: captioning" in done.stdout
+    assert done.stderr == "captioning: error: unrecognized arguments: --bogus\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_behind_standard_output_is_one_line(photos: Path, model_folder: Path) -> None:
+    command = [sys.executable, "-m", "captioning.cli", "caption", photos / "red.png", "--model", model_folder]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "captioning: error: [Errno 28] No space left on device\n")

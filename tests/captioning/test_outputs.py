@@ -1,0 +1,185 @@
+"""Where captions go: what is written reads back, and nothing that was finished is ever lost."""
+
+import csv
+import json
+import os
+import string
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from captioning.captioner import Caption
+from captioning.outputs import RecordFile, Sidecars
+from data_prep.errors import UserError
+
+FORMATS = (".jsonl", ".csv", ".txt")
+
+
+def make_caption(text: str, log_probability: float = -1.5) -> Caption:
+    words = text.split()
+    return Caption(words, log_probability, torch.full((len(words), 2, 2), 0.25))
+
+
+def write(path: Path, captions: dict[str, list[str]], go_on: bool = False) -> None:
+    output = RecordFile(path, go_on)
+    for image, texts in captions.items():
+        output.add(Path(image), [make_caption(text, -float(rank)) for rank, text in enumerate(texts, start=1)])
+    output.finish()
+
+
+def test_jsonl_is_a_record_a_photo(tmp_path: Path) -> None:
+    write(tmp_path / "out.jsonl", {"é.jpg": ["a dog", "a cat"], "b.jpg": ["it 's red"]})
+    lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert "é.jpg" in lines[0]
+    assert [json.loads(line) for line in lines] == [
+        {
+            "image": "é.jpg",
+            "captions": [
+                {"caption": "a dog", "log_probability": -1.0},
+                {"caption": "a cat", "log_probability": -2.0},
+            ],
+        },
+        {"image": "b.jpg", "captions": [{"caption": "it's red", "log_probability": -1.0}]},
+    ]
+
+
+def test_csv_is_a_row_a_caption(tmp_path: Path) -> None:
+    write(tmp_path / "out.csv", {"a, b.jpg": ["a dog", "a cat"], "b.jpg": ["red"]})
+    with open(tmp_path / "out.csv", newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["image", "rank", "caption", "log_probability"],
+            ["a, b.jpg", "1", "a dog", "-1.0"],
+            ["a, b.jpg", "2", "a cat", "-2.0"],
+            ["b.jpg", "1", "red", "-1.0"],
+        ]
+
+
+def test_text_is_path_tab_caption(tmp_path: Path) -> None:
+    write(tmp_path / "out.txt", {"a.jpg": ["a dog", "a cat"], "b.jpg": ["red"]})
+    assert (tmp_path / "out.txt").read_text() == "a.jpg\ta dog\na.jpg\ta cat\nb.jpg\tred\n"
+
+
+# File names are bytes: not always UTF-8, and with any mark in them.
+names = st.binary(min_size=1, max_size=12).map(os.fsdecode).filter(lambda name: str(Path(name)) == name)
+texts = st.lists(st.text(string.ascii_letters + "',\"é", min_size=1), max_size=3).map(" ".join)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(captions=st.dictionaries(names, st.lists(texts, min_size=1, max_size=3), min_size=1, max_size=4))
+def test_going_on_without_new_photos_changes_nothing(
+    tmp_path: Path, suffix: str, captions: dict[str, list[str]]
+) -> None:
+    if suffix == ".txt":
+        captions = {name.replace("\n", " "): texts for name, texts in captions.items()}
+    path = tmp_path / f"out{suffix}"
+    write(path, captions)
+    before = path.read_bytes()
+    output = RecordFile(path, go_on=True)
+    assert all(output.holds(Path(name)) for name in captions)
+    output.finish()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_going_on_adds_to_the_file(tmp_path: Path, suffix: str) -> None:
+    first, second = {"a.jpg": ["a dog", "a cat"]}, {"b.jpg": ["red"]}
+    write(tmp_path / f"whole{suffix}", first | second)
+    write(tmp_path / f"parts{suffix}", first)
+    write(tmp_path / f"parts{suffix}", second, go_on=True)
+    assert (tmp_path / f"parts{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_run_cut_at_any_byte_loses_at_most_its_last_photo(tmp_path: Path, suffix: str) -> None:
+    captions = {"a.jpg": ["a dog", "a cat"], "é.jpg": ["red"]}
+    write(tmp_path / f"whole{suffix}", captions)
+    path, journal = tmp_path / f"out{suffix}", tmp_path / f"out{suffix}.part"
+    killed = RecordFile(path, go_on=False)
+    for image, texts in captions.items():
+        killed.add(Path(image), [make_caption(text, -float(rank)) for rank, text in enumerate(texts, start=1)])
+    content = journal.read_bytes()
+    line_ends = [place + 1 for place, byte in enumerate(content) if byte == ord("\n")]
+    for length in range(len(content) + 1):
+        path.unlink(missing_ok=True)
+        journal.write_bytes(content[:length])
+        resumed = RecordFile(path, go_on=True)
+        missing = [image for image in captions if not resumed.holds(Path(image))]
+        assert len(missing) == len(captions) - sum(end <= length for end in line_ends)
+        for image in missing:
+            texts = enumerate(captions[image], start=1)
+            resumed.add(Path(image), [make_caption(text, -float(rank)) for rank, text in texts])
+        resumed.finish()
+        assert path.read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+        assert not journal.exists()
+
+
+def test_an_earlier_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    write(path, {"old.jpg": ["a dog"]})
+    output = RecordFile(path, go_on=False)
+    output.add(Path("new.jpg"), [make_caption("a cat")])
+    assert path.read_text() == "old.jpg\ta dog\n"
+    output.finish()
+    assert path.read_text() == "new.jpg\ta cat\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_earlier_file_stays_if_nothing_was_captioned(tmp_path: Path) -> None:
+    write(tmp_path / "out.txt", {"old.jpg": ["a dog"]})
+    write(tmp_path / "out.txt", {})
+    assert (tmp_path / "out.txt").read_text() == "old.jpg\ta dog\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "entry"),
+    [
+        ("out.jsonl", '{"image": "a.jpg", "captions": []}\nnot json\n', "entry 2"),
+        ("out.jsonl", '{"photo": "a.jpg"}\n', "entry 1"),
+        ("out.jsonl", "[1, 2]\n", "entry 1"),
+        ("out.csv", "image,caption\na.jpg,a dog\n", "entry 1"),
+        ("out.csv", "image,rank,caption,log_probability\na.jpg,1,a dog,-1\nb.jpg,1\n", "entry 2"),
+        ("out.txt", "a.jpg\ta dog\nnotes of mine\n", "entry 2"),
+    ],
+)
+def test_going_on_with_a_foreign_file_is_refused_and_leaves_it(
+    tmp_path: Path, name: str, content: str, entry: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=entry):
+        RecordFile(tmp_path / name, go_on=True)
+    assert (tmp_path / name).read_text() == content
+
+
+def test_unknown_formats_and_folders_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder.txt").mkdir()
+    with pytest.raises(UserError, match=r"out\.xls: .*\.jsonl, \.csv, \.txt"):
+        RecordFile(tmp_path / "out.xls", go_on=False)
+    with pytest.raises(UserError, match="is a folder"):
+        RecordFile(tmp_path / "folder.txt", go_on=False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "out.csv.part").symlink_to("/dev/full")
+    output = RecordFile(tmp_path / "out.csv", go_on=False)
+    with pytest.raises(UserError, match=r"out\.csv\.part: cannot be written \(No space left on device\); free"):
+        output.add(Path("a.jpg"), [make_caption("a dog")])
+
+
+def test_sidecars_hold_a_caption_a_line(tmp_path: Path) -> None:
+    image = tmp_path / "photo.jpg"
+    output = Sidecars([image])
+    assert not output.holds(image)
+    output.add(image, [make_caption("a dog"), make_caption("a cat")])
+    assert (tmp_path / "photo.txt").read_text() == "a dog\na cat\n"
+    assert output.holds(image)
+    assert list(tmp_path.iterdir()) == [tmp_path / "photo.txt"]
+
+
+def test_sidecars_refuse_two_photos_of_one_name() -> None:
+    with pytest.raises(UserError, match=r"b/photo\.png: would share its text file with b/photo\.jpg"):
+        Sidecars([Path("a/photo.jpg"), Path("b/photo.jpg"), Path("b/photo.png")])

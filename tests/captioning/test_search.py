@@ -1,0 +1,209 @@
+"""Greedy search, beam search and sampling against the decoder's own probabilities and against trying every caption."""
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from captioning.decoder import Decoder, DecoderConfig, Memory
+from captioning.search import Decoded, beam_search, greedy, sample
+from data_prep.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
+
+WORDS = [4, 5, 6]
+VOCABULARY = len(SPECIAL_TOKENS) + len(WORDS)
+MAX_WORDS = 3
+# Any of the words at every place, then the end token, or cut at MAX_WORDS.
+ALL_CAPTIONS = [
+    *((*words, EOS) for length in range(MAX_WORDS) for words in itertools.product(WORDS, repeat=length)),
+    *itertools.product(WORDS, repeat=MAX_WORDS),
+]
+
+
+def make_decoder(seed: int = 0, images: int = 1) -> tuple[Decoder, Memory]:
+    """A tiny decoder with strong opinions, and images for it."""
+    torch.manual_seed(seed)
+    config = DecoderConfig(hidden_size=6, embedding_size=6, attention_size=4)
+    decoder = Decoder(config, grid_channels=5, vocabulary_size=VOCABULARY).eval().requires_grad_(False)
+    for parameter in decoder.parameters():
+        nn.init.normal_(parameter, std=0.8)
+    return decoder, decoder.remember(torch.randn(images, 4, 5))
+
+
+def strip(words: Tensor) -> tuple[int, ...]:
+    """The words of one decoded caption without its padding."""
+    return tuple(word for word in words.tolist() if word != PAD)
+
+
+def scored(decoded: Decoded, image: int = 0) -> list[tuple[tuple[int, ...], float]]:
+    """An image's captions that exist, with their scores."""
+    pairs = zip(decoded.words[image], decoded.log_probabilities[image].tolist(), strict=True)
+    return [(strip(words), score) for words, score in pairs if score > -torch.inf]
+
+
+def teacher_forced(decoder: Decoder, memory: Memory, image: int, words: tuple[int, ...]) -> tuple[float, Tensor]:
+    """Log-probability of a caption and the attention (T, L) of its words, from `Decoder.forward`."""
+    one = Memory(*(tensor[image : image + 1] for tensor in memory))
+    outputs, weights = decoder(one, torch.tensor([[[BOS, *words[:-1]]]]))
+    log_probabilities = decoder.logits(outputs).log_softmax(-1)[0, 0]
+    return log_probabilities[range(len(words)), words].sum().item(), weights[0, 0]
+
+
+SEARCHES: dict[str, Callable[[Decoder, Memory], Decoded]] = {
+    "greedy": lambda decoder, memory: greedy(decoder, memory, max_words=5),
+    "beam": lambda decoder, memory: beam_search(decoder, memory, beam_size=4, max_words=5),
+    "sample": lambda decoder, memory: sample(
+        decoder, memory, samples=6, temperature=0.7, max_words=5, generator=torch.Generator().manual_seed(0)
+    ),
+}
+every_search = pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES.keys())
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10_000), exponent=st.floats(0, 1))
+def test_a_beam_of_one_is_greedy(seed: int, exponent: float) -> None:
+    decoder, memory = make_decoder(seed, images=3)
+    ours, expected = beam_search(decoder, memory, beam_size=1, length_exponent=exponent), greedy(decoder, memory)
+    assert torch.equal(ours.words, expected.words)
+    torch.testing.assert_close(ours.log_probabilities, expected.log_probabilities)
+    torch.testing.assert_close(ours.attention, expected.attention)
+
+
+def test_greedy_takes_the_likeliest_word_at_every_step() -> None:
+    decoder, memory = make_decoder(seed=5)
+    words: list[int] = []
+    while len(words) < 8 and EOS not in words:
+        outputs, _ = decoder(memory, torch.tensor([[[BOS, *words]]]))
+        logits = decoder.logits(outputs)[0, 0, -1]
+        words.append(max([EOS, *WORDS], key=lambda word: float(logits[word])))
+    assert strip(greedy(decoder, memory, max_words=8).words[0, 0]) == tuple(words)
+
+
+@pytest.mark.parametrize("prefix", [(), (5,), (6, 4)])
+@pytest.mark.parametrize("exponent", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_beam_that_holds_everything_finds_every_caption_in_order(
+    seed: int, exponent: float, prefix: tuple[int, ...]
+) -> None:
+    decoder, memory = make_decoder(seed)
+    captions = [caption for caption in ALL_CAPTIONS if caption[: len(prefix)] == prefix]
+    scores = {caption: teacher_forced(decoder, memory, 0, caption)[0] for caption in captions}
+    expected = sorted(captions, key=lambda caption: -scores[caption] / len(caption) ** exponent)
+    found = beam_search(
+        decoder,
+        memory,
+        beam_size=len(ALL_CAPTIONS) + 3,
+        length_exponent=exponent,
+        max_words=MAX_WORDS,
+        prefix=list(prefix),
+    )
+    assert found.words.shape[1] == len(ALL_CAPTIONS) + 3
+    # More beams than captions: those left over hold none, and come last.
+    assert bool((found.log_probabilities[0, len(expected) :] == -torch.inf).all())
+    assert [words for words, _ in scored(found)] == expected
+    assert [score for _, score in scored(found)] == pytest.approx([scores[caption] for caption in expected], abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_narrow_beam_gives_distinct_captions_best_first(seed: int) -> None:
+    decoder, memory = make_decoder(seed, images=3)
+    decoded = beam_search(decoder, memory, beam_size=4, length_exponent=0.7, max_words=6)
+    for image in range(3):
+        captions = scored(decoded, image)
+        assert len({words for words, _ in captions}) == len(captions) == 4
+        ranks = [score / len(words) ** 0.7 for words, score in captions]
+        assert ranks == sorted(ranks, reverse=True)
+
+
+@every_search
+def test_scores_and_attention_are_the_teacher_forced_ones(search: Callable[..., Decoded]) -> None:
+    decoder, memory = make_decoder(seed=1, images=3)
+    decoded = search(decoder, memory)
+    for image in range(3):
+        for index, (words, score) in enumerate(scored(decoded, image)):
+            expected_score, expected_attention = teacher_forced(decoder, memory, image, words)
+            assert score == pytest.approx(expected_score, abs=1e-4)
+            torch.testing.assert_close(decoded.attention[image, index, : len(words)], expected_attention)
+
+
+@every_search
+def test_only_words_come_before_the_end_and_only_padding_after_it(search: Callable[..., Decoded]) -> None:
+    for seed in range(5):
+        decoder, memory = make_decoder(seed, images=3)
+        decoder.output_bias[[PAD, BOS, UNK]] = 50.0  # what may not be emitted is by far the likeliest
+        decoder.output_bias[EOS] += 1.0
+        for words in search(decoder, memory).words.flatten(0, 1).tolist():
+            end = words.index(EOS) if EOS in words else len(words)
+            assert set(words[:end]) <= set(WORDS)
+            assert set(words[end + 1 :]) <= {PAD}
+
+
+@pytest.mark.parametrize("name", ["greedy", "beam"])
+def test_a_batch_gives_what_each_image_gives_alone(name: str) -> None:
+    decoder, memory = make_decoder(seed=2, images=5)
+    together = SEARCHES[name](decoder, memory)
+    for image in range(5):
+        alone = SEARCHES[name](decoder, Memory(*(tensor[image : image + 1] for tensor in memory)))
+        ours, expected = scored(together, image), scored(alone)
+        assert [words for words, _ in ours] == [words for words, _ in expected]
+        assert [score for _, score in ours] == pytest.approx([score for _, score in expected], abs=1e-5)
+        length = alone.attention.shape[2]
+        torch.testing.assert_close(together.attention[image, :, :length], alone.attention[0])
+
+
+def test_every_search_starts_with_the_prefix() -> None:
+    decoder, memory = make_decoder(images=2)
+    decoder.output_bias[6] = -20.0  # never chosen freely
+    prefix = [6, 6]
+    for decoded in (
+        greedy(decoder, memory, prefix=prefix),
+        beam_search(decoder, memory, beam_size=3, prefix=prefix),
+        sample(decoder, memory, samples=3, temperature=0.5, prefix=prefix),
+    ):
+        assert bool((decoded.words[..., :2] == 6).all())
+        assert 6 not in decoded.words[..., 2:]
+        assert bool((decoded.log_probabilities < -30).all())  # the prefix's probability counts
+
+
+def test_max_words_cuts_a_caption_that_does_not_end() -> None:
+    decoder, memory = make_decoder(images=2)
+    decoder.output_bias[EOS] = -100.0
+    for decoded in (
+        greedy(decoder, memory, max_words=4),
+        beam_search(decoder, memory, beam_size=3, max_words=4),
+        sample(decoder, memory, samples=3, max_words=4),
+    ):
+        assert decoded.words.shape[-1] == decoded.attention.shape[2] == 4
+        assert bool((decoded.words > UNK).all())
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
+def test_sampling_frequencies_are_the_models_probabilities(temperature: float) -> None:
+    decoder, memory = make_decoder(seed=3, images=2)
+    draws = 4000
+    decoded = sample(decoder, memory, draws, temperature, max_words=1, generator=torch.Generator().manual_seed(0))
+    choices = [EOS, *WORDS]
+    outputs, _ = decoder(memory, torch.full((2, 1, 1), BOS))
+    expected = draws * (decoder.logits(outputs)[:, 0, 0, choices] / temperature).softmax(-1)  # (B, choices)
+    observed = torch.stack([(decoded.words[..., 0] == choice).sum(1) for choice in choices], dim=1)
+    chi_squared = ((observed - expected).square() / expected).sum(1)
+    assert bool((chi_squared < 16.27).all()), chi_squared  # exceeded once in a thousand, with 3 degrees of freedom
+
+
+def test_sampling_at_almost_no_temperature_is_greedy() -> None:
+    for seed in range(5):
+        decoder, memory = make_decoder(seed, images=3)
+        sampled, expected = sample(decoder, memory, samples=2, temperature=1e-4), greedy(decoder, memory)
+        assert torch.equal(sampled.words, expected.words.expand_as(sampled.words))
+
+
+def test_a_seed_determines_the_samples() -> None:
+    decoder, memory = make_decoder(images=2)
+    first, again, other = (
+        sample(decoder, memory, samples=20, generator=torch.Generator().manual_seed(seed)) for seed in (7, 7, 8)
+    )
+    assert torch.equal(first.words, again.words)
+    assert first.words.shape != other.words.shape or not torch.equal(first.words, other.words)

@@ -1,0 +1,199 @@
+"""Training: the losses against slow references, a tiny overfit, and resuming after a kill."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from captioning import encoder
+from captioning.captioner import SearchConfig, load_captioner
+from captioning.decoder import DecoderConfig
+from captioning.encoder import EncoderConfig
+from captioning.run import export, train
+from captioning.scoring import evaluate
+from captioning.training import CaptioningTask, TrainingConfig
+from data_prep.captions import prepare_captions
+from data_prep.errors import UserError
+from data_prep.prepared import PreparedCaptions
+
+# One of timm's smallest backbones.
+build_timm = encoder._timm
+ENCODER = EncoderConfig(backbone="timm:test_resnet", image_size=64)
+DECODER = DecoderConfig(hidden_size=64, embedding_size=64, attention_size=32, dropout=0.1)
+SEARCH = SearchConfig(beam_size=2, max_words=12)
+TRAINING = TrainingConfig(epochs=4, batch_size=4, warmup_steps=2, learning_rate=1e-3, average_decay=0.5, precision="32")
+
+
+@pytest.fixture(scope="module")
+def prepared(synthetic_captions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared") / "shapes"
+    prepare_captions(synthetic_captions / "captions.jsonl", folder, min_count=1)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def random_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the weights of timm's backbone random, as the tests have no network; the seed makes them repeatable."""
+    monkeypatch.setattr(encoder, "_timm", lambda name, pretrained: build_timm(name, pretrained=False))
+
+
+def run(prepared: Path, output: Path, training: TrainingConfig = TRAINING, **options) -> Path:
+    configs = {"encoder": ENCODER, "decoder": DECODER, "search": SEARCH, "training": training}
+    return train(str(prepared), str(output), **(configs | options))
+
+
+def losses(output: Path) -> dict[int, str]:
+    """Return the loss of every step, of all the runs in a folder, the later runs counting."""
+    found = {}
+    for path in sorted(output.glob("logs/csv/version_*/metrics.csv")):
+        with path.open(newline="") as file:
+            found |= {int(row["step"]): row["loss"] for row in csv.DictReader(file) if row["loss"]}
+    return found
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("uninterrupted")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        random_backbone.__wrapped__(monkeypatch)  # type: ignore[attr-defined]
+        run(prepared, output)
+    return output
+
+
+def test_every_step_is_logged_and_the_model_folder_captions(uninterrupted: Path, prepared: Path):
+    assert sorted(losses(uninterrupted)) == list(range(4 * 8))  # 16 images and their mirror images, 4 a batch
+    captioner = load_captioner(uninterrupted / "model")
+    scores = evaluate(captioner, PreparedCaptions.open(prepared), "test")
+    assert scores["images"] == 4
+    assert len(scores["captions"]) == 4
+    saved = yaml.safe_load((uninterrupted / "config.yaml").read_text())
+    assert saved["training"]["epochs"] == 4
+    assert saved["decoder"]["hidden_size"] == 64
+
+
+@pytest.mark.parametrize("steps", [1, 8, 13, 30])
+def test_resuming_after_an_interruption_gives_the_losses_of_an_uninterrupted_run(
+    steps: int, prepared: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Stops in the first epoch, at an epoch's first step, within an epoch, and in the last epoch."""
+
+    class Killed(BaseException):
+        pass
+
+    training_step = CaptioningTask.training_step
+
+    def stop_at_step(task: CaptioningTask, batch, batch_idx):
+        if task.global_step == steps:
+            raise Killed
+        return training_step(task, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CaptioningTask, "training_step", stop_at_step)
+        with pytest.raises(Killed):
+            run(prepared, tmp_path)
+    resumable = (tmp_path / "checkpoints" / "last.ckpt").is_file()
+    assert resumable == (steps >= 8)
+    run(prepared, tmp_path, ckpt_path="last" if resumable else None)
+    assert losses(tmp_path) == losses(uninterrupted)
+    weights = "model/model.safetensors"
+    assert (tmp_path / weights).read_bytes() == (uninterrupted / weights).read_bytes()
+
+
+@pytest.mark.slow
+def test_resuming_after_a_killed_process_gives_the_losses_of_an_uninterrupted_run(
+    prepared: Path, uninterrupted: Path, tmp_path: Path
+):
+    """A real SIGKILL, whenever it falls after the first epoch."""
+    program = (
+        "import sys, pytest; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import test_training as t\n"
+        "with pytest.MonkeyPatch.context() as patch:\n"
+        "    t.random_backbone.__wrapped__(patch)\n"
+        "    t.run(Path(sys.argv[2]), Path(sys.argv[3]))"
+    )
+    arguments = [sys.executable, "-c", program, str(Path(__file__).parent), str(prepared), str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "checkpoints" / "last.ckpt").is_file() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    run(prepared, tmp_path, ckpt_path="last")
+    known = losses(uninterrupted)
+    assert {step: loss for step, loss in losses(tmp_path).items()} == {step: known[step] for step in losses(tmp_path)}
+    assert max(losses(tmp_path)) == max(known)
+
+
+def test_a_run_is_not_overwritten(uninterrupted: Path, prepared: Path):
+    with pytest.raises(UserError, match="--ckpt_path last"):
+        run(prepared, uninterrupted)
+
+
+def test_resuming_needs_a_checkpoint(prepared: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="no such checkpoint"):
+        run(prepared, tmp_path, ckpt_path="last")
+
+
+def test_exporting_needs_a_trained_run(tmp_path: Path):
+    with pytest.raises(UserError, match="captioning train"):
+        export(tmp_path, tmp_path / "model")
+
+
+# Random features do not tell a small circle from a square; those of the installed encoder do.
+LITE = EncoderConfig(backbone="efficientnet_lite2", image_size=128)
+
+
+@pytest.fixture(scope="module")
+def known(synthetic_captions: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedCaptions:
+    """The training split alone, for validation too, so that the best epoch is the one that knows it by heart."""
+    folder = tmp_path_factory.mktemp("known")
+    lines = [json.loads(line) for line in (synthetic_captions / "captions.jsonl").read_text().splitlines()]
+    twice = [line | {"split": split} for line in lines if line["split"] == "train" for split in ("train", "validation")]
+    (folder / "known.jsonl").write_text("\n".join(map(json.dumps, twice)))
+    prepare_captions(folder / "known.jsonl", folder / "known", image_root=synthetic_captions / "images", min_count=1)
+    return PreparedCaptions.open(folder / "known")
+
+
+def learn(known: PreparedCaptions, output: Path, epochs: int) -> Path:
+    training = dataclasses.replace(
+        TRAINING,
+        epochs=epochs,
+        patience=epochs,
+        learning_rate=3e-3,
+        label_smoothing=0.0,
+        mirror=False,
+        average_decay=0.0,
+    )
+    return run(known.folder, output, training, encoder=LITE)
+
+
+def test_a_synthetic_set_is_overfitted(known: PreparedCaptions, tmp_path: Path):
+    scores = evaluate(load_captioner(learn(known, tmp_path, epochs=60)), known, "train")
+    assert scores["BLEU-4"] == pytest.approx(1.0)
+
+
+def test_the_self_critical_objective_raises_the_score_that_it_is_rewarded_with(known: PreparedCaptions, tmp_path: Path):
+    model = learn(known, tmp_path / "learn", epochs=6)
+    reward = dataclasses.replace(TRAINING, objective="self_critical", epochs=12, learning_rate=1e-3, patience=12)
+    rewarded = run(known.folder, tmp_path / "reward", reward, init_from=str(model))
+    before, after = (evaluate(load_captioner(folder), known, "train")["CIDEr-D"] for folder in (model, rewarded))
+    assert after > 1.1 * before
+
+
+def test_the_encoder_is_fine_tuned_only_when_asked(prepared: Path, tmp_path: Path):
+    frozen = run(prepared, tmp_path / "frozen", dataclasses.replace(TRAINING, epochs=1))
+    tuned = run(prepared, tmp_path / "tuned", dataclasses.replace(TRAINING, epochs=1, encoder_learning_rate=1e-3))
+    before, after = (load_captioner(model).encoder.state_dict() for model in (frozen, tuned))
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    assert any("conv" in name for name in changed)
+    assert not any("running" in name for name in changed)

@@ -1,0 +1,71 @@
+"""What tests of several packages share: small images, a synthetic captioned set, and the real data where it is."""
+
+import itertools
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+# No test may reach for the network; the libraries read these when they are imported.
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 170, 60), "blue": (40, 60, 220), "yellow": (240, 220, 40)}
+SHAPES = ("square", "circle")
+
+
+@pytest.fixture(scope="session")
+def flickr8k() -> Path:
+    """The folder of the real Flickr8k, in its official layout."""
+    data = os.environ.get("VISION_RNN_DATA")
+    if not data:
+        pytest.skip("VISION_RNN_DATA is not set to the folder of the real data sets")
+    return Path(data) / "flickr8k"
+
+
+@pytest.fixture
+def make_image() -> Callable[..., Path]:
+    """A function that writes a small image of one colour in the format that its suffix names, and returns the path."""
+
+    def write(path: Path, colour: object = (200, 100, 50), size: tuple[int, int] = (8, 6), mode: str = "RGB") -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new(mode, size, colour).save(path)  # type: ignore[arg-type]
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def synthetic_captions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `captions.jsonl` and 24 images of 32x32 in `images`: a coloured shape on another colour.
+
+    16 images train, 4 validate, 4 test; two or three captions each. Tests must not write into it.
+    """
+    folder = tmp_path_factory.mktemp("synthetic")
+    (folder / "images").mkdir()
+    lines = []
+    kinds = itertools.product(itertools.permutations(COLOURS, 2), SHAPES)
+    for index, ((colour, background), shape) in enumerate(kinds):
+        name = f"{shape}_{colour}_on_{background}.png"
+        draw_shape(shape, colour, background).save(folder / "images" / name)
+        captions = [
+            f"A {colour} {shape} on a {background} background.",
+            f"There is a {colour} {shape} in front of {background}.",
+            f"A {background} picture with a {colour} {shape}",
+        ]
+        split = {4: "validation", 5: "test"}.get(index % 6, "train")
+        lines.append({"image": name, "captions": captions[: 2 + index % 2], "split": split})
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "captions.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+def draw_shape(shape: str, colour: str, background: str) -> Image.Image:
+    image = Image.new("RGB", (32, 32), COLOURS[background])
+    pen = ImageDraw.Draw(image)
+    outline = pen.rectangle if shape == "square" else pen.ellipse
+    outline((8, 8, 23, 23), fill=COLOURS[colour])
+    return image

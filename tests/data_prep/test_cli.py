@@ -1,0 +1,137 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep.captions import prepare_captions
+from data_prep.cli import main
+from data_prep.errors import UserError
+from data_prep.inspect import summarize, write_contact_sheet
+from data_prep.prepared import PreparedCaptions
+
+
+@pytest.fixture
+def prepared(synthetic_captions, tmp_path):
+    prepare_captions(synthetic_captions, tmp_path / "shapes", min_count=2)
+    return tmp_path / "shapes"
+
+
+def test_captions_command(synthetic_captions, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["captions", str(synthetic_captions), "-o", str(out), "--min-count", "2"]) == 0
+    printed = capsys.readouterr()
+    assert "train: 16 images, 40 captions" in printed.out
+    assert "24/24" in printed.err
+    assert "images/s" in printed.err
+    assert PreparedCaptions.open(out).manifest["options"]["min_count"] == 2
+
+
+def test_left_out_inputs_are_named_and_make_the_exit_status_one(synthetic_captions, tmp_path, capsys):
+    source = shutil.copytree(synthetic_captions, tmp_path / "source")
+    broken = sorted((source / "images").iterdir())[0]
+    broken.write_bytes(b"no image")
+    assert main(["captions", str(source), "-o", str(tmp_path / "out")]) == 1
+    printed = capsys.readouterr()
+    assert f"data-prep: left out {broken.name}: " in printed.err
+    assert "data-prep: 1 inputs left out" in printed.err
+    assert "left out" not in printed.out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["captions", "absent", "-o", "out"], ["inspect", "absent"]], ids=["captions", "inspect"]
+)
+def test_a_users_mistake_is_one_line_and_exit_status_two(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("data-prep: error: absent: ")
+    assert printed.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["captions", "x"],
+        ["captions", "x", "-o", "y", "--min-count", "0"],
+        ["captions", "x", "-o", "y", "--format", "xml"],
+    ],
+)
+def test_wrong_usage_is_exit_status_two(arguments):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from data_prep.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print('heavy:', {'datasets', 'torch', 'matplotlib', 'pyarrow'} & sys.modules.keys())"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "heavy: set()"
+
+
+def test_inspect_prints_numbers_that_agree_with_a_count_by_hand(prepared, capsys):
+    assert main(["inspect", str(prepared), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    opened = PreparedCaptions.open(prepared)
+    assert summary == summarize(opened)
+    for split in ("train", "validation", "test"):
+        token_lists = [tokens for captions in opened.split(split)["tokens"] for tokens in captions]
+        lengths = sorted(map(len, token_lists))
+        known = set(opened.vocabulary.words)
+        running = [token for tokens in token_lists for token in tokens]
+        counted = summary["splits"][split]
+        assert counted["images"] == len(opened.split(split))
+        assert counted["captions"] == len(token_lists)
+        assert counted["caption_tokens"]["mean"] == pytest.approx(sum(lengths) / len(lengths), abs=0.01)
+        assert (counted["caption_tokens"]["min"], counted["caption_tokens"]["max"]) == (lengths[0], lengths[-1])
+        assert lengths[0] <= counted["caption_tokens"]["median"] <= counted["caption_tokens"]["percentile_95"]
+        assert counted["coverage"] == pytest.approx(sum(token in known for token in running) / len(running), abs=1e-4)
+    assert summary["vocabulary"]["size"] == len(opened.vocabulary)
+
+
+def test_inspect_without_json_is_a_table_and_writes_the_sheet_where_asked(prepared, tmp_path, capsys):
+    sheet = tmp_path / "sheets" / "shapes.png"
+    assert main(["inspect", str(prepared), "-o", str(sheet)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[4].split()[:3] == ["train", "16", "40"]
+    assert str(sheet) in printed.err
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+    assert not (prepared / "contact-sheet.png").exists()
+
+
+def test_contact_sheet_shows_the_images_of_the_data_set(prepared, tmp_path):
+    write_contact_sheet(PreparedCaptions.open(prepared), tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        pixels = np.asarray(sheet.convert("RGB")).reshape(-1, 3)
+    for colour in ((220, 30, 30), (30, 170, 60), (40, 60, 220), (240, 220, 40)):
+        assert (pixels == colour).all(axis=1).mean() > 0.02
+
+
+def test_contact_sheet_is_the_same_each_time_and_differs_by_seed(prepared, tmp_path):
+    sheets = []
+    for seed in (0, 0, 1):
+        write_contact_sheet(PreparedCaptions.open(prepared), tmp_path / "sheet.png", seed)
+        sheets.append((tmp_path / "sheet.png").read_bytes())
+    assert sheets[0] == sheets[1] != sheets[2]
+
+
+def test_captions_with_dollar_signs_are_not_read_as_formulas(make_image, tmp_path):
+    make_image(tmp_path / "source" / "a.png").with_suffix(".txt").write_text(r"a sign with $5 \frac and $6")
+    prepare_captions(tmp_path / "source", tmp_path / "out")
+    write_contact_sheet(PreparedCaptions.open(tmp_path / "out"), tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").stat().st_size > 0
+
+
+def test_contact_sheet_must_be_png(prepared, tmp_path):
+    with pytest.raises(UserError, match=r"end its name in \.png"):
+        write_contact_sheet(PreparedCaptions.open(prepared), tmp_path / "sheet.jpg")

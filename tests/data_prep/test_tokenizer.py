@@ -1,0 +1,83 @@
+"""The tokenizer against known tokens of the Java program and, on all of Flickr8k, against the program itself."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.tokenizer import tokenize
+
+
+# Every expectation is what the COCO caption evaluation's Java tokenizer makes of the caption.
+@pytest.mark.parametrize(
+    ("caption", "tokens"),
+    [
+        ("A man riding a wave.", "a man riding a wave"),
+        ("A dog runs .It is brown .", "a dog runs it is brown"),
+        ("A dog runs. It is brown.", "a dog runs it is brown"),
+        ("two\nlines", "two lines"),
+        ("...", ""),
+        ("", ""),
+        ("wait.... what ?", "wait what"),
+        ("wow!! what?! no!", "wow !! what ?! no"),
+        ("a snow-covered hill - with trees -- and -odd pre- words", "a snow-covered hill with trees and odd pre words"),
+        ("red and/or black/white", "red and/or black/white"),
+        ("he / she w/", "he / she w /"),
+        ("I cannot see; it can't run, we're gonna", "i can not see it ca n't run we 're gon na"),
+        ("a man's dogs' bowl", "a man 's dogs bowl"),
+        ("It is the ski's.", "it is the ski 's"),
+        ("An ant 's-eye-view", "an ant 's eye-view"),
+        ("a slip 'n' slide in the '80s", "a slip 'n' slide in the '80s"),
+        ("she says 'go' and \"stop\"", "she says go and stop"),
+        ("a boy\u2019s \u201cred\u201d hat \u2013 or cap\u2026", "a boy 's red hat or cap"),
+        ("Mr. Hill stands on Main St. in Washington D.C.", "mr. hill stands on main st. in washington d.c."),
+        ("at 5 p.m. in Oct., player No. 7 says no.", "at 5 p.m. in oct. player no. 7 says no"),
+        ("a Texas A&M shirt, black & white", "a texas a&m shirt black & white"),
+        ("$20.50, 1,000 men, 50% at 10:30", "$ 20.50 1,000 men 50 % at 10:30"),
+        ("x=y and RIF=ding", "x = y and rif = ding"),
+        ("a dog (brown) [big]", "a dog -lrb- brown -rrb- -lsb- big -rsb-"),
+    ],
+)
+def test_known_tokens(caption: str, tokens: str) -> None:
+    assert tokenize(caption) == tokens.split()
+
+
+@given(st.text())
+def test_any_text_gives_lower_case_tokens_without_space(caption: str) -> None:
+    for token in tokenize(caption):
+        assert token
+        assert not re.search(r"\s", token)
+        assert token == token.lower()
+
+
+@given(st.lists(st.from_regex(r"[a-z]+(-[a-z]+)?", fullmatch=True)))
+def test_no_hyphenated_word_is_lost(words: list[str]) -> None:
+    assert "".join(tokenize(" ".join(words))) == "".join(words)
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.java
+@pytest.mark.skipif(shutil.which("java") is None, reason="the reference tokenizer needs a Java runtime")
+def test_no_flickr8k_caption_differs_from_the_java_tokenizer() -> None:
+    ptbtokenizer = pytest.importorskip("pycocoevalcap.tokenizer.ptbtokenizer", reason="the oracle is not installed")
+    captions = _flickr8k_captions()
+    # As the data set has them (stops apart), and as people write: marks attached, two sentences to a caption.
+    written = [re.sub(r" ([.,;:?!)]|'s\b)", r"\1", caption.replace("( ", "(")) for caption in captions]
+    captions += [f"{first} {second}" for first, second in zip(written[::2], written[1::2], strict=False)]
+
+    expected = ptbtokenizer.PTBTokenizer().tokenize({i: [{"caption": text}] for i, text in enumerate(captions)})
+
+    assert len(expected) == len(captions)
+    assert [text for i, text in enumerate(captions) if " ".join(tokenize(text)) != expected[i][0]] == []
+
+
+def _flickr8k_captions() -> list[str]:
+    if "VISION_RNN_DATA" not in os.environ:
+        pytest.skip("set VISION_RNN_DATA to the folder that holds flickr8k/")
+    listing = Path(os.environ["VISION_RNN_DATA"]) / "flickr8k/Flickr8k_text/Flickr8k.token.txt"
+    return [line.split("\t", 1)[1] for line in listing.read_text(encoding="utf-8").splitlines()]
