@@ -53,8 +53,9 @@ def _fail(message: str, status: int) -> int:
 
 
 def _parser(argv: Sequence[str]) -> ArgumentParser:
-    parser = _new_parser("Caption photos, and train and measure models that do.", version=tool_version())
-    parser.prog = "captioning"
+    parser = _new_parser(
+        "Caption photos, and train and measure models that do.", prog="captioning", version=tool_version()
+    )
     commands = parser.add_subcommands(dest="command", metavar="COMMAND")
     # The options of `train` are the signatures of classes that need torch: read only when they are asked for.
     train = _train_parser() if argv[:1] == ["train"] else _new_parser()

@@ -130,11 +130,11 @@ class RecordFile(Output):
         self._path, self._journal = path, path.with_name(f"{path.name}.part")
         self._write, read = _FORMATS[path.suffix.lower()]
         self._records: dict[str, Record] = {}
+        # An earlier journal is dropped only when there is something to put in its place.
+        self._mode = "a" if go_on else "w"
         with _one_line(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if not go_on:
-                self._journal.write_bytes(b"")
-            elif self._journal.exists():
+            if go_on and self._journal.exists():
                 _drop_incomplete_line(self._journal)
             for kept, reader in ((path, read), (self._journal, _read_jsonl)):
                 if go_on and kept.exists():
@@ -147,15 +147,16 @@ class RecordFile(Output):
     def add(self, image: Path, captions: "Sequence[Caption]") -> None:
         """Append the captions to the journal."""
         record = self._records[str(image)] = _record(image, captions)
-        with _one_line(self._journal), _open(self._journal, "a") as file:
+        with _one_line(self._journal), _open(self._journal, self._mode) as file:
             _write_jsonl([record], file)
+        self._mode = "a"
 
     def finish(self) -> None:
-        """Write the file, unless there is nothing to write, and remove the journal."""
+        """Write the file and remove the journal, unless there is nothing to write."""
         if self._records:
             with atomic_path(self._path) as staged, _open(staged, "w") as file:
                 self._write(self._records.values(), file)
-        self._journal.unlink(missing_ok=True)
+            self._journal.unlink(missing_ok=True)
 
 
 def _record(image: Path, captions: "Sequence[Caption]") -> Record:

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from captioning.batches import CaptionedImages, batches
-from captioning.captioner import Captioner, SearchConfig, load_captioner
+from captioning.captioner import CONFIG, Captioner, SearchConfig, load_captioner
 from captioning.decoder import DecoderConfig
 from captioning.encoder import EncoderConfig, GridEncoder
 from captioning.model_card import model_card
@@ -102,15 +102,17 @@ def train(
         intended = ("does not have many workers", "in eval mode at the start", "exists and is not empty")
         for expected in (*intended, "isinstance.treespec, LeafSpec"):
             warnings.filterwarnings("ignore", f".*{expected}")
-        trainer.fit(
-            CaptioningTask(captioner, training, train_images, validation_images),
-            batches(train_images, training.batch_size, shuffle_seed=training.seed),
-            batches(validation_images, training.batch_size),
-            ckpt_path=checkpoint,
-            weights_only=True,
-        )
-    if trainer.interrupted:
-        raise UserError(f"{folder}: interrupted; go on with the same command and --ckpt_path last")
+        try:
+            trainer.fit(
+                CaptioningTask(captioner, training, train_images, validation_images),
+                batches(train_images, training.batch_size, shuffle_seed=training.seed),
+                batches(validation_images, training.batch_size),
+                ckpt_path=checkpoint,
+                weights_only=True,
+            )
+        except SystemExit:
+            # Lightning's answer to Ctrl-C.
+            raise UserError(f"{folder}: interrupted; go on with the same command and --ckpt_path last") from None
     export(folder, folder / "model")
     return folder / "model"
 
@@ -124,17 +126,22 @@ def export(run: str | Path, output: str | Path, evaluation: str | Path | None = 
         evaluation: What `captioning evaluate -o` wrote, to be quoted in the model card.
 
     Raises:
-        UserError: The run has no checkpoint yet.
+        UserError: The run has no checkpoint yet, `output` holds something else, or `evaluation` is none.
     """
     run = Path(run)
     path = run / "checkpoints" / "best.ckpt"
     if not path.is_file():
         raise UserError(f"{run}: holds no checkpoints/best.ckpt; train it first with: captioning train")
+    output = Path(output)
+    if output.is_dir() and any(output.iterdir()) and not (output / CONFIG).is_file():
+        raise UserError(f"{output}: holds something other than a model; choose another folder")
+    measured = read_json(evaluation) if evaluation else None
+    if measured is not None and "protocol" not in measured:
+        raise UserError(f"{evaluation}: not an evaluation; write one with: captioning evaluate -o FILE")
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     captioner = Captioner.from_description(checkpoint["captioner"])
     weights = {name.removeprefix("captioner."): tensor for name, tensor in checkpoint["state_dict"].items()}
     captioner.load_state_dict(weights, strict=True)
-    measured = read_json(evaluation) if evaluation else None
     with atomic_path(output) as staged:
         staged.mkdir()
         card = model_card(captioner, read_json(run / "manifest.json"), (run / "config.yaml").read_text(), measured)

@@ -4,6 +4,7 @@ import functools
 import io
 import json
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from captioning.captioner import Caption, Captioner, SearchConfig, load_captione
 from captioning.cli import main
 from captioning.decoder import DecoderConfig
 from captioning.encoder import EncoderConfig
-from captioning.training import TrainingConfig
+from captioning.training import CaptioningTask, TrainingConfig
 from data_prep.captions import prepare_captions
 from data_prep.images import load_image
 
@@ -464,6 +465,53 @@ def test_train_names_an_unknown_backbone(run: Run, prepared: Path, tmp_path: Pat
     status, output, errors = run("train", "--data", prepared, "--output", tmp_path, "--encoder.backbone", backbone)
     assert (status, output) == (2, [])
     assert backbone in errors[-1]
+
+
+@pytest.fixture
+def train(run: Run, prepared: Path, model_folder: Path, tmp_path: Path) -> Callable[..., Result]:
+    """Train the tiny model for an epoch, into `tmp_path / "run"`."""
+    options = ["--data", prepared, "--init_from", model_folder, "--training.epochs", 1, "--training.batch_size", 8]
+    return functools.partial(run, "train", *options, "--output", tmp_path / "run")
+
+
+def test_from_training_to_a_model_that_captions(train: Run, run: Run, prepared: Path, tmp_path: Path) -> None:
+    result = train()
+    assert (result.status, result.output[-1]) == (0, str(tmp_path / "run" / "model"))
+    assert train().errors[-1].endswith("add --ckpt_path last to go on, or choose another output")
+    scores, model = tmp_path / "scores.json", tmp_path / "model"
+    assert run("evaluate", "--model", tmp_path / "run" / "model", "--data", prepared, "-o", scores).status == 0
+    assert run("export", tmp_path / "run", "-o", model, "--evaluation", scores) == Result(0, [], [])
+    assert f"| {json.loads(scores.read_text())['CIDEr-D']:.4f} |" in (model / "README.md").read_text()
+    Image.new("RGB", (30, 30)).save(tmp_path / "photo.png")
+    assert run("caption", tmp_path / "photo.png", "--model", model).status == 0
+
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    assert run("export", tmp_path / "run", "-o", mine).errors == [
+        f"captioning: error: {mine}: holds something other than a model; choose another folder"
+    ]
+    assert (mine / "thesis.txt").exists()
+    assert (
+        "not an evaluation"
+        in run("export", tmp_path / "run", "-o", model, "--evaluation", model / "config.json").errors[0]
+    )
+
+
+def test_interrupted_training_says_how_to_go_on(train: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CaptioningTask, "validation_step", interrupt)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        status, _, errors = train()
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Lightning turns it off.
+    assert status == 2
+    assert errors[-1] == (
+        f"captioning: error: {tmp_path / 'run'}: interrupted; go on with the same command and --ckpt_path last"
+    )
 
 
 # The process

@@ -128,10 +128,18 @@ def test_an_earlier_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_earlier_file_stays_if_nothing_was_captioned(tmp_path: Path) -> None:
+def test_earlier_files_stay_if_nothing_was_captioned(tmp_path: Path) -> None:
     write(tmp_path / "out.txt", {"old.jpg": ["a dog"]})
+    RecordFile(tmp_path / "out.txt", go_on=False).add(Path("new.jpg"), [make_caption("a cat")])
     write(tmp_path / "out.txt", {})
     assert (tmp_path / "out.txt").read_text() == "old.jpg\ta dog\n"
+    assert RecordFile(tmp_path / "out.txt", go_on=True).holds(Path("new.jpg"))
+
+
+def test_beginning_anew_forgets_an_interrupted_run(tmp_path: Path) -> None:
+    RecordFile(tmp_path / "out.txt", go_on=False).add(Path("old.jpg"), [make_caption("a dog")])
+    write(tmp_path / "out.txt", {"new.jpg": ["a cat"], "newer.jpg": ["red"]})
+    assert (tmp_path / "out.txt").read_text() == "new.jpg\ta cat\nnewer.jpg\tred\n"
 
 
 @pytest.mark.parametrize(
