@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 some photos could not be captioned, 2 wrong usage or input, 130 interrupted.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -18,10 +19,10 @@ from tqdm import tqdm
 
 from captioning.outputs import Document, Lines, Output, RecordFile, Sidecars
 from captioning.pictures import attention_picture, picture_paths
-from data_prep.captions import tool_version
 from data_prep.errors import UserError
 from data_prep.files import write_json
 from data_prep.images import ImageError, find_images, load_image
+from data_prep.version import tool_version
 
 if TYPE_CHECKING:
     from captioning.captioner import Captioner, SearchConfig
@@ -270,7 +271,10 @@ def _train(options: Namespace) -> int:
     from captioning.run import train
 
     options.pop("config")
-    print(train(**options.as_dict()))
+    # Lightning reports its progress on standard output, where only the result belongs.
+    with contextlib.redirect_stdout(sys.stderr):
+        model = train(**options.as_dict())
+    print(model)
     return 0
 
 

@@ -8,6 +8,7 @@ import json
 import warnings
 from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -138,7 +139,7 @@ def export(run: str | Path, output: str | Path, evaluation: str | Path | None = 
     measured = read_json(evaluation) if evaluation else None
     if measured is not None and "protocol" not in measured:
         raise UserError(f"{evaluation}: not an evaluation; write one with: captioning evaluate -o FILE")
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint = _read_checkpoint(path)
     captioner = Captioner.from_description(checkpoint["captioner"])
     weights = {name.removeprefix("captioner."): tensor for name, tensor in checkpoint["state_dict"].items()}
     captioner.load_state_dict(weights, strict=True)
@@ -158,6 +159,21 @@ def _checkpoint_to_resume(folder: Path, ckpt_path: str | None) -> Path | None:
     checkpoint = last if ckpt_path == "last" else Path(ckpt_path)
     if not checkpoint.is_file():
         raise UserError(f"{checkpoint}: no such checkpoint; leave out --ckpt_path to start anew")
+    _read_checkpoint(checkpoint)
+    return checkpoint
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint of ours, executing no code.
+
+    Raises:
+        UserError: The file is damaged, or something else.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint["captioner"], checkpoint["state_dict"]
+    except (EOFError, KeyError, RuntimeError, TypeError, UnpicklingError) as error:
+        raise UserError(f"{path}: damaged, or no checkpoint of a captioner; name another, or train again") from error
     return checkpoint
 
 

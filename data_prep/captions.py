@@ -1,7 +1,6 @@
 """A source of captioned images, made into a prepared data set: checked, tokenised, self-contained, one folder."""
 
 import hashlib
-import importlib.metadata
 import itertools
 import json
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ from data_prep.files import atomic_path, write_json
 from data_prep.images import ImageError, load_image, read_encoded
 from data_prep.prepared import KIND, MANIFEST, VOCABULARY, PreparedCaptions
 from data_prep.tokenizer import tokenize
+from data_prep.version import tool_version
 from data_prep.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -87,14 +87,6 @@ def prepare_captions(
         }
         write_json(folder / MANIFEST, manifest)
     return manifest
-
-
-def tool_version() -> str:
-    """Version of the installed package; `unknown` for a source tree that is not installed."""
-    try:
-        return importlib.metadata.version("vision-rnn")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _check_replaceable(output: Path) -> None:

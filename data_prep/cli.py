@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.caption_sources.formats import FORMATS
-from data_prep.captions import prepare_captions, tool_version
+from data_prep.captions import prepare_captions
 from data_prep.errors import UserError
 from data_prep.inspect import describe, summarize, write_contact_sheet
 from data_prep.prepared import PreparedCaptions
+from data_prep.version import tool_version
 
 
 def main(argv: Sequence[str] | None = None) -> int:

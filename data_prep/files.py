@@ -1,6 +1,7 @@
 """Files that are either whole or absent: written under a temporary name, then renamed."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -16,10 +17,10 @@ from data_prep.errors import UserError
 def atomic_path(target: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; rename it to `target` if the block ends well, remove it if not.
 
-    The block may create a file or a folder at the path. An existing file is replaced; an existing folder too.
+    The block may create a file or a folder at the path. A file replaces a file, and a folder a folder.
 
     Raises:
-        UserError: The folder cannot be written, or the disk is full.
+        UserError: The place cannot be written, holds a folder where a file is to be, or the disk is full.
     """
     target = Path(target)
     try:
@@ -31,12 +32,13 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         # The suffix stays: many writers choose their format by it.
         staged = staging / target.name
         yield staged
-        if target.is_dir():
+        if target.is_dir() and staged.is_dir():
             target.rename(staging / "replaced")
         os.replace(staged, target)
     except OSError as error:
         if error.filename is None or Path(error.filename).is_relative_to(staging):
-            raise UserError(f"{target}: cannot be written ({error.strerror or error}); free some space") from error
+            mend = "free some space" if error.errno == errno.ENOSPC else "choose another place"
+            raise UserError(f"{target}: cannot be written ({error.strerror or error}); {mend}") from error
         raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)

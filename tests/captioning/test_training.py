@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -15,15 +16,19 @@ import torch
 import yaml
 
 from captioning import encoder
+from captioning.batches import CaptionedImages, batches
 from captioning.captioner import SearchConfig, load_captioner
 from captioning.decoder import DecoderConfig
 from captioning.encoder import EncoderConfig
 from captioning.run import export, train
 from captioning.scoring import evaluate
+from captioning.search import sample
 from captioning.training import CaptioningTask, TrainingConfig
 from data_prep.captions import prepare_captions
 from data_prep.errors import UserError
 from data_prep.prepared import PreparedCaptions
+from data_prep.vocabulary import BOS, PAD
+from evaluation.cider import DocumentFrequencies, cider_d
 
 # One of timm's smallest backbones.
 build_timm = encoder._timm
@@ -51,13 +56,17 @@ def run(prepared: Path, output: Path, training: TrainingConfig = TRAINING, **opt
     return train(str(prepared), str(output), **(configs | options))
 
 
-def losses(output: Path) -> dict[int, str]:
-    """Return the loss of every step, of all the runs in a folder, the later runs counting."""
+def logged(output: Path, name: str) -> dict[int, str]:
+    """Return a value logged at every step, of all the runs in a folder, the later runs counting."""
     found = {}
     for path in sorted(output.glob("logs/csv/version_*/metrics.csv")):
         with path.open(newline="") as file:
-            found |= {int(row["step"]): row["loss"] for row in csv.DictReader(file) if row["loss"]}
+            found |= {int(row["step"]): row[name] for row in csv.DictReader(file) if row[name]}
     return found
+
+
+def losses(output: Path) -> dict[int, str]:
+    return logged(output, "loss")
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +153,14 @@ def test_resuming_needs_a_checkpoint(prepared: Path, tmp_path: Path):
         run(prepared, tmp_path, ckpt_path="last")
 
 
+@pytest.mark.parametrize("damage", [b"", b"PK not a checkpoint", None])
+def test_a_damaged_checkpoint_is_refused(damage: bytes | None, uninterrupted: Path, prepared: Path, tmp_path: Path):
+    whole = (uninterrupted / "checkpoints" / "last.ckpt").read_bytes()
+    (tmp_path / "last.ckpt").write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    with pytest.raises(UserError, match="damaged"):
+        run(prepared, tmp_path / "run", ckpt_path=str(tmp_path / "last.ckpt"))
+
+
 def test_exporting_needs_a_trained_run(tmp_path: Path):
     with pytest.raises(UserError, match="captioning train"):
         export(tmp_path, tmp_path / "model")
@@ -182,12 +199,46 @@ def test_a_synthetic_set_is_overfitted(known: PreparedCaptions, tmp_path: Path):
     assert scores["BLEU-4"] == pytest.approx(1.0)
 
 
-def test_the_self_critical_objective_raises_the_score_that_it_is_rewarded_with(known: PreparedCaptions, tmp_path: Path):
-    model = learn(known, tmp_path / "learn", epochs=6)
-    reward = dataclasses.replace(TRAINING, objective="self_critical", epochs=12, learning_rate=1e-3, patience=12)
-    rewarded = run(known.folder, tmp_path / "reward", reward, init_from=str(model))
-    before, after = (evaluate(load_captioner(folder), known, "train")["CIDEr-D"] for folder in (model, rewarded))
-    assert after > 1.1 * before
+def test_the_self_critical_objective_raises_the_reward(known: PreparedCaptions, tmp_path: Path):
+    model = learn(known, tmp_path / "learn", epochs=16)
+    training = dataclasses.replace(TRAINING, objective="self_critical", epochs=12, learning_rate=3e-3, patience=12)
+    run(known.folder, tmp_path / "reward", training, init_from=str(model))
+    rewards = [float(reward) for reward in logged(tmp_path / "reward", "reward").values()]
+    assert statistics.fmean(rewards[-8:]) > 1.3 * statistics.fmean(rewards[:8])
+
+
+def test_the_self_critical_loss_is_that_of_its_equation(
+    known: PreparedCaptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Minus (reward - mean of the other samples' rewards) log p(word), averaged over words, one word at a time."""
+    captioner = load_captioner(learn(known, tmp_path, epochs=1))
+    images = CaptionedImages(known, "train", captioner.encoder, captioner.vocabulary, cached=True)
+    training = dataclasses.replace(TRAINING, objective="self_critical", samples=3)
+    task = CaptioningTask(captioner, training, images, images)
+    monkeypatch.setattr(task, "log", lambda *_, **__: None)
+    monkeypatch.setattr(captioner.decoder.dropout, "p", 0.0)
+    batch = next(iter(batches(images, 2)))
+    drawn = sample(captioner.decoder, captioner.decoder.remember(batch.images), 3, max_words=SEARCH.max_words)
+    monkeypatch.setattr("captioning.training.sample", lambda *_, **__: drawn)
+    loss = task.training_step(batch, 0)
+
+    references = [[[str(word) for word in ids[1:].tolist()] for ids in captions] for captions in images.words]
+    frequencies = DocumentFrequencies(references)
+    terms = []
+    for image in range(2):
+        captions = [[word for word in ids if word != PAD] for ids in drawn.words[image].tolist()]
+        rewards = [
+            cider_d([[str(word) for word in caption]], [references[image]], frequencies).score for caption in captions
+        ]
+        memory = captioner.decoder.remember(batch.images[image : image + 1])
+        for number, caption in enumerate(captions):
+            advantage = rewards[number] - (sum(rewards) - rewards[number]) / 2
+            state, last = captioner.decoder.initial_state(memory, 1), BOS
+            for word in caption:
+                logits, state, _ = captioner.decoder.step(torch.tensor([[last]]), state, memory)
+                terms.append(-advantage * logits[0, 0].log_softmax(-1)[word].item())
+                last = word
+    assert loss.item() == pytest.approx(statistics.fmean(terms), rel=1e-4)
 
 
 def test_the_encoder_is_fine_tuned_only_when_asked(prepared: Path, tmp_path: Path):
