@@ -65,12 +65,8 @@ class CaptionedImages(Dataset):
     ):
         rows = data.split(split)
         self.references: list[list[list[str]]] = rows["tokens"][:]
-        # The longest first: the decoder leaves off when the rest of the captions are padding.
         self.words = [
-            [
-                torch.tensor([BOS, *vocabulary.encode(caption)[:max_words], EOS])
-                for caption in sorted(captions, key=len, reverse=True)
-            ]
+            [torch.tensor([BOS, *vocabulary.encode(caption)[:max_words], EOS]) for caption in captions]
             for captions in self.references
         ]
         self._encoder, self._images = encoder, rows["image"]

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from captioning.attention import AdditiveAttention, Attention, DotAttention
 from captioning.recurrent import LSTMCell
-from data_prep.vocabulary import PAD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,19 +121,16 @@ class Decoder(nn.Module):
 
         Args:
             memory: From `remember`.
-            words: Known words y_0 .. y_{T-1} of every caption, starting with the begin token, (B, K, T). Once the k-th
-                and all further captions of every image are padding, they are left out (their weights are zero): where
-                captions come longest first, little is spent on padding.
+            words: Known words y_0 .. y_{T-1} of every caption, starting with the begin token, (B, K, T).
         """
         embedded, projected = self._embed(words)
-        captions = words.shape[1]
-        state = self.initial_state(memory, captions)
+        state = self.initial_state(memory, words.shape[1])
         hiddens, contexts, weights = [], [], []
-        for projected_word, active in zip(projected.unbind(dim=2), _active_captions(words), strict=True):
-            state = State(state.hidden[:, :active], state.cell[:, :active])
-            state, context, weight = self._advance(projected_word[:, :active], state, memory)
-            for steps, step in ((hiddens, state.hidden), (contexts, context), (weights, weight)):
-                steps.append(nn.functional.pad(step, (0, 0, 0, captions - active)))
+        for projected_word in projected.unbind(dim=2):
+            state, context, weight = self._advance(projected_word, state, memory)
+            hiddens.append(state.hidden)
+            contexts.append(context)
+            weights.append(weight)
         outputs = self._output(embedded, torch.stack(hiddens, dim=2), torch.stack(contexts, dim=2))
         return outputs, torch.stack(weights, dim=2)
 
@@ -179,10 +175,3 @@ class Decoder(nn.Module):
         if self.context_to_output is not None:
             deep = deep + self.context_to_output(context)
         return self.dropout(deep)
-
-
-def _active_captions(words: Tensor) -> list[int]:
-    """Return for each word's place how many captions (B, K, T) go on to it, counted up to the last that does."""
-    going_on = (words != PAD).any(dim=0)  # (K, T)
-    number = torch.arange(1, words.shape[1] + 1, device=words.device).unsqueeze(1)
-    return (going_on * number).amax(dim=0).tolist()

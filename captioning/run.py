@@ -171,9 +171,10 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint["captioner"], checkpoint["state_dict"]
-    except (EOFError, KeyError, RuntimeError, TypeError, UnpicklingError) as error:
-        raise UserError(f"{path}: damaged, or no checkpoint of a captioner; name another, or train again") from error
+    except (EOFError, RuntimeError, UnpicklingError):
+        checkpoint = None
+    if not isinstance(checkpoint, dict) or not {"captioner", "state_dict"} <= checkpoint.keys():
+        raise UserError(f"{path}: damaged, or no checkpoint of a captioner; name another, or train again")
     return checkpoint
 
 
