@@ -45,6 +45,12 @@ class SearchConfig:
     length_exponent: float = 0.7
     max_words: int = 30
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that no search can use, by their name."""
+        for name, least in (("beam_size", 1), ("length_exponent", 0), ("max_words", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"search.{name}: {getattr(self, name)} is too small; give at least {least}")
+
 
 @dataclass(frozen=True)
 class Caption:
@@ -74,6 +80,7 @@ class Captioner(nn.Module, ModelHubMixin):
         decoder: The decoder's architecture.
         vocabulary: The known words without the special tokens, in the order of their ids.
         search: How `caption` seeks captions unless told otherwise.
+        history: For each training that made the model, in order, its data and its settings.
     """
 
     def __init__(
@@ -82,10 +89,12 @@ class Captioner(nn.Module, ModelHubMixin):
         decoder: DecoderConfig,
         vocabulary: list[str],
         search: SearchConfig = SearchConfig(),  # frozen, so one default serves all
+        history: Sequence[dict[str, Any]] = (),
     ):
         super().__init__()
         self.vocabulary = Vocabulary(vocabulary)
         self.search = search
+        self.history = list(history)
         self.decoder_config = decoder
         self.encoder = GridEncoder(encoder)
         self.decoder = Decoder(decoder, self.encoder.channels, len(self.vocabulary))
@@ -117,7 +126,7 @@ class Captioner(nn.Module, ModelHubMixin):
         self.eval()
         search = search or self.search
         for word in prefix:
-            if self.vocabulary.coverage([[word]]) < 1:
+            if word not in self.vocabulary:
                 raise UserError(f"prefix: the model does not know the word '{word}'; choose another")
         if len(prefix) >= search.max_words:
             raise UserError(f"prefix: {len(prefix)} words, and captions end at {search.max_words}; shorten it")
@@ -155,6 +164,7 @@ class Captioner(nn.Module, ModelHubMixin):
             "encoder": asdict(self.encoder.config),
             "decoder": asdict(self.decoder_config),
             "search": asdict(self.search),
+            "history": self.history,
             "vocabulary": self.vocabulary.words,
         }
 

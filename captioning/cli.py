@@ -148,6 +148,8 @@ def _caption(options: Namespace) -> int:
     try:
         if pending:
             pictures = picture_paths(images, options.attention) if options.attention else {}
+            if overwritten := {path.resolve() for path in pictures.values()} & {path.resolve() for path in images}:
+                raise UserError(f"--attention: would overwrite the photo {min(overwritten)}; name another folder")
             failures += _caption_photos(pending, output, options, pictures)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*["add --skip-existing to go on"] * bool(options.output or options.sidecar)) from None

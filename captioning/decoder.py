@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from captioning.attention import AdditiveAttention, Attention, DotAttention
 from captioning.recurrent import LSTMCell
+from data_prep.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,14 @@ class DecoderConfig:
     attention_size: int = 512
     context_gate: Literal["none", "scalar", "vector"] = "vector"
     dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse numbers of which no decoder can be made, by their name."""
+        for name in ("hidden_size", "embedding_size", "attention_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"decoder.{name}: {getattr(self, name)} is too small; give at least 1")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"decoder.dropout: {self.dropout} is not a share; give at least 0 and less than 1")
 
 
 class Memory(NamedTuple):

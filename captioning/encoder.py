@@ -171,10 +171,9 @@ def _torchvision(name: str, pretrained: bool) -> tuple[nn.Module, tuple[Any, Any
     from torchvision import models
     from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-    if name not in models.list_models(module=models):
-        raise UserError(
-            f"backbone torchvision:{name}: torchvision has no such model; see torchvision.models.list_models()"
-        )
+    # These two scale their input themselves, but only when made with their weights, and not when loaded from a folder.
+    if name not in models.list_models(module=models) or name in ("googlenet", "inception_v3"):
+        raise UserError(f"backbone torchvision:{name}: no such model can be used; see torchvision.models.list_models()")
     weights: Any = models.get_model_weights(name)["DEFAULT"]
     with _download(f"torchvision:{name}") if pretrained else contextlib.nullcontext():
         model = models.get_model(name, weights=weights if pretrained else None).eval()

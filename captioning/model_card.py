@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import yaml
+
 from captioning.captioner import Captioner
 
 _CARD = """\
@@ -12,20 +14,15 @@ pipeline_tag: image-to-text
 ---
 # An image captioner trained on {source}
 
-A {backbone} encoder's {side}x{side} grid of features and an LSTM decoder with attention `{attention}`
-(Xu et al., "Show, Attend and Tell", arXiv 1502.03044): {parameters:.1f} million parameters, {words} words.
+The encoder `{backbone}` gives a {side}x{side} grid of features; an LSTM decoder with attention `{attention}` reads it
+(Xu et al., "Show, Attend and Tell", arXiv 1502.03044). {parameters:.1f} million parameters, {words} words.
 Caption a photo with
 
     captioning caption PHOTO.jpg --model FOLDER
 
 ## Training
 
-Data: {source}, {counts}, prepared by `data-prep captions`; content hash `{content_hash}`.
-Made by `captioning train --config FILE`, where FILE was, with every default written out:
-
-```yaml
-{configuration}```
-
+{history}
 ## Results
 
 {results}
@@ -35,6 +32,13 @@ Made by `captioning train --config FILE`, where FILE was, with every default wri
 It knows {words} words, those of its training captions, and the kinds of photo they describe. It states wrong colours,
 counts and actions as surely as right ones. It guesses people's sex and age from their looks, with the biases of its
 captions and of its encoder's training set. Do not let decisions about people rest on it.
+"""
+
+_TRAINING = """\
+On {source} ({counts}; content hash `{content_hash}`), by `captioning train` with these settings:
+
+```yaml
+{settings}```
 """
 
 _FLICKR8K = """
@@ -53,31 +57,31 @@ _RESULTS = """\
 Measured by `captioning evaluate --model FOLDER --data DIR --split {split}`."""
 
 
-def model_card(
-    captioner: Captioner, manifest: dict[str, Any], configuration: str, evaluation: dict[str, Any] | None = None
-) -> str:
+def model_card(captioner: Captioner, evaluation: dict[str, Any] | None = None) -> str:
     """Return the card in Markdown.
 
     Args:
         captioner: The model.
-        manifest: The manifest of the prepared data set it was trained on.
-        configuration: The run's resolved configuration, in YAML.
         evaluation: What `captioning evaluate` wrote of it; without it the card says that nothing was measured.
     """
-    results = _RESULTS.format(**evaluation) if evaluation else "Not yet measured on a test split."
     card = _CARD.format(
-        source=manifest["source"],
-        counts=", ".join(
-            f"{count['images']} images and {count['captions']} captions in {split}"
-            for split, count in manifest["splits"].items()
-        ),
-        content_hash=manifest["content_hash"],
+        source=captioner.history[-1]["data"]["source"],
         backbone=captioner.encoder.config.backbone,
         side=captioner.encoder.grid_size,
         attention=captioner.decoder_config.attention,
         parameters=sum(parameter.numel() for parameter in captioner.parameters()) / 1e6,
         words=len(captioner.vocabulary.words),
-        configuration=configuration,
-        results=results,
+        history="\n".join(map(_training, captioner.history)),
+        results=_RESULTS.format(**evaluation) if evaluation else "Not yet measured on a test split.",
     )
-    return card + (_FLICKR8K if manifest["format"] == "flickr8k" else "")
+    sources = {training["data"]["format"] for training in captioner.history}
+    return card + (_FLICKR8K if "flickr8k" in sources else "")
+
+
+def _training(training: dict[str, Any]) -> str:
+    data, settings = training["data"], {name: value for name, value in training.items() if name != "data"}
+    counts = ", ".join(
+        f"{count['images']} images and {count['captions']} captions in {split}"
+        for split, count in data["splits"].items()
+    )
+    return _TRAINING.format(**data, counts=counts, settings=yaml.safe_dump(settings, sort_keys=False))

@@ -58,14 +58,21 @@ def train(
     folder = Path(output)
     checkpoint = _checkpoint_to_resume(folder, ckpt_path)
     prepared = PreparedCaptions.open(data)
-    configs = {"encoder": encoder, "decoder": decoder, "search": search, "training": training}
+    _check_splits(prepared, folder if checkpoint else None)
+    lightning.seed_everything(training.seed, verbose=False)
+    captioner = _initial_captioner(prepared, encoder, decoder, search, init_from)
+    captioner.to("cuda" if torch.cuda.is_available() else "cpu")
+    configs = {
+        "encoder": captioner.encoder.config,
+        "decoder": captioner.decoder_config,
+        "search": search,
+        "training": training,
+    }
     resolved = {"data": data, "output": output, "init_from": init_from}
     resolved |= {name: asdict(config) for name, config in configs.items()}
     write_json(folder / "manifest.json", prepared.manifest)
     with atomic_path(folder / "config.yaml") as staged:
         staged.write_text(yaml.safe_dump(json.loads(json.dumps(resolved)), sort_keys=False))
-    lightning.seed_everything(training.seed, verbose=False)
-    captioner = _initial_captioner(prepared, encoder, decoder, search, init_from)
     cached = training.encoder_learning_rate == 0
     train_images, validation_images = (
         CaptionedImages(prepared, split, captioner.encoder, captioner.vocabulary, cached=cached, mirrored=mirrored)
@@ -113,7 +120,8 @@ def train(
             )
         except SystemExit:
             # Lightning's answer to Ctrl-C.
-            raise UserError(f"{folder}: interrupted; go on with the same command and --ckpt_path last") from None
+            begun = (folder / "checkpoints" / "last.ckpt").is_file()
+            raise KeyboardInterrupt("add --ckpt_path last to go on" if begun else "no epoch was completed") from None
     export(folder, folder / "model")
     return folder / "model"
 
@@ -137,17 +145,32 @@ def export(run: str | Path, output: str | Path, evaluation: str | Path | None = 
     if output.is_dir() and any(output.iterdir()) and not (output / CONFIG).is_file():
         raise UserError(f"{output}: holds something other than a model; choose another folder")
     measured = read_json(evaluation) if evaluation else None
-    if measured is not None and "protocol" not in measured:
+    if evaluation and not (isinstance(measured, dict) and {"protocol", "CIDEr-D", "content_hash"} <= measured.keys()):
         raise UserError(f"{evaluation}: not an evaluation; write one with: captioning evaluate -o FILE")
     checkpoint = _read_checkpoint(path)
     captioner = Captioner.from_description(checkpoint["captioner"])
     weights = {name.removeprefix("captioner."): tensor for name, tensor in checkpoint["state_dict"].items()}
     captioner.load_state_dict(weights, strict=True)
+    manifest, settings = read_json(run / "manifest.json"), yaml.safe_load((run / "config.yaml").read_text())
+    # Without the places on this machine, which say nothing to others.
+    settings = {name: settings[name] for name in ("encoder", "decoder", "search", "training")}
+    data = {name: manifest[name] for name in ("source", "format", "splits", "content_hash")}
+    captioner.history.append({"data": data, **settings})
     with atomic_path(output) as staged:
         staged.mkdir()
-        card = model_card(captioner, read_json(run / "manifest.json"), (run / "config.yaml").read_text(), measured)
-        (staged / "README.md").write_text(card, encoding="utf-8")
+        (staged / "README.md").write_text(model_card(captioner, measured), encoding="utf-8")
         captioner.save_pretrained(staged)
+
+
+def _check_splits(prepared: PreparedCaptions, resumed: Path | None) -> None:
+    """Refuse data without the splits that training needs, or other data than the resumed run began with."""
+    if missing := {"train", "validation"} - prepared.manifest["splits"].keys():
+        raise UserError(
+            f"{prepared.folder}: has no split '{missing.pop()}', and training needs 'train' and 'validation'; "
+            "name one in the source, or prepare it without any, to have it split"
+        )
+    if resumed and read_json(resumed / "manifest.json")["content_hash"] != prepared.content_hash:
+        raise UserError(f"{prepared.folder}: not the data that {resumed} began with; choose another output")
 
 
 def _checkpoint_to_resume(folder: Path, ckpt_path: str | None) -> Path | None:
@@ -191,7 +214,13 @@ def _initial_captioner(
         return trained
     pretrained = GridEncoder(encoder, pretrained=True)
     captioner = Captioner(pretrained.config, decoder, prepared.vocabulary.words, search)
-    captioner.encoder.load_state_dict(pretrained.state_dict())
+    # A model folder keeps weights in half precision. Rounded at once, a frozen encoder's cached grids are those of the
+    # finished model, and serve whatever is trained from it.
+    rounded = {
+        name: tensor.half().float() if tensor.is_floating_point() else tensor
+        for name, tensor in pretrained.state_dict().items()
+    }
+    captioner.encoder.load_state_dict(rounded)
     return captioner
 
 

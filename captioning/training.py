@@ -2,7 +2,7 @@
 
 Two objectives. `cross_entropy` is teacher forcing, equation 14 of Show, Attend and Tell (arXiv 1502.03044) with label
 smoothing. `self_critical` continues a trained captioner by REINFORCE on CIDEr-D (Rennie et al., arXiv 1612.00563,
-equation 9), the baseline of a sampled caption being the mean reward of the image's other samples (Luo, arXiv
+section 3), the baseline of a sampled caption being the mean reward of the image's other samples (Luo, arXiv
 2003.09971). The end token is part of the reward, and document frequencies are those of the training split.
 
 Which epoch is best is decided by real beam search on the validation split, never with the reference words fed in.
@@ -22,6 +22,7 @@ from captioning.attention import doubly_stochastic_penalty
 from captioning.batches import CaptionBatch, CaptionedImages
 from captioning.captioner import Captioner
 from captioning.search import beam_search, sample
+from data_prep.errors import UserError
 from data_prep.vocabulary import EOS, PAD
 from evaluation.captions import score_captions
 from evaluation.cider import CiderDScorer
@@ -39,7 +40,7 @@ class TrainingConfig:
         batch_size: Images a batch; each brings all its captions.
         learning_rate: The decoder's, at its peak.
         encoder_learning_rate: The encoder's, at its peak; 0 freezes it, and its grids are computed once.
-        warmup_steps: Steps over which the rates rise; then they fall to 0 as a cosine.
+        warmup_steps: Steps over which the rates rise, at most a tenth of all; they fall to 0 as a cosine.
         weight_decay: AdamW's, on weight matrices alone.
         label_smoothing: Share of the target probability spread over all words.
         doubly_stochastic: Weight of the penalty that makes attention cover the whole image (lambda of equation 14).
@@ -68,6 +69,17 @@ class TrainingConfig:
     samples: int = 5
     precision: Literal["auto", "32", "bf16"] = "auto"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no training can use, by their name."""
+        # A self-critical baseline is the mean of the other samples: there must be one.
+        least = {"epochs": 1, "patience": 1, "batch_size": 1, "warmup_steps": 0, "samples": 2, "seed": 0}
+        for name, value in vars(self).items():
+            if isinstance(value, int | float) and value < least.get(name, 0):
+                raise UserError(f"training.{name}: {value} is too small; give at least {least.get(name, 0)}")
+        for name in ("average_decay", "label_smoothing"):
+            if getattr(self, name) >= 1:
+                raise UserError(f"training.{name}: {getattr(self, name)} is too large; give less than 1")
 
 
 class CaptioningTask(lightning.LightningModule):
@@ -146,7 +158,7 @@ class CaptioningTask(lightning.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
 
         def share(step: int) -> float:
-            warmth = min(1.0, (step + 1) / (config.warmup_steps + 1))
+            warmth = min(1.0, (step + 1) / (min(config.warmup_steps, steps // 10) + 1))
             return warmth * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
@@ -170,7 +182,7 @@ class CaptioningTask(lightning.LightningModule):
         return loss
 
     def _self_critical(self, grid: Tensor, batch: CaptionBatch) -> Tensor:
-        """The negative of equation 9, averaged over the words: minus (reward - baseline) log p(sampled words)."""
+        """Minus (reward - baseline) log p(sampled word), averaged: its gradient is equation 7 of arXiv 1612.00563."""
         captioner, decoder = self.captioner, self.captioner.decoder
         # Captions are drawn from the model itself, without dropout; their gradient is then taken with it.
         decoder.eval()

@@ -3,7 +3,8 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from data_prep.caption_sources.record import CaptionRecord
 from data_prep.errors import UserError
 from data_prep.files import atomic_path, write_json
 from data_prep.images import ImageError, load_image, read_encoded
-from data_prep.prepared import KIND, MANIFEST, VOCABULARY, PreparedCaptions
+from data_prep.prepared import KIND, MANIFEST, VOCABULARY, read_manifest
 from data_prep.tokenizer import tokenize
 from data_prep.version import tool_version
 from data_prep.vocabulary import Vocabulary
@@ -42,7 +43,9 @@ def prepare_captions(
 
     Every image is decoded once; broken or missing images and empty captions are left out and listed in the manifest
     under `left_out` with the reason. Images that the source puts in no split, while it has splits, are only counted, as
-    `without_split`. A source without splits is split 80/10/10 by a hash of `seed` and name.
+    `without_split`. A source without splits is split 80/10/10 by a hash of `seed` and name; if it has splits but none
+    for validation, a tenth of the training images becomes that, by the same hash. Images whose bytes occur in more than
+    one split are used in each, and counted as `in_several_splits`.
 
     Args:
         source: A file or folder in one of `caption_sources.formats.FORMATS`, or `hub:owner/name`.
@@ -50,28 +53,30 @@ def prepare_captions(
         format: How the source is laid out; `auto` recognises all but hub data sets.
         image_root: Where the images lie, if not beside the captions.
         min_count: How often a word must occur in the training captions to enter the vocabulary.
-        seed: Seed of the split of a source that has none.
+        seed: Seed of the splits that the source does not have.
 
     Returns:
         The manifest, as written to `manifest.json`.
 
     Raises:
-        UserError: The source is no such data set, has no usable training image, or `output` holds something else.
+        UserError: The source is no such data set, has no usable training image, no word occurs `min_count` times, or
+            `output` holds something else.
     """
     source, output = str(source), Path(output).absolute()
     _check_replaceable(output)
     format = resolve_format(source, format)
     left_out: LeftOut = []
     records = _merge(read_captions(source, format, None if image_root is None else Path(image_root)), left_out)
-    split_by = "source" if any(record.split for record in records) else "seed"
-    if split_by == "seed":
-        records = _split_by_seed(records, seed)
+    records, split_by = _complete_splits(records, seed)
     with atomic_path(output) as folder:
         splits = _write_splits(records, folder, left_out)
         if "train" not in splits:
             reason = f" ({left_out[0]['reason']})" if left_out else ""
             raise UserError(f"{source}: no usable image for training{reason}; check the source and --image-root")
         vocabulary = Vocabulary.build(_running_tokens(splits["train"]), min_count)
+        if not vocabulary.words:
+            raise UserError(f"{source}: no word occurs {min_count} times in the training captions; lower --min-count")
+        digests = _image_digests(splits)
         write_json(folder / VOCABULARY, vocabulary.words)
         manifest = {
             "kind": KIND,
@@ -81,9 +86,10 @@ def prepare_captions(
             "options": {"min_count": min_count, "seed": seed, "split_by": split_by},
             "splits": {name: _count(rows) for name, rows in splits.items()},
             "without_split": sum(record.split is None for record in records),
+            "in_several_splits": _count_repeated(digests),
             "left_out": left_out,
             "vocabulary": {"size": len(vocabulary), "min_count": min_count},
-            "content_hash": _content_hash(splits),
+            "content_hash": _content_hash(splits, digests),
         }
         write_json(folder / MANIFEST, manifest)
     return manifest
@@ -92,7 +98,7 @@ def prepare_captions(
 def _check_replaceable(output: Path) -> None:
     if output.is_dir() and any(output.iterdir()):
         try:
-            PreparedCaptions.open(output)
+            read_manifest(output)
         except UserError:
             raise UserError(f"{output}: holds something other than prepared captions; choose another folder") from None
     elif output.exists() and not output.is_dir():
@@ -100,7 +106,10 @@ def _check_replaceable(output: Path) -> None:
 
 
 def _merge(records: Iterable[CaptionRecord], left_out: LeftOut) -> list[CaptionRecord]:
-    """Join the records of each image, since many formats have one a caption; sort by split and name."""
+    """Join the records of each image, since many formats have one a caption; sort by split and name.
+
+    Captions without words, and then images without captions, are dropped and listed in `left_out`.
+    """
     merged: dict[tuple[str, str], CaptionRecord] = {}
     for record in records:
         first = merged.setdefault((record.split or "", record.name), replace(record, captions=[]))
@@ -108,18 +117,35 @@ def _merge(records: Iterable[CaptionRecord], left_out: LeftOut) -> list[CaptionR
             raise UserError(f"{record.where}: another image called '{record.name}' came at {first.where}; rename one")
         captions = [caption.strip() for caption in record.captions if any(map(str.isalnum, caption))]
         if len(captions) < len(record.captions) or not captions:
-            left_out.append({"name": record.name, "reason": f"{record.where}: a caption without words"})
+            reason = "a caption without words" if record.captions else "no caption"
+            left_out.append({"name": record.name, "reason": f"{record.where}: {reason}"})
         first.captions.extend(captions)
-    return [merged[key] for key in sorted(merged)]
+    return [merged[key] for key in sorted(merged) if merged[key].captions]
 
 
-def _split_by_seed(records: list[CaptionRecord], seed: int) -> list[CaptionRecord]:
-    """Split 80/10/10; the place of an image depends on the seed and the names, not on the order of the source."""
+def _complete_splits(records: list[CaptionRecord], seed: int) -> tuple[list[CaptionRecord], str]:
+    """Return the records with the splits that training needs, and who made the splits."""
+    given = {record.split for record in records if record.split}
+    if not given:
+        return _cut_tenths(records, ("validation", "test"), seed), "seed"
+    if "validation" in given:
+        return records, "source"
+    train = _cut_tenths([record for record in records if record.split == "train"], ("validation",), seed)
+    others = [record for record in records if record.split != "train"]
+    return train + others, "source; validation cut from train by seed"
+
+
+def _cut_tenths(records: list[CaptionRecord], splits: Sequence[str], seed: int) -> list[CaptionRecord]:
+    """Put a tenth of the records into each of `splits` and the others into train; sort by name.
+
+    The place of an image depends on the seed and the names, not on the order of the source.
+    """
     shuffled = sorted(records, key=lambda record: hashlib.sha256(f"{seed}/{record.name}".encode()).digest())
-    tenth = max(1, len(records) // 10) if len(records) >= len(SPLITS) else 0
-    splits = ["validation"] * tenth + ["test"] * tenth + ["train"] * (len(records) - 2 * tenth)
+    tenth = max(1, len(records) // 10) if len(records) > len(splits) else 0
+    places = [split for split in splits for _ in range(tenth)]
+    places += ["train"] * (len(records) - len(places))
     return sorted(
-        (replace(record, split=split) for record, split in zip(shuffled, splits, strict=True)),
+        (replace(record, split=split) for record, split in zip(shuffled, places, strict=True)),
         key=lambda record: record.name,
     )
 
@@ -138,11 +164,9 @@ def _write_splits(records: list[CaptionRecord], folder: Path, left_out: LeftOut)
 
 
 def _rows(records: list[CaptionRecord], progress: tqdm, left_out: LeftOut) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the images that can be decoded and have a caption; list the others."""
+    """Yield the rows of the images that can be decoded; list the others."""
     for record in records:
         progress.update()
-        if not record.captions:
-            continue
         try:
             encoded = read_encoded(record.image)
             load_image(encoded, str(record.image))
@@ -183,11 +207,25 @@ def _count(rows: "Dataset") -> dict[str, int]:
     return {"images": len(rows), "captions": sum(map(len, rows["captions"]))}
 
 
-def _content_hash(splits: dict[str, "Dataset"]) -> str:
+def _image_digests(splits: dict[str, "Dataset"]) -> dict[str, list[str]]:
+    """Return the SHA-256 of the encoded bytes of every image, in hexadecimal, in the order of the rows."""
+    return {
+        split: [hashlib.sha256(row["image"]["bytes"]).hexdigest() for row in rows.to_iterable_dataset()]
+        for split, rows in splits.items()
+    }
+
+
+def _count_repeated(digests: dict[str, list[str]]) -> int:
+    """Count the images that occur in more than one split."""
+    num_splits = Counter(digest for of_split in digests.values() for digest in set(of_split))
+    return sum(number > 1 for number in num_splits.values())
+
+
+def _content_hash(splits: dict[str, "Dataset"], digests: dict[str, list[str]]) -> str:
     """Hash what a data set says, however it came: splits, names, image bytes and, in any order, the captions."""
     digest = hashlib.sha256()
     for split in sorted(splits):
-        for row in splits[split].to_iterable_dataset():
-            encoded = hashlib.sha256(row["image"]["bytes"]).hexdigest()
+        rows = splits[split].select_columns(["name", "captions"]).to_iterable_dataset()
+        for row, encoded in zip(rows, digests[split], strict=True):
             digest.update(json.dumps([split, row["name"], encoded, sorted(row["captions"])]).encode() + b"\n")
     return digest.hexdigest()

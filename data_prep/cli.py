@@ -1,10 +1,11 @@
 """The command `data-prep`: results go to standard output, progress and notes to standard error.
 
-Exit status: 0 done, 1 some inputs were left out, 2 wrong usage or input.
+Exit status: 0 done, 1 some inputs were left out, 2 wrong usage or input, 130 interrupted.
 """
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +22,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv`, by default the arguments of the process, and return its exit status."""
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
+        status = arguments.run(arguments)
+        sys.stdout.flush()  # So that what cannot be written fails here, not at the exit of the interpreter.
+        return status
     except UserError as error:
-        print(f"data-prep: error: {error}", file=sys.stderr)
-        return 2
+        return _fail(" ".join(f"error: {error}".split()), 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except OSError as error:
+        # What has a better explanation is a UserError: left is a pipe whose reader has gone, or a full disk behind it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _fail(f"error: {error}", 2)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"data-prep: {message}", file=sys.stderr)
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         help="keep words that occur this often in training captions (default: %(default)s)",
     )
     captions.add_argument(
-        "--seed", type=int, default=0, help="seed of the split of a source without one (default: %(default)s)"
+        "--seed", type=int, default=0, help="seed of the splits that SOURCE lacks (default: %(default)s)"
     )
     captions.set_defaults(run=_captions)
 
@@ -85,6 +98,13 @@ def _captions(arguments: argparse.Namespace) -> int:
         print(f"data-prep: {len(manifest['left_out'])} inputs left out", file=sys.stderr)
     if manifest["without_split"]:
         print(f"data-prep: {manifest['without_split']} images are in no split and were not used", file=sys.stderr)
+    if manifest["in_several_splits"]:
+        print(
+            f"data-prep: {manifest['in_several_splits']} images are in several splits, which flatters what is measured;"
+            " keep each in one",
+            file=sys.stderr,
+        )
+    print(f"data-prep: split by {manifest['options']['split_by']}", file=sys.stderr)
     for split, count in manifest["splits"].items():
         print(f"{split}: {count['images']} images, {count['captions']} captions")
     print(f"vocabulary: {manifest['vocabulary']['size']} tokens")

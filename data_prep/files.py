@@ -17,7 +17,8 @@ from data_prep.errors import UserError
 def atomic_path(target: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; rename it to `target` if the block ends well, remove it if not.
 
-    The block may create a file or a folder at the path. A file replaces a file, and a folder a folder.
+    The block may create a file or a folder at the path. A file replaces a file, and a folder a folder; what was there
+    stays if the renaming fails or is interrupted.
 
     Raises:
         UserError: The place cannot be written, holds a folder where a file is to be, or the disk is full.
@@ -28,12 +29,12 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror}); choose another place") from error
+    # The suffix stays: many writers choose their format by it.
+    staged, replaced = staging / target.name, staging / f"{target.name}.replaced"
     try:
-        # The suffix stays: many writers choose their format by it.
-        staged = staging / target.name
         yield staged
         if target.is_dir() and staged.is_dir():
-            target.rename(staging / "replaced")
+            target.rename(replaced)
         os.replace(staged, target)
     except OSError as error:
         if error.filename is None or Path(error.filename).is_relative_to(staging):
@@ -41,6 +42,9 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
             raise UserError(f"{target}: cannot be written ({error.strerror or error}); {mend}") from error
         raise
     finally:
+        # Between the two renamings the old folder lies nowhere else.
+        if os.path.lexists(replaced) and not os.path.lexists(target):
+            replaced.rename(target)
         shutil.rmtree(staging, ignore_errors=True)
 
 
@@ -54,14 +58,27 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON document.
 
     Raises:
-        UserError: The file is missing or not JSON; the message names the line.
+        UserError: As `read_text` does, or the file is not JSON; the message names the line.
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
+        raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); mend the file") from None
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text file, with or without a byte-order mark.
+
+    Raises:
+        UserError: The file is missing, unreadable, or not UTF-8; the message names the line.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; check the path") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); name a readable file") from None

@@ -81,7 +81,7 @@ def load_image(source: str | Path | bytes, name: str | None = None) -> Image.Ima
 
 
 def find_images(folder: str | Path, recursive: bool = False) -> list[Path]:
-    """List the image files of a folder, known by their suffixes, sorted by path; hidden files are passed over.
+    """List the image files of a folder, known by their suffixes, sorted by path; what is hidden is passed over.
 
     Raises:
         UserError: There is no such folder, or it holds no image.
@@ -101,8 +101,12 @@ def _photos(folder: Path, recursive: bool) -> list[Path]:
     return sorted(
         path
         for path in folder.glob("**/*" if recursive else "*")
-        if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in PHOTO_SUFFIXES and not _is_hidden(path.relative_to(folder)) and path.is_file()
     )
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _upright(image: Image.Image) -> Image.Image:

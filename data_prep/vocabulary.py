@@ -35,6 +35,10 @@ class Vocabulary:
         """Number of ids, special tokens included."""
         return len(self._tokens)
 
+    def __contains__(self, word: str) -> bool:
+        """Whether the vocabulary knows `word`; special tokens are no words."""
+        return word in self._ids
+
     @property
     def words(self) -> list[str]:
         """The words in the order of their ids, without the special tokens: `Vocabulary(words)` gives an equal one."""
@@ -62,5 +66,5 @@ class Vocabulary:
 
     def coverage(self, token_lists: Iterable[Sequence[str]]) -> float:
         """Share of the running tokens that the vocabulary knows, 0..1; 1 if there are no tokens."""
-        known = [token in self._ids for tokens in token_lists for token in tokens]
+        known = [token in self for tokens in token_lists for token in tokens]
         return sum(known) / len(known) if known else 1.0

@@ -67,7 +67,7 @@ def score_captions(
             raise ValueError(f"a caption of the image at index {index} is a string; cut it into tokens first")
     return CaptionScores(
         bleu=corpus_bleu(candidates, references),
-        rouge_l=rouge_l(candidates, references).mean,
+        rouge_l=rouge_l(candidates, references).score,
         cider_d=cider_d(candidates, references).score,
         num_images=len(candidates),
         num_references=sum(map(len, references)),

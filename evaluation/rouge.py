@@ -24,7 +24,7 @@ class RougeL:
     scores: tuple[float, ...]
 
     @property
-    def mean(self) -> float:
+    def score(self) -> float:
         """The mean over the images."""
         return fmean(self.scores)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data_prep.errors import UserError
+from data_prep.files import read_text
 
 IMAGE_COLUMNS = ("image", "image_name", "filename", "file_name", "file", "path", "image_path", "name")
 CAPTION_COLUMNS = ("caption", "captions", "comment", "text", "sentence", "sentences")
@@ -66,18 +67,3 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             yield number, line.rstrip("\r")
-
-
-def read_text(path: Path) -> str:
-    """Read a UTF-8 text file, with or without a byte-order mark.
-
-    Raises:
-        UserError: The file is missing, unreadable, or not UTF-8; the message names the line.
-    """
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from None

@@ -16,12 +16,12 @@ PATTERNS = ("captions_*.json", "annotations/captions_*.json")
 
 
 def read_coco(source: Path, image_root: Path | None) -> Iterator[CaptionRecord]:
-    """Yield one record an image; the split is told by `train`, `val` or `test` in the name of the file."""
+    """Yield one record an image; the split is a word of the file's name that begins with `train`, `val` or `test`."""
     for path in find_files(source, PATTERNS):
         document = read_json(path)
         images = ImageFinder(image_root, path.parent, path.parent.parent)
         captions = _captions_by_image(document, path)
-        split_name = re.search("train|val|test", path.name)
+        split_name = re.search("(?<![a-z])(train|val|test)", path.name)
         split = parse_split(split_name and split_name.group(), str(path))
         for index, entry in enumerate(field(document, "images", list, str(path))):
             where = f"{path}, images[{index}]"

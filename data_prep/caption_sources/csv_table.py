@@ -11,11 +11,11 @@ from data_prep.caption_sources.caption_files import (
     SPLIT_COLUMN,
     find_column,
     find_files,
-    read_text,
 )
 from data_prep.caption_sources.image_finder import ImageFinder
 from data_prep.caption_sources.record import SPLIT_NAMES, CaptionRecord, parse_split
 from data_prep.errors import UserError
+from data_prep.files import read_text
 
 PATTERNS = ("*.csv", "*.tsv", "captions.txt")
 DELIMITERS = ("|", "\t", ",")

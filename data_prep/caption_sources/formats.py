@@ -1,14 +1,14 @@
 """The caption formats by name, and how the format of a source is recognised."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from data_prep.caption_sources import coco, csv_table, flickr8k, hub, jsonl, karpathy, sidecar
 from data_prep.caption_sources.caption_files import matching_files
 from data_prep.caption_sources.record import CaptionRecord
 from data_prep.errors import UserError
-from data_prep.files import read_json
+from data_prep.files import read_text
 
 READERS = {
     "flickr8k": flickr8k.read_flickr8k,
@@ -57,27 +57,32 @@ def read_captions(source: str, format: str, image_root: Path | None) -> Iterator
 
 
 def _recognise(source: Path) -> str:
-    if source.suffix == ".json":
-        recognised = _recognise_json(read_json(source))
-    elif source.is_file():
-        recognised = SUFFIX_FORMATS.get(source.suffix.lower())
-    else:
+    if source.is_dir():
         recognised = _recognise_folder(source)
+    elif source.suffix.lower() == ".json":
+        recognised = _recognise_json(read_text(source))
+    else:
+        recognised = SUFFIX_FORMATS.get(source.suffix.lower())
     if recognised is None:
         raise UserError(f"{source}: the format is not recognised; name it with --format {'|'.join(FORMATS[1:])}")
     return recognised
 
 
-def _recognise_json(document: Any) -> str | None:
-    if not isinstance(document, dict) or "images" not in document:
+def _recognise_json(text: str) -> str | None:
+    # By its keys as text: COCO's files are large, and the reader parses them anyway.
+    if not re.search(r'"images"\s*:', text):
         return None
-    return "coco" if "annotations" in document else "karpathy"
+    return "coco" if re.search(r'"annotations"\s*:', text) else "karpathy"
 
 
 def _recognise_folder(folder: Path) -> str | None:
     if flickr8k.find_caption_file(folder):
         return "flickr8k"
+    with_text = sidecar.share_with_text(folder)
+    # Such a folder may also hold a table of captions that was made of it.
+    if with_text > 0.5:
+        return "sidecar"
     for format, patterns in FILE_PATTERNS.items():
         if matching_files(folder, patterns):
             return format
-    return "sidecar" if any(folder.glob("**/*.txt")) else None
+    return "sidecar" if with_text else None

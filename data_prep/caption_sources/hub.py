@@ -27,6 +27,9 @@ class HubImage:
     column: str = field(compare=False)
     digest: str
 
+    def __str__(self) -> str:
+        return f"image of row {self.index}"
+
     def read_bytes(self) -> bytes:
         """Read the encoded image."""
         row: dict[str, Any] = self.rows[self.index]
@@ -58,24 +61,37 @@ def _load(name: str) -> "DatasetDict":
 
 
 def _read_split(where: str, split: str, rows: "Dataset") -> Iterator[CaptionRecord]:
-    from datasets import Image
+    from datasets import ClassLabel, Image
 
     images = [column for column, feature in rows.features.items() if isinstance(feature, Image)]
     image_column = images[0] if len(images) == 1 else find_column(images, IMAGE_COLUMNS, where)
     numbered = [column for column in rows.column_names if re.fullmatch(r"caption_?\d+", column)]
     caption_columns = numbered or [find_column(rows.column_names, CAPTION_COLUMNS, where)]
     name_columns = [column for column in IMAGE_COLUMNS if column in rows.column_names and column not in images]
+    split_feature = rows.features.get(SPLIT_COLUMN)
+    split_names = split_feature.names if isinstance(split_feature, ClassLabel) else []
     rows = rows.cast_column(image_column, Image(decode=False))
     for index in range(len(rows)):
         row: dict[str, Any] = rows[index]
         place = f"{where}, row {index}"
         image = HubImage(rows, index, image_column, hashlib.sha256(_encoded(row[image_column])).hexdigest())
-        names = [row[column] for column in name_columns] + [Path(row[image_column]["path"] or f"{index:08d}").name]
+        path = row[image_column] and row[image_column]["path"]
+        names = [row[column] for column in name_columns] + [Path(path or f"{index:08d}").name]
         captions = [caption for column in caption_columns for caption in captions_of(row[column], place)]
         # Some data sets have a single split on the hub, and the real one in a column.
-        row_split = parse_split(row.get(SPLIT_COLUMN) or split, place)
+        row_split = parse_split(_split_name(row.get(SPLIT_COLUMN), split_names), place) or parse_split(split, place)
         yield CaptionRecord(str(names[0]), image, captions, row_split, place)
 
 
-def _encoded(cell: dict[str, Any]) -> bytes:
+def _split_name(cell: str | int | None, names: list[str]) -> str:
+    """Return the split that a cell tells, by name or as the index of one of `names`; empty if it tells none."""
+    if isinstance(cell, int) and 0 <= cell < len(names):
+        return names[cell]
+    return "" if cell is None else str(cell)
+
+
+def _encoded(cell: dict[str, Any] | None) -> bytes:
+    """Return the encoded image of a cell; nothing for a cell without one, which is no readable image either."""
+    if cell is None:
+        return b""
     return cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()

@@ -9,6 +9,15 @@ from data_prep.errors import UserError
 from data_prep.images import find_images
 
 
+def share_with_text(folder: Path) -> float:
+    """Share of the images in and below a folder that have a text file beside them, 0..1; 0 if there are no images."""
+    try:
+        images = find_images(folder, recursive=True)
+    except UserError:
+        return 0.0
+    return sum(image.with_suffix(".txt").is_file() for image in images) / len(images)
+
+
 def read_sidecar(source: Path, image_root: Path | None) -> Iterator[CaptionRecord]:
     """Yield one record an image; subfolders `train`, `validation` and `test` give the splits."""
     if image_root is not None:

@@ -2,8 +2,11 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import os
+import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -89,11 +92,11 @@ def test_every_step_is_logged_and_the_model_folder_captions(uninterrupted: Path,
     assert saved["decoder"]["hidden_size"] == 64
 
 
-@pytest.mark.parametrize("steps", [1, 8, 13, 30])
+@pytest.mark.parametrize("steps", [8, 13, 30])
 def test_resuming_after_an_interruption_gives_the_losses_of_an_uninterrupted_run(
     steps: int, prepared: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Stops in the first epoch, at an epoch's first step, within an epoch, and in the last epoch."""
+    """Stops at an epoch's first step, within an epoch, and in the last epoch."""
 
     class Killed(BaseException):
         pass
@@ -109,9 +112,7 @@ def test_resuming_after_an_interruption_gives_the_losses_of_an_uninterrupted_run
         patch.setattr(CaptioningTask, "training_step", stop_at_step)
         with pytest.raises(Killed):
             run(prepared, tmp_path)
-    resumable = (tmp_path / "checkpoints" / "last.ckpt").is_file()
-    assert resumable == (steps >= 8)
-    run(prepared, tmp_path, ckpt_path="last" if resumable else None)
+    run(prepared, tmp_path, ckpt_path="last")
     assert losses(tmp_path) == losses(uninterrupted)
     weights = "model/model.safetensors"
     assert (tmp_path / weights).read_bytes() == (uninterrupted / weights).read_bytes()
@@ -141,6 +142,81 @@ def test_resuming_after_a_killed_process_gives_the_losses_of_an_uninterrupted_ru
     known = losses(uninterrupted)
     assert {step: loss for step, loss in losses(tmp_path).items()} == {step: known[step] for step in losses(tmp_path)}
     assert max(losses(tmp_path)) == max(known)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("samples", 1),
+        ("learning_rate", -1.0),
+        ("average_decay", 1.0),
+        ("patience", 0),
+    ],
+)
+def test_numbers_that_no_training_can_use_are_named(option: str, value: float):
+    with pytest.raises(UserError, match=rf"training\.{option}: {value} is too"):
+        dataclasses.replace(TRAINING, **{option: value})
+
+
+def test_a_run_is_not_resumed_on_other_data(uninterrupted: Path, known: PreparedCaptions):
+    with pytest.raises(UserError, match="not the data"):
+        run(known.folder, uninterrupted, ckpt_path="last")
+
+
+def test_training_needs_a_validation_split_and_says_so_before_any_work(prepared: Path, tmp_path: Path):
+    shutil.copytree(prepared, tmp_path / "prepared")
+    manifest = json.loads((prepared / "manifest.json").read_text())
+    del manifest["splits"]["validation"]
+    (tmp_path / "prepared" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="no split 'validation'"):
+        run(tmp_path / "prepared", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_tells_how_it_came_about(uninterrupted: Path, prepared: Path, tmp_path: Path):
+    """A second training starts from the first one's decoder, whatever the configuration says, and states it."""
+    again = dataclasses.replace(TRAINING, epochs=1, learning_rate=1e-5)
+    model = run(prepared, tmp_path, again, init_from=str(uninterrupted / "model"), decoder=DecoderConfig())
+    first, second = load_captioner(model).history
+    assert (first["training"]["epochs"], second["training"]["epochs"]) == (4, 1)
+    assert second["decoder"] == first["decoder"] == dataclasses.asdict(DECODER)
+    card = (model / "README.md").read_text()
+    assert card.count("hidden_size: 64") == 2
+    assert str(tmp_path) not in card
+    assert "Not yet measured" in card
+
+
+def test_the_cross_entropy_is_that_of_its_equation(known: PreparedCaptions, tmp_path: Path):
+    """Equation 14: the mean over the words of the smoothed negative log-probability, and the attention's penalty."""
+    captioner = load_captioner(learn(known, tmp_path, epochs=1))
+    images = CaptionedImages(known, "train", captioner.encoder, captioner.vocabulary, cached=True)
+    training = dataclasses.replace(TRAINING, label_smoothing=0.1, doubly_stochastic=0.5)
+    task = CaptioningTask(captioner, training, images, images)
+    task.log = lambda *_, **__: None  # type: ignore[method-assign]
+    batch = next(iter(batches(images, 3)))  # images with two and with three captions
+    words, penalties = [], []
+    for index in range(3):
+        memory = captioner.decoder.remember(batch.images[index : index + 1])
+        for caption in images.words[index]:
+            state, attended = captioner.decoder.initial_state(memory, 1), torch.zeros(memory.values.shape[1])
+            for last, word in itertools.pairwise(caption.tolist()):
+                logits, state, weights = captioner.decoder.step(torch.tensor([[last]]), state, memory)
+                log_probabilities = logits[0, 0].log_softmax(-1)
+                words.append(-0.9 * log_probabilities[word].item() - 0.1 * log_probabilities.mean().item())
+                attended += weights[0, 0].detach()
+            penalties.append((1 - attended).square().sum().item())
+    expected = statistics.fmean(words) + 0.5 * statistics.fmean(penalties)
+    assert task.training_step(batch, 0).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_training_stops_early_and_shows_captions(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A learning rate of next to nothing never gives a better epoch than the first."""
+    run(prepared, tmp_path, dataclasses.replace(TRAINING, epochs=9, patience=2, learning_rate=1e-12))
+    assert max(losses(tmp_path)) == 3 * 8 - 1
+    assert len(list(tmp_path.glob("logs/tensorboard/version_0/events*"))) == 1
+    assert len(re.findall(r"epoch \d:", capsys.readouterr().out)) == 3
 
 
 def test_a_run_is_not_overwritten(uninterrupted: Path, prepared: Path):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.caption_sources.formats import FORMATS, read_captions, resolve_format
+from data_prep.captions import prepare_captions
 from data_prep.errors import UserError
 
 
@@ -87,6 +88,49 @@ def test_coco_official_layout(make_image, tmp_path):
             ("val2014.png", "validation"),
         ]
         assert all(record.image.read_bytes() and record.captions == ["A dog.", "A cat."] for record in records)
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("captions_latest.json", None),
+        ("captions_retrieval.json", None),
+        ("captions_latest_val2014.json", "validation"),
+        ("captions_training.json", "train"),
+        ("test.json", "test"),
+    ],
+)
+def test_coco_split_is_no_part_of_another_word(name, split, tmp_path):
+    document = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"image_id": 1, "caption": "A dog."}]}
+    assert read(write(tmp_path / name, json.dumps(document)), "coco") == [("a.png", split, ["A dog."])]
+
+
+def test_json_is_recognised_by_its_keys_after_a_byte_order_mark_and_whatever_the_captions_say(tmp_path):
+    images = [{"filename": "a.png", "split": "val", "sentences": [{"raw": 'A "annotations": sign.'}]}]
+    source = write(tmp_path / "other.json", "\ufeff" + json.dumps({"images": images}))
+    assert read(source) == [("a.png", "validation", ['A "annotations": sign.'])]
+
+
+def test_a_folder_is_a_folder_whatever_its_suffix(make_image, tmp_path):
+    write(make_image(tmp_path / "x.json" / "a.png").with_suffix(".txt"), "A")
+    assert read(tmp_path / "x.json") == [("a.png", None, ["A"])]
+
+
+def test_texts_beside_most_images_are_preferred_to_a_table(make_image, tmp_path):
+    for name in ("a", "b", "c"):
+        make_image(tmp_path / f"{name}.png")
+    write(tmp_path / "captions.csv", "image,caption\na.png,Table\n")
+    write(tmp_path / "a.txt", "A")
+    assert resolve_format(str(tmp_path), "auto") == "csv"
+    write(tmp_path / "b.txt", "B")
+    assert resolve_format(str(tmp_path), "auto") == "sidecar"
+
+
+def test_texts_beside_few_images_will_do_where_nothing_else_is(make_image, tmp_path):
+    for name in ("a", "b", "c"):
+        make_image(tmp_path / f"{name}.png")
+    write(tmp_path / "a.txt", "A")
+    assert read(tmp_path) == [("a.png", None, ["A"]), ("b.png", None, []), ("c.png", None, [])]
 
 
 def test_sidecar_splits_subfolders_and_images_without_text(make_image, tmp_path):
@@ -203,6 +247,36 @@ class TestHub:
         columns = {"caption_0": ["A"], "caption_1": ["B"], "split": ["val"], "filename": ["photo.png"]}
         offer(DatasetDict({"test": self.rows([make_image(tmp_path / "a.png")], **columns)}))
         assert read(Path("owner/name"), "hub") == [("photo.png", "validation", ["A", "B"])]
+
+    @pytest.mark.parametrize("names", [["dev", "train"], None])
+    def test_a_split_column_of_class_labels_or_names(self, names, offer, make_image, tmp_path):
+        from datasets import ClassLabel, DatasetDict
+
+        images = [make_image(tmp_path / name) for name in ("a.png", "b.png", "c.png")]
+        rows = self.rows(images, caption=["A", "B", "C"], split=[0, 1, None] if names else ["dev", "train", " "])
+        offer(DatasetDict({"test": rows.cast_column("split", ClassLabel(names=names)) if names else rows}))
+        assert [split for _, split, _ in read(Path("owner/name"), "hub")] == ["validation", "train", "test"]
+
+    def test_a_split_column_of_numbers_is_refused(self, offer, make_image, tmp_path):
+        from datasets import DatasetDict
+
+        offer(DatasetDict({"train": self.rows([make_image(tmp_path / "a.png")], caption=["A"], split=[0])}))
+        with pytest.raises(UserError, match="row 0: unknown split '0'"):
+            read(Path("owner/name"), "hub")
+
+    def test_images_that_are_null_or_broken_are_named_by_their_row(self, offer, make_image, tmp_path):
+        from datasets import Dataset, DatasetDict, Image
+
+        cells = [{"bytes": make_image(tmp_path / "a.png").read_bytes(), "path": None}, None]
+        cells.append({"bytes": b"no image", "path": "c.png"})
+        rows = Dataset.from_dict({"image": cells, "caption": ["A", "B", "C"]}).cast_column("image", Image())
+        offer(DatasetDict({"train": rows, "validation": rows.select([0])}))
+        manifest = prepare_captions("hub:owner/name", tmp_path / "out", min_count=1)
+        assert manifest["splits"]["train"] == {"images": 1, "captions": 1}
+        reasons = {entry["name"]: entry["reason"] for entry in manifest["left_out"]}
+        assert reasons.keys() == {"00000001", "c.png"}
+        assert "split train, row 1: image of row 1: the file is empty" in reasons["00000001"]
+        assert "split train, row 2: image of row 2: not an image" in reasons["c.png"]
 
     def test_data_without_images_is_refused(self, offer):
         from datasets import Dataset, DatasetDict

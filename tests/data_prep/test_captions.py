@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -278,8 +279,67 @@ def test_seeded_split_depends_on_seed_and_names_but_not_on_order(source, tmp_pat
 def test_seeded_split_of_few_images(images, counts, source, tmp_path):
     edit_lines(source, without_splits)
     edit_lines(source, lambda lines: lines.__delitem__(slice(images, None)))
-    manifest = prepare_captions(source, tmp_path / "out")
+    manifest = prepare_captions(source, tmp_path / "out", min_count=1)
     assert [count["images"] for count in manifest["splits"].values()] == counts
+
+
+def test_seeded_split_is_of_the_images_that_have_captions(source, tmp_path):
+    def leave_ten_of_eleven(lines: list[dict]) -> None:
+        del lines[11:]
+        lines[4]["captions"] = []
+
+    edit_lines(source, without_splits)
+    edit_lines(source, leave_ten_of_eleven)
+    for seed in range(5):
+        manifest = prepare_captions(source, tmp_path / "out", min_count=1, seed=seed)
+        assert [count["images"] for count in manifest["splits"].values()] == [8, 1, 1]
+
+
+@pytest.mark.parametrize("with_test", [True, False])
+def test_a_tenth_of_train_becomes_validation_where_the_source_has_none(with_test, source, tmp_path):
+    def edit(lines: list[dict]) -> None:
+        lines[:] = [line for line in lines if line["split"] == "train" or (with_test and line["split"] == "test")]
+
+    edit_lines(source, edit)
+    lines = map(json.loads, (source / "captions.jsonl").read_text().splitlines())
+    test = {line["image"] for line in lines if line["split"] == "test"}
+    validations = set()
+    for seed in (0, 1, 1):
+        manifest = prepare_captions(source, tmp_path / "out", seed=seed)
+        assert manifest["options"]["split_by"] == "source; validation cut from train by seed"
+        counts = {"train": 15, "validation": 1} | ({"test": 4} if with_test else {})
+        assert {split: count["images"] for split, count in manifest["splits"].items()} == counts
+        prepared = PreparedCaptions.open(tmp_path / "out")
+        assert {name for name, split, _ in entries_of(prepared) if split == "test"} == test
+        validations.add(prepared.split("validation")[0]["name"])
+    assert len(validations) == 2
+
+
+def test_an_image_in_two_splits_is_counted_but_used_in_both(source, prepared, tmp_path):
+    lines = map(json.loads, (source / "captions.jsonl").read_text().splitlines())
+    by_split = {line["split"]: line["image"] for line in lines}
+    shutil.copy(source / "images" / by_split["train"], source / "images" / by_split["test"])
+    manifest = prepare_captions(source, tmp_path / "out")
+    assert prepared.manifest["in_several_splits"] == 0
+    assert manifest["in_several_splits"] == 1
+    assert manifest["splits"] == prepared.manifest["splits"]
+
+
+def test_a_vocabulary_without_words_is_refused(source, tmp_path):
+    with pytest.raises(UserError, match="no word occurs 1000 times in the training captions; lower --min-count"):
+        prepare_captions(source, tmp_path / "out", min_count=1000)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_without_a_text_beside_it_has_no_caption(make_image, tmp_path):
+    make_image(tmp_path / "source" / "a.png").with_suffix(".txt").write_text("A dog")
+    make_image(tmp_path / "source" / "b.png").with_suffix(".txt").write_text(" . ")
+    make_image(tmp_path / "source" / "c.png")
+    manifest = prepare_captions(tmp_path / "source", tmp_path / "out", min_count=1)
+    assert [(entry["name"], entry["reason"].rpartition(": ")[2]) for entry in manifest["left_out"]] == [
+        ("b.png", "a caption without words"),
+        ("c.png", "no caption"),
+    ]
 
 
 def test_two_images_of_one_name_are_refused(make_image, tmp_path):
@@ -335,6 +395,31 @@ def test_open_refuses_what_is_no_prepared_data_set(prepared, tmp_path):
             PreparedCaptions.open(folder)
     with pytest.raises(UserError, match="no split 'val'; choose one of: train, validation, test"):
         prepared.split("val")
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "manifest with its kind alone": lambda folder: (folder / "manifest.json").write_text('{"kind": "captions"}'),
+    "word twice": lambda folder: (folder / "vocabulary.json").write_text('["a", "a"]'),
+    "vocabulary is an object": lambda folder: (folder / "vocabulary.json").write_text("{}"),
+    "vocabulary of numbers": lambda folder: (folder / "vocabulary.json").write_text("[1, 2]"),
+    "no split folder": lambda folder: shutil.rmtree(folder / "test"),
+    "emptied rows": lambda folder: next((folder / "test").glob("*.arrow")).write_bytes(b""),
+    "rows cut short": lambda folder: os.truncate(next((folder / "test").glob("*.arrow")), 1000),
+    "emptied state": lambda folder: (folder / "test" / "state.json").write_text(""),
+    "state without keys": lambda folder: (folder / "test" / "state.json").write_text("{}"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_data_set_is_named_and_can_be_prepared_again(damage, prepared, synthetic_captions, tmp_path):
+    folder = shutil.copytree(prepared.folder, tmp_path / "damaged")
+    damage(folder)
+    with pytest.raises(UserError, match=r"damaged .*; prepare it again with data-prep captions") as caught:
+        PreparedCaptions.open(folder).split("test")
+    assert str(caught.value).startswith(str(folder))
+    assert "\n" not in str(caught.value)
+    prepare_captions(synthetic_captions, folder)
+    assert len(PreparedCaptions.open(folder).split("test")) == 4
 
 
 @pytest.fixture(scope="module")

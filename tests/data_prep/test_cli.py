@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,53 @@ def test_left_out_inputs_are_named_and_make_the_exit_status_one(synthetic_captio
     assert f"data-prep: left out {broken.name}: " in printed.err
     assert "data-prep: 1 inputs left out" in printed.err
     assert "left out" not in printed.out
+
+
+def test_what_was_done_to_the_splits_is_told(synthetic_captions, tmp_path, capsys):
+    source = shutil.copytree(synthetic_captions, tmp_path / "source")
+    lines = [json.loads(line) for line in (source / "captions.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if line["split"] != "validation"]
+    by_split = {line["split"]: line["image"] for line in lines}
+    shutil.copy(source / "images" / by_split["train"], source / "images" / by_split["test"])
+    (source / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for seed in range(2):
+        assert main(["captions", str(source), "-o", str(tmp_path / "out"), "--seed", str(seed)]) == 0
+        printed = capsys.readouterr()
+        assert "data-prep: split by source; validation cut from train by seed\n" in printed.err
+        assert "data-prep: 1 images are in several splits" in printed.err
+        assert "validation: 1 images" in printed.out
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
+def test_results_that_cannot_be_printed_are_one_line_and_exit_status_two(prepared):
+    command = [sys.executable, "-m", "data_prep.cli", "inspect", str(prepared)]
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("data-prep: error: ")
+    assert "Traceback" not in result.stderr
+    assert "Exception" not in result.stderr
+
+
+def test_a_reader_that_has_gone_is_exit_status_two(prepared):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "data_prep.cli", "inspect", str(prepared)]
+    result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == "data-prep: error: [Errno 32] Broken pipe"
+    assert "Traceback" not in result.stderr
+
+
+def test_an_interruption_is_one_line_and_leaves_nothing(synthetic_captions, tmp_path, monkeypatch, capsys):
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("data_prep.captions.load_image", interrupt)
+    assert main(["captions", str(synthetic_captions), "-o", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "data-prep: interrupted"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -127,7 +175,7 @@ def test_contact_sheet_is_the_same_each_time_and_differs_by_seed(prepared, tmp_p
 
 def test_captions_with_dollar_signs_are_not_read_as_formulas(make_image, tmp_path):
     make_image(tmp_path / "source" / "a.png").with_suffix(".txt").write_text(r"a sign with $5 \frac and $6")
-    prepare_captions(tmp_path / "source", tmp_path / "out")
+    prepare_captions(tmp_path / "source", tmp_path / "out", min_count=1)
     write_contact_sheet(PreparedCaptions.open(tmp_path / "out"), tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").stat().st_size > 0
 

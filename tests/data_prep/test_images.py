@@ -176,11 +176,17 @@ def test_photo_suffixes_are_all_known_to_pillow():
 
 def test_find_images_lists_photos_in_order(make_image, tmp_path):
     expected = [make_image(tmp_path / name) for name in ("a.JPG", "b.png", "sub/c.webp")]
-    for other in ("notes.txt", ".hidden.png", "film.mpg"):
+    for other in ("notes.txt", ".hidden.png", "film.mpg", ".thumbs/a.png", "sub/.thumbs/deep/c.png"):
+        (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / other).touch()
     (tmp_path / "folder.png").mkdir()
     assert find_images(tmp_path) == expected[:2]
     assert find_images(tmp_path, recursive=True) == expected
+
+
+def test_find_images_searches_a_hidden_folder_that_is_named(make_image, tmp_path):
+    image = make_image(tmp_path / ".photos" / "sub" / "a.png")
+    assert find_images(tmp_path / ".photos", recursive=True) == [image]
 
 
 def test_find_images_tells_how_to_mend_an_empty_list(make_image, tmp_path):

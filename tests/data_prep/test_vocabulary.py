@@ -56,6 +56,11 @@ def test_a_caption_that_spells_out_a_special_token_cannot_end_the_sentence():
     assert vocabulary.encode(["<eos>", "a"]) == [UNK, 4]
 
 
+def test_the_vocabulary_contains_its_words_and_no_special_token():
+    vocabulary = Vocabulary(["a", "dog"])
+    assert [word in vocabulary for word in ("a", "dog", "cat", *SPECIAL_TOKENS)] == [True, True] + [False] * 5
+
+
 def test_coverage_is_the_share_of_running_tokens():
     vocabulary = Vocabulary(["a", "dog"])
     assert vocabulary.coverage([["a", "dog", "runs"], ["a"]]) == 0.75

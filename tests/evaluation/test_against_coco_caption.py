@@ -51,7 +51,7 @@ def test_rouge_l(images: CaptionSet) -> None:
     mean, scores = rouge_scorer.Rouge().compute_score(*oracle_input(images))
     result = rouge_l(*zip(*images, strict=True))
     assert result.scores == pytest.approx(scores)
-    assert result.mean == pytest.approx(mean)
+    assert result.score == pytest.approx(mean)
 
 
 @given(caption_sets)

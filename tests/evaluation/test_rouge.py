@@ -27,7 +27,7 @@ def test_best_precision_and_best_recall_may_come_from_two_references() -> None:
 def test_mean_is_over_images() -> None:
     result = rouge_l([["a"], ["b"]], [[["a"]], [["a"]]])
     assert result.scores == (1, 0)
-    assert result.mean == 0.5
+    assert result.score == 0.5
 
 
 @pytest.mark.parametrize(("candidate", "reference"), [([], ["a"]), (["a"], []), ([], [])])
