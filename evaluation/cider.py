@@ -17,27 +17,13 @@ from typing import NamedTuple, TypeAlias
 
 from nltk.util import everygrams, ngrams
 
+from evaluation.image_scores import ImageScores
+
 _Ngram: TypeAlias = tuple[Hashable, ...]
 
 _ORDERS = (1, 2, 3, 4)
 _SIGMA = 6.0
 _SCALE = 10.0
-
-
-@dataclass(frozen=True)
-class CiderD:
-    """CIDEr-D of each image, in 0..10; a human against four others has about 0.8.
-
-    Attributes:
-        scores: One score an image, in the order of the candidates.
-    """
-
-    scores: tuple[float, ...]
-
-    @property
-    def score(self) -> float:
-        """The mean over the images."""
-        return fmean(self.scores)
 
 
 class DocumentFrequencies:
@@ -139,8 +125,8 @@ def cider_d(
     candidates: Sequence[Sequence[Hashable]],
     references: Sequence[Sequence[Sequence[Hashable]]],
     frequencies: DocumentFrequencies | None = None,
-) -> CiderD:
-    """Score one candidate an image against the image's references.
+) -> ImageScores:
+    """Score one candidate an image against the image's references: in 0..10, a human against four others about 0.8.
 
     Args:
         candidates: The tokens of each image's candidate.
@@ -152,4 +138,4 @@ def cider_d(
     """
     scorer = CiderDScorer(references, frequencies)
     indices = range(len(references))
-    return CiderD(tuple(scorer.score(*pair) for pair in zip(indices, candidates, strict=True)))
+    return ImageScores(tuple(scorer.score(*pair) for pair in zip(indices, candidates, strict=True)))

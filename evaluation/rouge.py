@@ -6,31 +6,17 @@ the references are combined, even where they come from two references.
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from statistics import fmean
+
+from evaluation.image_scores import ImageScores
 
 # Recall weighs this many times as much as precision.
 _BETA = 1.2
 
 
-@dataclass(frozen=True)
-class RougeL:
-    """ROUGE-L of each image, in 0..1.
-
-    Attributes:
-        scores: One score an image, in the order of the candidates.
-    """
-
-    scores: tuple[float, ...]
-
-    @property
-    def score(self) -> float:
-        """The mean over the images."""
-        return fmean(self.scores)
-
-
-def rouge_l(candidates: Sequence[Sequence[Hashable]], references: Sequence[Sequence[Sequence[Hashable]]]) -> RougeL:
-    """Score one candidate an image against the image's references.
+def rouge_l(
+    candidates: Sequence[Sequence[Hashable]], references: Sequence[Sequence[Sequence[Hashable]]]
+) -> ImageScores:
+    """Score one candidate an image against the image's references: ROUGE-L, in 0..1.
 
     Args:
         candidates: The tokens of each image's candidate.
@@ -39,7 +25,7 @@ def rouge_l(candidates: Sequence[Sequence[Hashable]], references: Sequence[Seque
     Raises:
         ValueError: The two differ in length, or an image has no reference.
     """
-    return RougeL(tuple(_score(*pair) for pair in zip(candidates, references, strict=True)))
+    return ImageScores(tuple(_score(*pair) for pair in zip(candidates, references, strict=True)))
 
 
 def _score(candidate: Sequence[Hashable], references: Sequence[Sequence[Hashable]]) -> float:
