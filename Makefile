@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 
 demo: $(VENV)/installed
 	$(BIN)/captioning caption examples/photos --attention demo
+	@echo "A picture of each, with the attention of every word, is in demo/"
 
 test: $(VENV)/installed-dev lint
 	$(BIN)/python -m pytest

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
-from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, PositiveInt
 from PIL import Image
 from tqdm import tqdm
 
@@ -130,6 +130,16 @@ def _export_parser() -> ArgumentParser:
     parser.add_argument("run", metavar="RUN", help="run folder, the output of captioning train")
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="model folder to write")
     parser.add_argument("--evaluation", metavar="FILE", help="what evaluate -o wrote, to be quoted in the model card")
+    parser.add_argument(
+        "--initial-share",
+        type=ClosedUnitInterval,
+        default=0.0,
+        metavar="X",
+        help="share of the weights that the run began with (init_from), in a mean with the trained ones",
+    )
+    parser.add_argument(
+        "--length-exponent", type=NonNegativeFloat, metavar="X", help="of the model's search; unset: the run's own"
+    )
     return parser
 
 
@@ -283,7 +293,9 @@ def _train(options: Namespace) -> int:
 def _export(options: Namespace) -> int:
     from captioning.run import export
 
-    export(options.run, options.output, options.evaluation)
+    # Plain numbers: the parser's own kind of float is none that YAML can write.
+    length_exponent = None if options.length_exponent is None else float(options.length_exponent)
+    export(options.run, options.output, options.evaluation, float(options.initial_share), length_exponent)
     return 0
 
 

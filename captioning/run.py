@@ -6,7 +6,7 @@ A run folder holds `config.yaml` (the resolved configuration), `manifest.json` (
 
 import json
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -85,9 +85,12 @@ def train(
             filename="best",
             monitor=training.monitor,
             mode="max",
-            save_last=True,
             save_on_train_epoch_end=True,
             enable_version_counter=False,
+        ),
+        # Not save_last, which saves when there is a better epoch, and not after every one.
+        ModelCheckpoint(
+            folder / "checkpoints", filename="last", save_on_train_epoch_end=True, enable_version_counter=False
         ),
         EarlyStopping(training.monitor, mode="max", patience=training.patience, check_on_train_epoch_end=True),
     ]
@@ -126,16 +129,26 @@ def train(
     return folder / "model"
 
 
-def export(run: str | Path, output: str | Path, evaluation: str | Path | None = None) -> None:
+def export(
+    run: str | Path,
+    output: str | Path,
+    evaluation: str | Path | None = None,
+    initial_share: float = 0.0,
+    length_exponent: float | None = None,
+) -> None:
     """Write the model folder of a run's best epoch.
 
     Args:
         run: The run folder.
         output: The model folder, replaced if it exists.
         evaluation: What `captioning evaluate -o` wrote, to be quoted in the model card.
+        initial_share: Share, 0..1, of the weights that the run began with in a weighted mean with the trained ones
+            (Wortsman et al., arXiv 2109.01903, equation 1): what training took away comes back, what it gave stays.
+        length_exponent: That of the model's search; by default the run's own.
 
     Raises:
-        UserError: The run has no checkpoint yet, `output` holds something else, or `evaluation` is none.
+        UserError: The run has no checkpoint yet, `output` holds something else, `evaluation` is none, or the run did
+            not begin with a trained model while `initial_share` is not 0.
     """
     run = Path(run)
     path = run / "checkpoints" / "best.ckpt"
@@ -153,9 +166,21 @@ def export(run: str | Path, output: str | Path, evaluation: str | Path | None = 
     captioner.load_state_dict(weights, strict=True)
     manifest, settings = read_json(run / "manifest.json"), yaml.safe_load((run / "config.yaml").read_text())
     # Without the places on this machine, which say nothing to others.
-    settings = {name: settings[name] for name in ("encoder", "decoder", "search", "training")}
+    kept = {name: settings[name] for name in ("encoder", "decoder", "search", "training")}
+    if initial_share:
+        if not settings["init_from"]:
+            raise UserError(f"{run}: began with no trained model; leave out the initial share")
+        initial = load_captioner(settings["init_from"]).state_dict()
+        mean = {
+            name: tensor.lerp(initial[name], initial_share) if tensor.is_floating_point() else tensor
+            for name, tensor in captioner.state_dict().items()
+        }
+        captioner.load_state_dict(mean)
+        kept["initial_share"] = initial_share
+    if length_exponent is not None:
+        captioner.search = replace(captioner.search, length_exponent=length_exponent)
     data = {name: manifest[name] for name in ("source", "format", "splits", "content_hash")}
-    captioner.history.append({"data": data, **settings})
+    captioner.history.append({"data": data, **kept})
     with atomic_path(output) as staged:
         staged.mkdir()
         (staged / "README.md").write_text(model_card(captioner, measured), encoding="utf-8")

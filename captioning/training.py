@@ -48,6 +48,8 @@ class TrainingConfig:
         average_decay: Weights are averaged exponentially with this decay, and the average is what is kept; 0 does not.
         mirror: Train on every image's mirror image too.
         samples: Captions sampled an image by `self_critical`.
+        temperature: Of that sampling. Label smoothing leaves a tenth of the probability with words that do not fit: at
+            1, most sampled captions hold one.
         precision: `bf16` autocast, or `32`; `auto` takes bf16 where the hardware multiplies it.
         seed: Of the initial weights, the order of the images, dropout and sampling.
     """
@@ -67,6 +69,7 @@ class TrainingConfig:
     average_decay: float = 0.0
     mirror: bool = True
     samples: int = 5
+    temperature: float = 0.6
     precision: Literal["auto", "32", "bf16"] = "auto"
     seed: int = 0
 
@@ -77,6 +80,8 @@ class TrainingConfig:
         for name, value in vars(self).items():
             if isinstance(value, int | float) and value < least.get(name, 0):
                 raise UserError(f"training.{name}: {value} is too small; give at least {least.get(name, 0)}")
+        if self.temperature == 0:
+            raise UserError("training.temperature: 0.0 is too small; give more than 0")
         for name in ("average_decay", "label_smoothing"):
             if getattr(self, name) >= 1:
                 raise UserError(f"training.{name}: {getattr(self, name)} is too large; give less than 1")
@@ -184,12 +189,10 @@ class CaptioningTask(lightning.LightningModule):
     def _self_critical(self, grid: Tensor, batch: CaptionBatch) -> Tensor:
         """Minus (reward - baseline) log p(sampled word), averaged: its gradient is equation 7 of arXiv 1612.00563."""
         captioner, decoder = self.captioner, self.captioner.decoder
-        # Captions are drawn from the model itself, without dropout; their gradient is then taken with it.
+        # Without dropout: the gradient is that of the very probabilities which the captions are drawn from.
         decoder.eval()
-        words = sample(
-            decoder, decoder.remember(grid.detach()), self.config.samples, max_words=captioner.search.max_words
-        )
-        decoder.train()
+        memory = decoder.remember(grid)
+        words = sample(decoder, memory, self.config.samples, self.config.temperature, captioner.search.max_words)
         rewards = torch.tensor(
             [
                 [self._rewards.score(index, _until_end(caption)) for caption in captions]
@@ -200,9 +203,10 @@ class CaptioningTask(lightning.LightningModule):
         baseline = (rewards.sum(dim=1, keepdim=True) - rewards) / (self.config.samples - 1)
         targets = words.words
         inputs = torch.cat([batch.words[:, :1, :1].expand(-1, self.config.samples, -1), targets[..., :-1]], dim=-1)
-        outputs, _ = decoder(decoder.remember(grid), inputs)
+        outputs, _ = decoder(memory, inputs)
         mask = targets != PAD
-        log_probabilities = -F.cross_entropy(decoder.logits(outputs[mask]).float(), targets[mask], reduction="none")
+        logits = decoder.logits(outputs[mask]).float() / self.config.temperature
+        log_probabilities = -F.cross_entropy(logits, targets[mask], reduction="none")
         advantages = (rewards - baseline).unsqueeze(-1).expand(targets.shape)[mask]
         self.log("reward", rewards.mean(), prog_bar=True, on_step=True, batch_size=len(batch.indices))
         return -(advantages * log_probabilities).mean()

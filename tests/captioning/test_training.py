@@ -152,6 +152,7 @@ def test_resuming_after_a_killed_process_gives_the_losses_of_an_uninterrupted_ru
         ("samples", 1),
         ("learning_rate", -1.0),
         ("average_decay", 1.0),
+        ("temperature", 0.0),
         ("patience", 0),
     ],
 )
@@ -186,6 +187,21 @@ def test_a_model_tells_how_it_came_about(uninterrupted: Path, prepared: Path, tm
     assert card.count("hidden_size: 64") == 2
     assert str(tmp_path) not in card
     assert "Not yet measured" in card
+
+
+def test_a_model_may_keep_a_share_of_the_weights_it_began_with(uninterrupted: Path, prepared: Path, tmp_path: Path):
+    began = uninterrupted / "model"
+    again = dataclasses.replace(TRAINING, epochs=1)
+    ended = run(prepared, tmp_path / "run", again, init_from=str(began))
+    export(tmp_path / "run", tmp_path / "mean", initial_share=0.25, length_exponent=0.5)
+    first, last, mean = (load_captioner(folder) for folder in (began, ended, tmp_path / "mean"))
+    for name in ("decoder.embedding.weight", "decoder.cell.input_to_gates.weight"):
+        expected = 0.25 * first.state_dict()[name] + 0.75 * last.state_dict()[name]
+        torch.testing.assert_close(mean.state_dict()[name], expected, atol=1e-3, rtol=1e-3)
+    assert mean.search.length_exponent == 0.5
+    assert mean.history[-1]["initial_share"] == 0.25
+    with pytest.raises(UserError, match="began with no trained model"):
+        export(uninterrupted, tmp_path / "none", initial_share=0.5)
 
 
 def test_the_cross_entropy_is_that_of_its_equation(known: PreparedCaptions, tmp_path: Path):
@@ -286,13 +302,15 @@ def test_the_self_critical_objective_raises_the_reward(known: PreparedCaptions, 
 def test_the_self_critical_loss_is_that_of_its_equation(
     known: PreparedCaptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Minus (reward - mean of the other samples' rewards) log p(word), averaged over words, one word at a time."""
+    """Minus (reward - mean of the other samples' rewards) log p(word), averaged over words, one word at a time.
+
+    The words are drawn at a temperature, and p is the probability at that temperature.
+    """
     captioner = load_captioner(learn(known, tmp_path, epochs=1))
     images = CaptionedImages(known, "train", captioner.encoder, captioner.vocabulary, cached=True)
     training = dataclasses.replace(TRAINING, objective="self_critical", samples=3)
     task = CaptioningTask(captioner, training, images, images)
     monkeypatch.setattr(task, "log", lambda *_, **__: None)
-    monkeypatch.setattr(captioner.decoder.dropout, "p", 0.0)
     batch = next(iter(batches(images, 2)))
     drawn = sample(captioner.decoder, captioner.decoder.remember(batch.images), 3, max_words=SEARCH.max_words)
     monkeypatch.setattr("captioning.training.sample", lambda *_, **__: drawn)
@@ -312,7 +330,7 @@ def test_the_self_critical_loss_is_that_of_its_equation(
             state, last = captioner.decoder.initial_state(memory, 1), BOS
             for word in caption:
                 logits, state, _ = captioner.decoder.step(torch.tensor([[last]]), state, memory)
-                terms.append(-advantage * logits[0, 0].log_softmax(-1)[word].item())
+                terms.append(-advantage * (logits[0, 0] / training.temperature).log_softmax(-1)[word].item())
                 last = word
     assert loss.item() == pytest.approx(statistics.fmean(terms), rel=1e-4)
 

@@ -1,0 +1,41 @@
+"""The released captioner: it loads from the package, captions, and scores what is said of it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from captioning.captioner import BUNDLED, load_captioner
+from captioning.scoring import evaluate
+from data_prep.captions import prepare_captions
+from data_prep.images import find_images, load_image
+from data_prep.prepared import PreparedCaptions
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "photos"
+
+
+def test_it_names_what_the_example_photos_show():
+    paths = find_images(EXAMPLES)
+    captions = load_captioner().caption([load_image(path) for path in paths])
+    texts = {path.stem: best.text for path, (best, *_) in zip(paths, captions, strict=True)}
+    assert "dog" in texts["dog-in-the-woods"]
+    assert re.search(r"\b(people|men|hikers|group)\b", texts["hikers-on-a-sand-dune"])
+    assert re.search(r"\b(man|woman|person|boy|girl)\b", texts["tourist-taking-a-picture"])
+
+
+def test_it_fits_the_size_kept_for_it():
+    assert sum(path.stat().st_size for path in BUNDLED.iterdir()) < 25e6
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_its_scores_on_the_test_split_are_those_released(flickr8k: Path, tmp_path: Path):
+    prepare_captions(flickr8k, tmp_path / "data")
+    scores = evaluate(load_captioner(), PreparedCaptions.open(tmp_path / "data"), "test")
+    assert scores["images"] == 1000
+    assert scores["BLEU-4"] >= 0.213
+    assert scores["CIDEr-D"] >= 0.58
+    stated = re.search(r"^\| test \|.* ([\d.]+) \| [\d.]+ \| ([\d.]+) \|$", (BUNDLED / "README.md").read_text(), re.M)
+    assert stated
+    # Another processor rounds otherwise, which may change a word here and there.
+    assert (scores["BLEU-4"], scores["CIDEr-D"]) == pytest.approx(tuple(map(float, stated.groups())), abs=0.005)
