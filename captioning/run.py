@@ -11,8 +11,11 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import lightning
 import torch
 import yaml
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from captioning.batches import CaptionedImages, batches
 from captioning.captioner import CONFIG, Captioner, SearchConfig, load_captioner
@@ -50,15 +53,10 @@ def train(
     Raises:
         UserError: Something named does not exist, or the run folder holds a run already.
     """
-    # Imported here: the rest of this module is wanted without Lightning.
-    import lightning
-    from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
-    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-
     folder = Path(output)
     checkpoint = _checkpoint_to_resume(folder, ckpt_path)
     prepared = PreparedCaptions.open(data)
-    _check_splits(prepared, folder if checkpoint else None)
+    _check_splits(prepared, folder / "manifest.json")
     lightning.seed_everything(training.seed, verbose=False)
     captioner = _initial_captioner(prepared, encoder, decoder, search, init_from)
     captioner.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -187,15 +185,15 @@ def export(
         captioner.save_pretrained(staged)
 
 
-def _check_splits(prepared: PreparedCaptions, resumed: Path | None) -> None:
-    """Refuse data without the splits that training needs, or other data than the resumed run began with."""
+def _check_splits(prepared: PreparedCaptions, begun_with: Path) -> None:
+    """Refuse data without the splits that training needs, or other data than the run began with, if it has begun."""
     if missing := {"train", "validation"} - prepared.manifest["splits"].keys():
         raise UserError(
             f"{prepared.folder}: has no split '{missing.pop()}', and training needs 'train' and 'validation'; "
             "name one in the source, or prepare it without any, to have it split"
         )
-    if resumed and read_json(resumed / "manifest.json")["content_hash"] != prepared.content_hash:
-        raise UserError(f"{prepared.folder}: not the data that {resumed} began with; choose another output")
+    if begun_with.is_file() and read_json(begun_with)["content_hash"] != prepared.content_hash:
+        raise UserError(f"{prepared.folder}: not the data that {begun_with.parent} began with; choose another output")
 
 
 def _checkpoint_to_resume(folder: Path, ckpt_path: str | None) -> Path | None:

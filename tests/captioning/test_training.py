@@ -231,6 +231,8 @@ def test_training_stops_early_and_shows_captions(prepared: Path, tmp_path: Path,
     """A learning rate of next to nothing never gives a better epoch than the first."""
     run(prepared, tmp_path, dataclasses.replace(TRAINING, epochs=9, patience=2, learning_rate=1e-12))
     assert max(losses(tmp_path)) == 3 * 8 - 1
+    epochs = {name: torch.load(tmp_path / "checkpoints" / f"{name}.ckpt")["epoch"] for name in ("best", "last")}
+    assert epochs == {"best": 0, "last": 2}
     assert len(list(tmp_path.glob("logs/tensorboard/version_0/events*"))) == 1
     assert len(re.findall(r"epoch \d:", capsys.readouterr().out)) == 3
 
