@@ -70,6 +70,7 @@ def train(
     resolved |= {name: asdict(config) for name, config in configs.items()}
     write_json(folder / "manifest.json", prepared.manifest)
     with atomic_path(folder / "config.yaml") as staged:
+        # By way of JSON, which turns tuples into the lists that safe YAML knows.
         staged.write_text(yaml.safe_dump(json.loads(json.dumps(resolved)), sort_keys=False))
     cached = training.encoder_learning_rate == 0
     train_images, validation_images = (
@@ -168,12 +169,7 @@ def export(
     if initial_share:
         if not settings["init_from"]:
             raise UserError(f"{run}: began with no trained model; leave out the initial share")
-        initial = load_captioner(settings["init_from"]).state_dict()
-        mean = {
-            name: tensor.lerp(initial[name], initial_share) if tensor.is_floating_point() else tensor
-            for name, tensor in captioner.state_dict().items()
-        }
-        captioner.load_state_dict(mean)
+        _mix_in(captioner, load_captioner(settings["init_from"]), initial_share)
         kept["initial_share"] = initial_share
     if length_exponent is not None:
         captioner.search = replace(captioner.search, length_exponent=length_exponent)
@@ -183,6 +179,16 @@ def export(
         staged.mkdir()
         (staged / "README.md").write_text(model_card(captioner, measured), encoding="utf-8")
         captioner.save_pretrained(staged)
+
+
+def _mix_in(captioner: Captioner, initial: Captioner, share: float) -> None:
+    """Replace the weights by their mean with those of `initial`, which count for `share`."""
+    others = initial.state_dict()
+    mean = {
+        name: tensor.lerp(others[name], share) if tensor.is_floating_point() else tensor
+        for name, tensor in captioner.state_dict().items()
+    }
+    captioner.load_state_dict(mean)
 
 
 def _check_splits(prepared: PreparedCaptions, begun_with: Path) -> None:
