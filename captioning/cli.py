@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from captioning.outputs import Document, Lines, Output, RecordFile, Sidecars
 from captioning.pictures import attention_picture, picture_paths
+from data_prep.command import run_command
 from data_prep.errors import UserError
 from data_prep.files import write_json
 from data_prep.images import ImageError, find_images, load_image
@@ -33,24 +34,14 @@ _SUSPICIOUS = 10
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv`, by default the arguments of the process, and return its exit status."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        parser = _parser(argv)
-        options = parser.instantiate(parser.parse_args(argv))
+    given = sys.argv[1:] if argv is None else list(argv)
+
+    def action() -> int:
+        parser = _parser(given)
+        options = parser.instantiate(parser.parse_args(given))
         return _COMMANDS[options.command](options[options.command])
-    except (ArgumentError, UserError) as error:
-        return _fail(" ".join(f"error: {error}".split()), 2)
-    except KeyboardInterrupt as interruption:
-        return _fail("; ".join(["interrupted", *map(str, interruption.args)]), 130)
-    except OSError as error:
-        # What has a better explanation is a UserError: left is a pipe whose reader has gone, or a full disk behind it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _fail(f"error: {error}", 2)
 
-
-def _fail(message: str, status: int) -> int:
-    print(f"captioning: {message}", file=sys.stderr)
-    return status
+    return run_command("captioning", action, ArgumentError)
 
 
 def _parser(argv: Sequence[str]) -> ArgumentParser:

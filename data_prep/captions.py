@@ -3,8 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,9 @@ from data_prep.caption_sources.record import CaptionRecord
 from data_prep.errors import UserError
 from data_prep.files import atomic_path, write_json
 from data_prep.images import ImageError, load_image, read_encoded
-from data_prep.prepared import KIND, MANIFEST, VOCABULARY, read_manifest
+from data_prep.prepared import KIND, VOCABULARY
+from data_prep.prepared_folder import MANIFEST, check_replaceable, save_rows
+from data_prep.splits import SPLITS, complete_splits, count_repeated
 from data_prep.tokenizer import tokenize
 from data_prep.version import tool_version
 from data_prep.vocabulary import Vocabulary
@@ -24,7 +25,6 @@ from data_prep.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SPLITS = ("train", "validation", "test")
 # A batch of rows is held in memory while writing: photos of several megabytes must not fill it.
 ROWS_PER_BATCH = 100
 
@@ -63,11 +63,13 @@ def prepare_captions(
             `output` holds something else.
     """
     source, output = str(source), Path(output).absolute()
-    _check_replaceable(output)
+    check_replaceable(output, KIND)
     format = resolve_format(source, format)
     left_out: LeftOut = []
     records = _merge(read_captions(source, format, None if image_root is None else Path(image_root)), left_out)
-    records, split_by = _complete_splits(records, seed)
+    given = [record.split for record in records]
+    splits_made, split_by = complete_splits(given, [record.name for record in records], seed)
+    records = [replace(record, split=split) for record, split in zip(records, splits_made, strict=True)]
     with atomic_path(output) as folder:
         splits = _write_splits(records, folder, left_out)
         if "train" not in splits:
@@ -86,23 +88,13 @@ def prepare_captions(
             "options": {"min_count": min_count, "seed": seed, "split_by": split_by},
             "splits": {name: _count(rows) for name, rows in splits.items()},
             "without_split": sum(record.split is None for record in records),
-            "in_several_splits": _count_repeated(digests),
+            "in_several_splits": count_repeated(digests.values()),
             "left_out": left_out,
             "vocabulary": {"size": len(vocabulary), "min_count": min_count},
             "content_hash": _content_hash(splits, digests),
         }
         write_json(folder / MANIFEST, manifest)
     return manifest
-
-
-def _check_replaceable(output: Path) -> None:
-    if output.is_dir() and any(output.iterdir()):
-        try:
-            read_manifest(output)
-        except UserError:
-            raise UserError(f"{output}: holds something other than prepared captions; choose another folder") from None
-    elif output.exists() and not output.is_dir():
-        raise UserError(f"{output}: is a file; choose a folder")
 
 
 def _merge(records: Iterable[CaptionRecord], left_out: LeftOut) -> list[CaptionRecord]:
@@ -121,33 +113,6 @@ def _merge(records: Iterable[CaptionRecord], left_out: LeftOut) -> list[CaptionR
             left_out.append({"name": record.name, "reason": f"{record.where}: {reason}"})
         first.captions.extend(captions)
     return [merged[key] for key in sorted(merged) if merged[key].captions]
-
-
-def _complete_splits(records: list[CaptionRecord], seed: int) -> tuple[list[CaptionRecord], str]:
-    """Return the records with the splits that training needs, and who made the splits."""
-    given = {record.split for record in records if record.split}
-    if not given:
-        return _cut_tenths(records, ("validation", "test"), seed), "seed"
-    if "validation" in given:
-        return records, "source"
-    train = _cut_tenths([record for record in records if record.split == "train"], ("validation",), seed)
-    others = [record for record in records if record.split != "train"]
-    return train + others, "source; validation cut from train by seed"
-
-
-def _cut_tenths(records: list[CaptionRecord], splits: Sequence[str], seed: int) -> list[CaptionRecord]:
-    """Put a tenth of the records into each of `splits` and the others into train; sort by name.
-
-    The place of an image depends on the seed and the names, not on the order of the source.
-    """
-    shuffled = sorted(records, key=lambda record: hashlib.sha256(f"{seed}/{record.name}".encode()).digest())
-    tenth = max(1, len(records) // 10) if len(records) > len(splits) else 0
-    places = [split for split in splits for _ in range(tenth)]
-    places += ["train"] * (len(records) - len(places))
-    return sorted(
-        (replace(record, split=split) for record, split in zip(shuffled, places, strict=True)),
-        key=lambda record: record.name,
-    )
 
 
 def _write_splits(records: list[CaptionRecord], folder: Path, left_out: LeftOut) -> dict[str, "Dataset"]:
@@ -194,8 +159,7 @@ def _write_split(rows: Iterable[dict[str, Any]], folder: Path) -> "Dataset":
         for row in rows:
             writer.write(row)
         writer.finalize()
-    Dataset.from_file(str(unsaved)).save_to_disk(str(folder))
-    unsaved.unlink()
+    save_rows(unsaved, folder)
     return Dataset.load_from_disk(str(folder))
 
 
@@ -213,12 +177,6 @@ def _image_digests(splits: dict[str, "Dataset"]) -> dict[str, list[str]]:
         split: [hashlib.sha256(row["image"]["bytes"]).hexdigest() for row in rows.to_iterable_dataset()]
         for split, rows in splits.items()
     }
-
-
-def _count_repeated(digests: dict[str, list[str]]) -> int:
-    """Count the images that occur in more than one split."""
-    num_splits = Counter(digest for of_split in digests.values() for digest in set(of_split))
-    return sum(number > 1 for number in num_splits.values())
 
 
 def _content_hash(splits: dict[str, "Dataset"], digests: dict[str, list[str]]) -> str:

@@ -18,12 +18,36 @@ SHAPES = ("square", "circle")
 
 
 @pytest.fixture(scope="session")
-def flickr8k() -> Path:
-    """The folder of the real Flickr8k, in its official layout."""
+def real_data() -> Path:
+    """The folder that holds the real data sets."""
     data = os.environ.get("VISION_RNN_DATA")
     if not data:
         pytest.skip("VISION_RNN_DATA is not set to the folder of the real data sets")
-    return Path(data) / "flickr8k"
+    return Path(data)
+
+
+@pytest.fixture(scope="session")
+def flickr8k(real_data: Path) -> Path:
+    """The folder of the real Flickr8k, in its official layout."""
+    return real_data / "flickr8k"
+
+
+@pytest.fixture(scope="session")
+def mnist(real_data: Path) -> Path:
+    """The folder of MNIST's four IDX files, gzipped."""
+    return real_data / "mnist"
+
+
+@pytest.fixture(scope="session")
+def binarized_mnist(real_data: Path) -> Path:
+    """The fixed binarization of MNIST, a .npz file of packed bits."""
+    return real_data / "binarized_mnist" / "binarized_mnist.npz"
+
+
+@pytest.fixture(scope="session")
+def cifar10(real_data: Path) -> Path:
+    """A part of CIFAR-10 with the original pixels, a .npz file."""
+    return real_data / "cifar10" / "cifar10_original_pixels_partial.npz"
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """Finding the caption files of a source, and reading fields of their entries with errors that name the place."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from data_prep.errors import UserError
 from data_prep.files import read_text
 
-IMAGE_COLUMNS = ("image", "image_name", "filename", "file_name", "file", "path", "image_path", "name")
 CAPTION_COLUMNS = ("caption", "captions", "comment", "text", "sentence", "sentences")
 SPLIT_COLUMN = "split"
 
@@ -31,20 +30,6 @@ def find_files(source: Path, patterns: Sequence[str]) -> list[Path]:
 def matching_files(folder: Path, patterns: Sequence[str]) -> list[Path]:
     """List the files of a folder that match one of the glob patterns, sorted."""
     return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
-
-
-def find_column(columns: Iterable[str], accepted: Sequence[str], where: str) -> str:
-    """Return the column whose name, in any case, comes first in `accepted`.
-
-    Raises:
-        UserError: There is none.
-    """
-    by_name = {column.strip().lower(): column for column in columns}
-    for name in accepted:
-        if name in by_name:
-            return by_name[name]
-    found = ", ".join(by_name) or "none"
-    raise UserError(f"{where}: no column for the {accepted[0]} (columns: {found}); name one '{accepted[0]}'")
 
 
 def field(entry: Any, key: str, kind: type[Field], where: str) -> Field:

@@ -8,9 +8,10 @@ from typing import Any
 
 from data_prep.caption_sources.caption_files import field, find_files
 from data_prep.caption_sources.image_finder import ImageFinder
-from data_prep.caption_sources.record import CaptionRecord, parse_split
+from data_prep.caption_sources.record import CaptionRecord
 from data_prep.errors import UserError
 from data_prep.files import read_json
+from data_prep.splits import parse_split
 
 PATTERNS = ("captions_*.json", "annotations/captions_*.json")
 

@@ -5,17 +5,13 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.caption_sources.caption_files import (
-    CAPTION_COLUMNS,
-    IMAGE_COLUMNS,
-    SPLIT_COLUMN,
-    find_column,
-    find_files,
-)
+from data_prep.caption_sources.caption_files import CAPTION_COLUMNS, SPLIT_COLUMN, find_files
 from data_prep.caption_sources.image_finder import ImageFinder
-from data_prep.caption_sources.record import SPLIT_NAMES, CaptionRecord, parse_split
+from data_prep.caption_sources.record import CaptionRecord
+from data_prep.columns import IMAGE_COLUMNS, find_column
 from data_prep.errors import UserError
 from data_prep.files import read_text
+from data_prep.splits import SPLIT_NAMES, parse_split
 
 PATTERNS = ("*.csv", "*.tsv", "captions.txt")
 DELIMITERS = ("|", "\t", ",")

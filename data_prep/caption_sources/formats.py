@@ -9,6 +9,7 @@ from data_prep.caption_sources.caption_files import matching_files
 from data_prep.caption_sources.record import CaptionRecord
 from data_prep.errors import UserError
 from data_prep.files import read_text
+from data_prep.hub import is_on_hub
 
 READERS = {
     "flickr8k": flickr8k.read_flickr8k,
@@ -36,10 +37,8 @@ def resolve_format(source: str, format: str) -> str:
     Raises:
         UserError: There is no such source, or its format is not recognised.
     """
-    if source.startswith(hub.PREFIX):
+    if is_on_hub(source, format):
         return "hub"
-    if format != "hub" and not Path(source).exists():
-        raise UserError(f"{source}: no such file or folder; check the path (a hub data set is written hub:owner/name)")
     return _recognise(Path(source)) if format == "auto" else format
 
 
@@ -53,7 +52,7 @@ def read_captions(source: str, format: str, image_root: Path | None) -> Iterator
         return READERS[format](Path(source), image_root)
     if image_root is not None:
         raise UserError(f"{source}: a hub data set holds its images; leave --image-root away")
-    return hub.read_hub(source.removeprefix(hub.PREFIX))
+    return hub.read_hub(source)
 
 
 def _recognise(source: Path) -> str:

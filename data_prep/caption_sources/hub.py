@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.caption_sources.caption_files import CAPTION_COLUMNS, IMAGE_COLUMNS, SPLIT_COLUMN, find_column
+from data_prep.caption_sources.caption_files import CAPTION_COLUMNS, SPLIT_COLUMN
 from data_prep.caption_sources.jsonl import captions_of
-from data_prep.caption_sources.record import CaptionRecord, parse_split
-from data_prep.errors import UserError
+from data_prep.caption_sources.record import CaptionRecord
+from data_prep.columns import IMAGE_COLUMNS, find_column
+from data_prep.hub import PREFIX, encoded_image, find_image_column, load_hub, undecoded
+from data_prep.splits import parse_split
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
-
-PREFIX = "hub:"
+    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -33,48 +33,35 @@ class HubImage:
     def read_bytes(self) -> bytes:
         """Read the encoded image."""
         row: dict[str, Any] = self.rows[self.index]
-        return _encoded(row[self.column])
+        return encoded_image(row[self.column])
 
 
-def read_hub(name: str) -> Iterator[CaptionRecord]:
-    """Yield one record a row of every split of the data set `owner/name`.
+def read_hub(source: str) -> Iterator[CaptionRecord]:
+    """Yield one record a row of every split of the data set `hub:owner/name` or `owner/name`.
 
     Raises:
         UserError: There is no such data set, no network, or no image or caption column.
     """
-    for split, rows in _load(name).items():
-        yield from _read_split(f"{PREFIX}{name}, split {split}", str(split), rows)
-
-
-def _load(name: str) -> "DatasetDict":
-    from datasets import DatasetDict, load_dataset
-
-    try:
-        data = load_dataset(name)
-    # Connection failures, unknown names and refused loading scripts share no closer ancestors.
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{PREFIX}{name}: cannot be loaded ({reason}); check the name and the network") from error
-    if not isinstance(data, DatasetDict):
-        raise UserError(f"{PREFIX}{name}: has no splits; choose another data set")
-    return data
+    name = f"{PREFIX}{source.removeprefix(PREFIX)}"
+    for split, rows in load_hub(source).items():
+        yield from _read_split(f"{name}, split {split}", str(split), rows)
 
 
 def _read_split(where: str, split: str, rows: "Dataset") -> Iterator[CaptionRecord]:
     from datasets import ClassLabel, Image
 
-    images = [column for column, feature in rows.features.items() if isinstance(feature, Image)]
-    image_column = images[0] if len(images) == 1 else find_column(images, IMAGE_COLUMNS, where)
+    image_column = find_image_column(rows, where)
     numbered = [column for column in rows.column_names if re.fullmatch(r"caption_?\d+", column)]
     caption_columns = numbered or [find_column(rows.column_names, CAPTION_COLUMNS, where)]
-    name_columns = [column for column in IMAGE_COLUMNS if column in rows.column_names and column not in images]
+    texts = [column for column, feature in rows.features.items() if not isinstance(feature, Image)]
+    name_columns = [column for column in IMAGE_COLUMNS if column in texts]
     split_feature = rows.features.get(SPLIT_COLUMN)
     split_names = split_feature.names if isinstance(split_feature, ClassLabel) else []
-    rows = rows.cast_column(image_column, Image(decode=False))
+    rows = undecoded(rows, image_column)
     for index in range(len(rows)):
         row: dict[str, Any] = rows[index]
         place = f"{where}, row {index}"
-        image = HubImage(rows, index, image_column, hashlib.sha256(_encoded(row[image_column])).hexdigest())
+        image = HubImage(rows, index, image_column, hashlib.sha256(encoded_image(row[image_column])).hexdigest())
         path = row[image_column] and row[image_column]["path"]
         names = [row[column] for column in name_columns] + [Path(path or f"{index:08d}").name]
         captions = [caption for column in caption_columns for caption in captions_of(row[column], place)]
@@ -88,10 +75,3 @@ def _split_name(cell: str | int | None, names: list[str]) -> str:
     if isinstance(cell, int) and 0 <= cell < len(names):
         return names[cell]
     return "" if cell is None else str(cell)
-
-
-def _encoded(cell: dict[str, Any] | None) -> bytes:
-    """Return the encoded image of a cell; nothing for a cell without one, which is no readable image either."""
-    if cell is None:
-        return b""
-    return cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()

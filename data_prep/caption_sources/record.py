@@ -1,16 +1,8 @@
-"""What every reader yields: an image with its captions; and the names of splits, of which the formats have many."""
+"""What every reader yields: an image with its captions."""
 
 from dataclasses import dataclass
 
-from data_prep.errors import UserError
 from data_prep.images import ImageFile
-
-# Karpathy's "restval" is the part of COCO's validation images that everybody trains on.
-SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training", "restval"), "train"),
-    **dict.fromkeys(("validation", "val", "valid", "dev", "development"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 
 
 @dataclass(frozen=True)
@@ -30,15 +22,3 @@ class CaptionRecord:
     captions: list[str]
     split: str | None
     where: str
-
-
-def parse_split(value: str | None, where: str) -> str | None:
-    """Normalise the name of a split; None and blanks mean that there is none.
-
-    Raises:
-        UserError: The name is unknown.
-    """
-    key = (value or "").strip().lower()
-    if key and key not in SPLIT_NAMES:
-        raise UserError(f"{where}: unknown split '{value}'; use one of: {', '.join(SPLIT_NAMES)}")
-    return SPLIT_NAMES.get(key)

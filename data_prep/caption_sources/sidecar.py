@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.caption_sources.caption_files import read_lines
-from data_prep.caption_sources.record import SPLIT_NAMES, CaptionRecord
+from data_prep.caption_sources.record import CaptionRecord
 from data_prep.errors import UserError
 from data_prep.images import find_images
+from data_prep.splits import SPLIT_NAMES
 
 
 def share_with_text(folder: Path) -> float:

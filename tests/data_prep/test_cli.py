@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep import inspect_pixels
 from data_prep.captions import prepare_captions
 from data_prep.cli import main
 from data_prep.errors import UserError
-from data_prep.inspect import summarize, write_contact_sheet
+from data_prep.inspect_captions import summarize, write_contact_sheet
+from data_prep.pixels import prepare_pixels
 from data_prep.prepared import PreparedCaptions
+from data_prep.prepared_pixels import PreparedPixels
 
 
 @pytest.fixture
@@ -117,6 +120,14 @@ def test_wrong_usage_is_exit_status_two(arguments):
     assert caught.value.code == 2
 
 
+@pytest.mark.parametrize("option", ["--size=0", "--size=3x", "--size=3x4x5", "--size=big", "--channels=2", "--seed=-1"])
+def test_wrong_pixel_options_are_exit_status_two(option, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["pixels", str(tmp_path), "-o", str(tmp_path / "out"), option])
+    assert caught.value.code == 2
+    assert f"error: argument {option.partition('=')[0]}" in capsys.readouterr().err
+
+
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; from data_prep.cli import main\n"
@@ -183,3 +194,121 @@ def test_captions_with_dollar_signs_are_not_read_as_formulas(make_image, tmp_pat
 def test_contact_sheet_must_be_png(prepared, tmp_path):
     with pytest.raises(UserError, match=r"end its name in \.png"):
         write_contact_sheet(PreparedCaptions.open(prepared), tmp_path / "sheet.jpg")
+
+
+@pytest.fixture
+def pixel_source(tmp_path):
+    generator = np.random.default_rng(0)
+    arrays = {f"x_{split}": generator.integers(0, 256, (count, 3, 4)) for split, count in (("train", 60), ("test", 7))}
+    np.savez(tmp_path / "noise.npz", **arrays, y_train=np.arange(60) % 4)
+    return tmp_path / "noise.npz"
+
+
+def test_pixels_command(pixel_source, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--size", "2x6", "--channels", "1", "--binarize", "stochastic", "--seed", "5"]
+    assert main(["pixels", str(pixel_source), "-o", str(out), *options]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [
+        "train: 54 images",
+        "validation: 6 images",
+        "test: 7 images",
+        "images: 2x6, channels: 1",
+        "levels: 2, binarization: drawn once with seed 5, pixel by pixel, P(1) = grey level / 255",
+        f"written to {out} (read as npz)",
+    ]
+    assert "data-prep: split by source; validation cut from train by seed\n" in printed.err
+    assert "67/67" in printed.err
+    manifest = PreparedPixels.open(out).manifest
+    assert manifest["options"] == {
+        "size": [2, 6],
+        "channels": 1,
+        "binarize": "stochastic",
+        "seed": 5,
+        "split_by": "source; validation cut from train by seed",
+    }
+
+
+def test_a_single_size_is_a_square(pixel_source, tmp_path):
+    assert main(["pixels", str(pixel_source), "-o", str(tmp_path / "out"), "--size", "2", "--channels", "3"]) == 0
+    assert PreparedPixels.open(tmp_path / "out").split("test").pixels.shape == (7, 2, 2, 3)
+
+
+def test_broken_images_are_named_and_make_the_exit_status_one(make_image, tmp_path, capsys):
+    for name in ("train/a.png", "train/b.png", "val/c.png"):
+        make_image(tmp_path / "source" / name)
+    (tmp_path / "source" / "train" / "b.png").write_bytes(b"no image")
+    assert main(["pixels", str(tmp_path / "source"), "-o", str(tmp_path / "out")]) == 1
+    printed = capsys.readouterr()
+    assert "data-prep: left out train/b.png: " in printed.err
+    assert "data-prep: 1 inputs left out" in printed.err
+    assert "data-prep: 1 images are in several splits" in printed.err
+    assert "train: 1 images\nvalidation: 1 images" in printed.out
+
+
+@pytest.mark.parametrize("binarize", ["none", "threshold"])
+def test_inspect_measures_pixels(binarize, pixel_source, tmp_path, capsys):
+    out = tmp_path / "out"
+    prepare_pixels(pixel_source, out, binarize=binarize)
+    assert main(["inspect", str(out), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    prepared = PreparedPixels.open(out)
+    assert summary == inspect_pixels.summarize(prepared)
+    assert (summary["height"], summary["width"], summary["num_classes"]) == (3, 4, 4)
+    for split in ("train", "validation", "test"):
+        rows = prepared.split(split)
+        flat = rows.pixels.ravel().tolist()
+        labels = None if rows.labels is None else rows.labels.tolist()
+        assert summary["splits"][split] == {
+            "images": len(rows.pixels),
+            "mean": pytest.approx(sum(flat) / len(flat), abs=1e-4),
+            "min": min(flat),
+            "max": max(flat),
+            "images_per_class": labels and [labels.count(number) for number in range(4)],
+        }
+    assert main(["inspect", str(out), "-o", str(tmp_path / "sheet.png")]) == 0
+    table = capsys.readouterr().out.splitlines()
+    mean = summary["splits"]["test"]["mean"]
+    shown = f"{mean:.2f}" if binarize == "none" else f"{mean:.2%}"
+    extremes = [str(summary["splits"]["test"][key]) for key in ("min", "max")]
+    assert table[-1].split() == ["test", "7", shown, *extremes, "no", "labels"]
+
+
+@pytest.mark.parametrize("options", [{}, {"binarize": "threshold"}, {"channels": 3}], ids=["grey", "binary", "colour"])
+def test_pixel_contact_sheet_shows_images_of_each_split_enlarged(options, pixel_source, tmp_path):
+    prepare_pixels(pixel_source, tmp_path / "out", **options)
+    prepared = PreparedPixels.open(tmp_path / "out")
+    inspect_pixels.write_contact_sheet(prepared, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as image:
+        sheet = np.asarray(image)
+    scale, gap, title = 20, 2, 16
+    top = 0
+    for split, shown in (("train", 40), ("validation", 6), ("test", 7)):
+        top += title
+        levels = prepared.split(split).pixels.astype(int) * (255 // (prepared.levels - 1))
+        expected = {np.broadcast_to(image, (3, 4, 3)).astype(np.uint8).tobytes() for image in levels}
+        for index in range(shown):
+            row, column = top + index // 10 * (3 * scale + gap), index % 10 * (4 * scale + gap)
+            cell = sheet[row : row + 3 * scale, column : column + 4 * scale]
+            pixels = cell[::scale, ::scale]
+            np.testing.assert_array_equal(cell, pixels.repeat(scale, axis=0).repeat(scale, axis=1))
+            assert pixels.tobytes() in expected
+        top += -(-shown // 10) * (3 * scale + gap)
+    assert top == len(sheet)
+
+
+def test_pixel_contact_sheet_is_the_same_each_time_and_differs_by_seed(pixel_source, tmp_path):
+    prepare_pixels(pixel_source, tmp_path / "out")
+    sheets = []
+    for seed in (0, 0, 1):
+        inspect_pixels.write_contact_sheet(PreparedPixels.open(tmp_path / "out"), tmp_path / "sheet.png", seed)
+        sheets.append((tmp_path / "sheet.png").read_bytes())
+    assert sheets[0] == sheets[1] != sheets[2]
+    with pytest.raises(UserError, match=r"end its name in \.png"):
+        inspect_pixels.write_contact_sheet(PreparedPixels.open(tmp_path / "out"), tmp_path / "sheet.jpg")
+
+
+def test_inspect_of_another_folder_names_both_commands(tmp_path, capsys):
+    assert main(["inspect", str(tmp_path)]) == 2
+    message = "not a prepared data set; make one with: data-prep captions or data-prep pixels"
+    assert capsys.readouterr().err == f"data-prep: error: {tmp_path}: {message}\n"

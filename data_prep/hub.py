@@ -1,0 +1,76 @@
+"""Data sets with a column of images, as `datasets` reads them from the Hugging Face hub or from files of its format."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.columns import IMAGE_COLUMNS, find_column
+from data_prep.errors import UserError
+from data_prep.images import read_encoded
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+PREFIX = "hub:"
+
+
+def is_on_hub(source: str, format: str) -> bool:
+    """Whether `source` names a data set on the hub: it is written `hub:owner/name`, or comes with the format `hub`.
+
+    Raises:
+        UserError: It names none, and no file or folder either.
+    """
+    if source.startswith(PREFIX) or format == "hub":
+        return True
+    if not Path(source).exists():
+        raise UserError(f"{source}: no such file or folder; check the path (a hub data set is written hub:owner/name)")
+    return False
+
+
+def load_hub(source: str) -> "DatasetDict":
+    """Load all splits of a data set on the hub, `hub:owner/name` or `owner/name`.
+
+    Raises:
+        UserError: There is no such data set, no network, or it has no splits.
+    """
+    from datasets import DatasetDict, load_dataset
+
+    name = source.removeprefix(PREFIX)
+    try:
+        data = load_dataset(name)
+    # Connection failures, unknown names and refused loading scripts share no closer ancestors.
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{PREFIX}{name}: cannot be loaded ({reason}); check the name and the network") from error
+    if not isinstance(data, DatasetDict):
+        raise UserError(f"{PREFIX}{name}: has no splits; choose another data set")
+    return data
+
+
+def find_image_column(rows: "Dataset", where: str) -> str:
+    """Return the column that holds the images: the only one that does, or that with the most usual name.
+
+    Raises:
+        UserError: There is none.
+    """
+    from datasets import Image
+
+    columns = [column for column, feature in rows.features.items() if isinstance(feature, Image)]
+    return columns[0] if len(columns) == 1 else find_column(columns, IMAGE_COLUMNS, where)
+
+
+def undecoded(rows: "Dataset", image_column: str) -> "Dataset":
+    """Return the rows with their images as `encoded_image` takes them."""
+    from datasets import Image
+
+    return rows.cast_column(image_column, Image(decode=False))
+
+
+def encoded_image(cell: dict[str, Any] | None) -> bytes:
+    """Return the encoded image of a cell; nothing for a cell without one, which is no readable image either.
+
+    Raises:
+        ImageError: The cell names a file that cannot be read.
+    """
+    if cell is None:
+        return b""
+    return cell["bytes"] if cell["bytes"] is not None else read_encoded(Path(cell["path"]))

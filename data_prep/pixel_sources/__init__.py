@@ -1,0 +1,1 @@
+"""Readers of images as numbers, one a format; each returns a `PixelSource`."""

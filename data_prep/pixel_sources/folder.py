@@ -1,0 +1,67 @@
+"""A folder of image files; subfolders may tell the splits, and below them the classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.errors import UserError
+from data_prep.images import find_images, read_encoded
+from data_prep.pixel_sources.encoded import decode
+from data_prep.pixel_sources.source import PixelSource, SourceSplit
+from data_prep.splits import SPLIT_NAMES
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files that are read when asked for."""
+
+    paths: Sequence[Path]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return decode(read_encoded(self.paths[index]), str(self.paths[index]))
+
+
+def read_folder(source: Path) -> PixelSource:
+    """Read a folder of images, sorted by path; subfolders such as `train` and `test` are its splits, if there are any.
+
+    Where every image of a split lies in a subfolder, that is its class; the classes are numbered by their names.
+
+    Raises:
+        UserError: There is no such folder, two of its subfolders are the same split, or one holds no image.
+    """
+    roots = _split_folders(source) or {None: source}
+    paths = {split: find_images(root, recursive=True) for split, root in roots.items()}
+    classes = {split: [_class_of(path, roots[split]) for path in of_split] for split, of_split in paths.items()}
+    names = sorted({name for of_split in classes.values() for name in of_split if name})
+    numbers = {name: number for number, name in enumerate(names)}
+    splits = {
+        split: SourceSplit(
+            ImageFiles(of_split),
+            [path.relative_to(source).as_posix() for path in of_split],
+            np.array([numbers[name] for name in classes[split]]) if all(classes[split]) else None,
+        )
+        for split, of_split in paths.items()
+    }
+    return PixelSource(splits, 256)
+
+
+def _split_folders(source: Path) -> dict[str | None, Path]:
+    found: dict[str | None, Path] = {}
+    for path in sorted(source.iterdir()) if source.is_dir() else []:
+        split = SPLIT_NAMES.get(path.name.lower())
+        if split and path.is_dir():
+            if split in found:
+                raise UserError(f"{path}: the {split} split lies in {found[split]} too; keep one")
+            found[split] = path
+    return found
+
+
+def _class_of(path: Path, root: Path) -> str:
+    """Return the subfolder that an image lies in; empty if it lies in none."""
+    top, *rest = path.relative_to(root).parts
+    return top if rest else ""

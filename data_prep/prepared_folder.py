@@ -1,0 +1,87 @@
+"""What prepared data sets of both kinds share on disk: a manifest, and a folder of rows a split."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.errors import UserError
+from data_prep.files import read_json
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+MANIFEST = "manifest.json"
+# A kind is also the name of the command that prepares it.
+KINDS = {"captions": "a prepared caption data set", "pixels": "a prepared pixel data set"}
+
+
+def kind_of(folder: Path) -> str | None:
+    """Return the kind of a prepared data set; None for any other folder.
+
+    Raises:
+        UserError: The manifest cannot be read.
+    """
+    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
+    kind = manifest.get("kind") if isinstance(manifest, dict) else None
+    return kind if kind in KINDS else None
+
+
+def read_manifest(folder: Path, kind: str, keys: Collection[str] = ()) -> dict[str, Any]:
+    """Read the manifest of a prepared data set, which may be damaged otherwise.
+
+    Raises:
+        UserError: The folder holds no prepared data set of this kind, or one of `keys` is missing.
+    """
+    found = kind_of(folder)
+    if found is None:
+        raise UserError(f"{folder}: not {KINDS[kind]}; make one with: data-prep {kind} SOURCE -o {folder}")
+    if found != kind:
+        raise UserError(f"{folder}: {KINDS[found]}, not {kind}; make one with: data-prep {kind} SOURCE -o DIR")
+    manifest = read_json(folder / MANIFEST)
+    if missing := set(keys) - manifest.keys():
+        raise damaged(folder / MANIFEST, kind, f"no '{min(missing)}'")
+    return manifest
+
+
+def load_rows(folder: Path, manifest: dict[str, Any], split: str) -> "Dataset":
+    """Memory-map the rows of one split of a prepared data set.
+
+    Raises:
+        UserError: The data set has no such split, or its files are damaged.
+    """
+    if split not in manifest["splits"]:
+        raise UserError(f"{folder}: no split '{split}'; choose one of: {', '.join(manifest['splits'])}")
+    from datasets import Dataset
+
+    try:
+        return Dataset.load_from_disk(str(folder / split))
+    except (OSError, ValueError, KeyError) as error:  # What Arrow finds wrong is a ValueError.
+        raise damaged(folder / split, manifest["kind"], error) from error
+
+
+def save_rows(unsaved: Path, folder: Path) -> None:
+    """Move the rows of an Arrow stream file into a folder that `load_rows` opens."""
+    from datasets import Dataset
+
+    Dataset.from_file(str(unsaved)).save_to_disk(str(folder))
+    unsaved.unlink()
+
+
+def check_replaceable(output: Path, kind: str) -> None:
+    """Make sure that a data set of this kind may be written to `output`.
+
+    Raises:
+        UserError: What is there is neither an empty folder nor a prepared data set of this kind.
+    """
+    if output.is_dir() and any(output.iterdir()):
+        try:
+            read_manifest(output, kind)
+        except UserError:
+            raise UserError(f"{output}: holds something other than prepared {kind}; choose another folder") from None
+    elif output.exists() and not output.is_dir():
+        raise UserError(f"{output}: is a file; choose a folder")
+
+
+def damaged(path: Path, kind: str, reason: object) -> UserError:
+    """Return the error that says what is wrong with a file of a prepared data set."""
+    return UserError(f"{path}: damaged ({' '.join(str(reason).split())}); prepare it again with data-prep {kind}")

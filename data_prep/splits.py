@@ -1,0 +1,70 @@
+"""The splits of a data set: their names, of which the formats have many, and how those that a source lacks are made."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from data_prep.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+# Karpathy's "restval" is the part of COCO's validation images that everybody trains on.
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training", "restval"), "train"),
+    **dict.fromkeys(("validation", "val", "valid", "dev", "development"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+def parse_split(value: str | None, where: str) -> str | None:
+    """Normalise the name of a split; None and blanks mean that there is none.
+
+    Raises:
+        UserError: The name is unknown.
+    """
+    key = (value or "").strip().lower()
+    if key and key not in SPLIT_NAMES:
+        raise UserError(f"{where}: unknown split '{value}'; use one of: {', '.join(SPLIT_NAMES)}")
+    return SPLIT_NAMES.get(key)
+
+
+def complete_splits(given: Sequence[str | None], names: Sequence[str], seed: int) -> tuple[list[str | None], str]:
+    """Make the splits that training needs of those that the source gives.
+
+    Without any, a tenth each becomes validation and test; without one for validation, a tenth of train becomes that.
+    Which ones depends on the seed and the names, not on the order.
+
+    Args:
+        given: The split of each image; None if the source gives none.
+        names: The name of each image.
+        seed: Seed of the choice.
+
+    Returns:
+        The split of each image, and who made the splits: `source`, `seed`, or both.
+    """
+    if not any(given):
+        return _cut_tenths(given, names, None, ("validation", "test"), seed), "seed"
+    if "validation" in given:
+        return list(given), "source"
+    return _cut_tenths(given, names, "train", ("validation",), seed), "source; validation cut from train by seed"
+
+
+def _cut_tenths(
+    given: Sequence[str | None], names: Sequence[str], cut: str | None, into: Sequence[str], seed: int
+) -> list[str | None]:
+    """Put a tenth of the images of split `cut` into each of `into`, and its others into train."""
+    places = list(given)
+    chosen = [index for index, split in enumerate(given) if split == cut]
+    chosen.sort(key=lambda index: hashlib.sha256(f"{seed}/{names[index]}".encode()).digest())
+    tenth = max(1, len(chosen) // 10) if len(chosen) > len(into) else 0
+    new = [split for split in into for _ in range(tenth)]
+    new += ["train"] * (len(chosen) - len(new))
+    for index, split in zip(chosen, new, strict=True):
+        places[index] = split
+    return places
+
+
+def count_repeated(digests: Iterable[Iterable[Any]]) -> int:
+    """Count the images that occur in more than one split, given the digests of the images of each."""
+    num_splits = Counter(digest for of_split in digests for digest in set(of_split))
+    return sum(number > 1 for number in num_splits.values())
