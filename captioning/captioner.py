@@ -1,32 +1,25 @@
 """The whole captioner: encoder, decoder, vocabulary and search settings, saved and loaded as one folder.
 
-A model folder holds `config.json` (architecture, preprocessing, vocabulary, search), `model.safetensors` (all weights,
-the encoder's too, in half precision), `README.md` (the model card) and `SHA256SUMS` of the first two. It needs nothing
-else to caption, and loading it executes no code.
+See `data_prep.model_folder`. The weights are the encoder's too, and the configuration holds the preprocessing, the
+vocabulary and the search settings.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import ModelHubMixin, hf_hub_download
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from captioning.decoder import Decoder, DecoderConfig
 from captioning.encoder import EncoderConfig, GridEncoder
 from captioning.search import Decoded, beam_search, sample
 from data_prep.errors import UserError
-from data_prep.files import read_json
+from data_prep.model_folder import SavedModel, load_model
 from data_prep.vocabulary import Vocabulary
 
-CONFIG, WEIGHTS, CHECKSUMS = "config.json", "model.safetensors", "SHA256SUMS"
 _CLITICS = frozenset({"'s", "n't", "'re", "'ve", "'ll", "'m", "'d"})
 BUNDLED = Path(__file__).parent / "pretrained" / "flickr8k"
 
@@ -72,7 +65,7 @@ class Caption:
         return "".join(word if word in _CLITICS else f" {word}" for word in self.words).strip()
 
 
-class Captioner(nn.Module, ModelHubMixin):
+class Captioner(SavedModel):
     """A CNN encoder and an attention LSTM decoder with their vocabulary.
 
     Args:
@@ -82,6 +75,8 @@ class Captioner(nn.Module, ModelHubMixin):
         search: How `caption` seeks captions unless told otherwise.
         history: For each training that made the model, in order, its data and its settings.
     """
+
+    kind = "captioner"
 
     def __init__(
         self,
@@ -181,92 +176,11 @@ class Captioner(nn.Module, ModelHubMixin):
         configs = {name: part(**description[name]) for name, part in parts.items()}
         return cls(**(description | configs))
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        """Write the configuration, the weights in half precision and their checksums (for `save_pretrained`)."""
-        config = json.dumps(self.describe(), indent=1, ensure_ascii=False)
-        (save_directory / CONFIG).write_text(config + "\n", encoding="utf-8")
-        halves = {
-            name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
-            for name, tensor in self.state_dict().items()
-        }
-        save_file(halves, save_directory / WEIGHTS)
-        sums = (f"{_sha256(save_directory / name)}  {name}\n" for name in (CONFIG, WEIGHTS))
-        (save_directory / CHECKSUMS).write_text("".join(sums))
-
-    @classmethod
-    def _from_pretrained(
-        cls,
-        *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
-        **_: Any,
-    ) -> "Captioner":
-        """Build the model and load its weights (for `from_pretrained`), from a folder or a hub name.
-
-        The hub's library hands over the configuration too, but without the keys it does not know; we read it again, so
-        that an unknown key is an error.
-        """
-
-        def find(name: str) -> Path:
-            if Path(model_id).is_dir():
-                return Path(model_id) / name
-            return Path(
-                hf_hub_download(
-                    model_id,
-                    name,
-                    revision=revision,
-                    cache_dir=cache_dir,
-                    force_download=force_download,
-                    local_files_only=local_files_only,
-                    token=token,
-                )
-            )
-
-        model = cls.from_description(read_json(find(CONFIG)))
-        model.load_state_dict(load_file(find(WEIGHTS)), strict=True)
-        return model.eval()
-
 
 def load_captioner(model: str | Path = BUNDLED) -> Captioner:
     """Load a captioner for use: a model folder, or `hub:OWNER/NAME` from the Hugging Face hub.
 
     Raises:
-        UserError: No such folder or hub name, a missing file, or a file that is not what was saved.
+        UserError: As `data_prep.model_folder.load_model` does.
     """
-    if str(model).startswith("hub:"):
-        try:
-            return Captioner.from_pretrained(str(model).removeprefix("hub:"))
-        except (OSError, SafetensorError, RuntimeError, TypeError, ValueError) as error:
-            reason = _first_line(error)
-            raise UserError(
-                f"{model}: cannot be loaded from the hub ({reason}); check the name and the network"
-            ) from error
-    folder = Path(model)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such model folder; name one, or hub:OWNER/NAME for one on the Hugging Face hub")
-    for name in (CHECKSUMS, CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder}: {name} is missing; copy the model folder again")
-    checksums = (folder / CHECKSUMS).read_text(errors="replace").splitlines()
-    for name in (CONFIG, WEIGHTS):
-        if f"{_sha256(folder / name)}  {name}" not in checksums:
-            raise UserError(f"{folder / name}: not the file that was saved (its SHA-256 differs); copy it again")
-    try:
-        return Captioner.from_pretrained(folder)
-    except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
-        reason = _first_line(error)
-        raise UserError(
-            f"{folder}: made by another version of this program, or for another model ({reason})"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return load_model(Captioner, model)

@@ -18,13 +18,14 @@ from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, Model
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from captioning.batches import CaptionedImages, batches
-from captioning.captioner import CONFIG, Captioner, SearchConfig, load_captioner
+from captioning.captioner import Captioner, SearchConfig, load_captioner
 from captioning.decoder import DecoderConfig
 from captioning.encoder import EncoderConfig, GridEncoder
 from captioning.model_card import model_card
 from captioning.training import CaptioningTask, TrainingConfig
 from data_prep.errors import UserError
 from data_prep.files import atomic_path, read_json, write_json
+from data_prep.model_folder import save_model
 from data_prep.prepared import PreparedCaptions
 
 
@@ -153,9 +154,6 @@ def export(
     path = run / "checkpoints" / "best.ckpt"
     if not path.is_file():
         raise UserError(f"{run}: holds no checkpoints/best.ckpt; train it first with: captioning train")
-    output = Path(output)
-    if output.is_dir() and any(output.iterdir()) and not (output / CONFIG).is_file():
-        raise UserError(f"{output}: holds something other than a model; choose another folder")
     measured = read_json(evaluation) if evaluation else None
     if evaluation and not (isinstance(measured, dict) and {"protocol", "CIDEr-D", "content_hash"} <= measured.keys()):
         raise UserError(f"{evaluation}: not an evaluation; write one with: captioning evaluate -o FILE")
@@ -175,10 +173,7 @@ def export(
         captioner.search = replace(captioner.search, length_exponent=length_exponent)
     data = {name: manifest[name] for name in ("source", "format", "splits", "content_hash")}
     captioner.history.append({"data": data, **kept})
-    with atomic_path(output) as staged:
-        staged.mkdir()
-        (staged / "README.md").write_text(model_card(captioner, measured), encoding="utf-8")
-        captioner.save_pretrained(staged)
+    save_model(captioner, output, model_card(captioner, measured))
 
 
 def _mix_in(captioner: Captioner, initial: Captioner, share: float) -> None:
@@ -223,7 +218,7 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (EOFError, RuntimeError, UnpicklingError):
+    except (OSError, EOFError, RuntimeError, UnpicklingError):
         checkpoint = None
     if not isinstance(checkpoint, dict) or not {"captioner", "state_dict"} <= checkpoint.keys():
         raise UserError(f"{path}: damaged, or no checkpoint of a captioner; name another, or train again")

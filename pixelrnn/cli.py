@@ -1,11 +1,372 @@
-"""The `pixelrnn` command. This version of the package holds no pixel model yet, and the command says so."""
+"""The command `pixelrnn`: results go to standard output, progress and notes to standard error.
 
-import argparse
+Exit status: 0 done, 1 some images could not be read or a model leaks, 2 wrong usage or input, 130 interrupted.
+"""
+
+import contextlib
+import json
+import math
+import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt, restricted_number_type
+from tqdm import tqdm
+
+from data_prep.command import run_command
+from data_prep.errors import UserError
+from data_prep.files import write_json
+from data_prep.images import ImageError, find_images
+from data_prep.version import tool_version
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pixelrnn.causality import Certificate
+    from pixelrnn.model import ImageShape, PixelModel
+
+BUNDLED = Path(__file__).parent / "pretrained" / "row-lstm"
+# What torch takes as a seed.
+Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**63)])
+_LEAKS_SHOWN = 10
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Say what is missing; exit status 2."""
-    parser = argparse.ArgumentParser(prog="pixelrnn", description=__doc__)
-    parser.parse_known_args(argv)
-    parser.error("the pixel models are not part of this version; upgrade vision-rnn when a newer one is out")
+    """Run the command with `argv`, by default the arguments of the process, and return its exit status."""
+    given = sys.argv[1:] if argv is None else list(argv)
+
+    def action() -> int:
+        parser = _parser(given)
+        options = parser.instantiate(parser.parse_args(given))
+        return _COMMANDS[options.command](options[options.command])
+
+    return run_command("pixelrnn", action, ArgumentError)
+
+
+def _parser(argv: Sequence[str]) -> ArgumentParser:
+    parser = _new_parser(
+        "Draw and complete images, and train, measure and verify models that do.",
+        prog="pixelrnn",
+        version=tool_version(),
+    )
+    commands = parser.add_subcommands(dest="command", metavar="COMMAND")
+    # The options of `train` are the signatures of classes that need torch: read only when they are asked for.
+    train = _train_parser() if argv[:1] == ["train"] else _new_parser()
+    commands.add_subcommand("complete", _complete_parser(), help="draw the missing part of images")
+    commands.add_subcommand("sample", _sample_parser(), help="draw whole images")
+    commands.add_subcommand("evaluate", _evaluate_parser(), help="measure the likelihood of a split of a data set")
+    commands.add_subcommand("verify", _verify_parser(), help="prove that a model predicts from the past alone")
+    commands.add_subcommand("train", train, help="train a model on a prepared data set")
+    commands.add_subcommand("export", _export_parser(), help="make a model folder of a training run")
+    return parser
+
+
+def _new_parser(description: str | None = None, **options: Any) -> ArgumentParser:
+    return ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False, **options)
+
+
+def _complete_parser() -> ArgumentParser:
+    parser = _new_parser(
+        "Draw a part of images anew, given the rest, and print how likely the model finds their own pixels there. "
+        "An image that cannot be read is named and passed over."
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image or folder")
+    parser.add_argument(
+        "--mask",
+        required=True,
+        metavar="MASK",
+        help="what is drawn: lower-half, upper-half, left-half, right-half, center, or a picture of the images' size, "
+        "white where pixels are drawn and black where they are known",
+    )
+    _add_model(parser)
+    parser.add_argument("--samples", type=PositiveInt, default=8, metavar="N", help="completions of each image")
+    parser.add_argument("-o", "--output", default="completions.png", metavar="PNG", help="picture, a row an image")
+    parser.add_argument("--resize", action="store_true", help="cut and scale images of another size than the model's")
+    _add_randomness(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    return parser
+
+
+def _sample_parser() -> ArgumentParser:
+    parser = _new_parser("Draw whole images.")
+    _add_model(parser)
+    parser.add_argument("-n", "--number", type=PositiveInt, default=64, metavar="N", help="how many")
+    parser.add_argument("-o", "--output", default="samples.png", metavar="PNG", help="picture of them all")
+    _add_randomness(parser)
+    return parser
+
+
+def _evaluate_parser() -> ArgumentParser:
+    parser = _new_parser("Measure the exact likelihood of every image of a split.")
+    _add_model(parser)
+    parser.add_argument("--data", required=True, metavar="DIR", help="prepared data set")
+    parser.add_argument("--split", type=str, default="test", help="split of it")
+    parser.add_argument("--batch-size", type=PositiveInt, default=100, metavar="N", help="images at once")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write results, counts and protocol as JSON")
+    parser.add_argument("--json", action="store_true", help="print the same document in place of a table")
+    return parser
+
+
+def _verify_parser() -> ArgumentParser:
+    parser = _new_parser(
+        "Take the gradient of every output with respect to every input: none may reach an output from its own pixel "
+        "or from later ones. Exit status 1 if one does."
+    )
+    _add_model(parser)
+    parser.add_argument("-o", "--output", metavar="PNG", help="write a picture of what the model sees")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    return parser
+
+
+def _train_parser() -> ArgumentParser:
+    from pixelrnn.run import train
+
+    parser = _new_parser("Train a pixel model; the model of its best epoch is written to OUTPUT/model.")
+    parser.add_argument("--config", action="config", help="YAML file of the options below")
+    parser.add_function_arguments(train)
+    return parser
+
+
+def _export_parser() -> ArgumentParser:
+    parser = _new_parser("Write the model folder of a training run's best epoch.")
+    parser.add_argument("run", metavar="RUN", help="run folder, the output of pixelrnn train")
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="model folder to write")
+    parser.add_argument("--evaluation", metavar="FILE", help="what evaluate -o wrote, to be quoted in the model card")
+    return parser
+
+
+def _add_model(parser: ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="MODEL", help="model folder, or hub:OWNER/NAME; unset: the bundled model")
+
+
+def _add_randomness(parser: ArgumentParser) -> None:
+    parser.add_argument("--seed", type=Seed, default=0, help="the same seed draws the same")
+    parser.add_argument("--label", type=int, metavar="K", help="class to draw, for models that were told classes")
+
+
+def _complete(options: Namespace) -> int:
+    import torch
+
+    from pixelrnn.completion import complete, conditioning, conditioning_note, nats_in_hole
+    from pixelrnn.holes import hole
+    from pixelrnn.pictures import CompletionRow, completion_picture
+
+    paths = _find(options.images)
+    _check_picture(options.output, [*paths, Path(options.mask)])
+    model = _load(options.model)
+    _check_label(model, options.label)
+    mask = hole(options.mask, model.shape.height, model.shape.width)
+    images = _read(paths, model.shape, options.resize)
+    if not images:
+        return 1
+    order = model.config.order
+    if note := conditioning_note(order, mask):
+        _note(note)
+    pixels = torch.stack(list(images.values()))
+    with _rows(model, "completing") as progress:
+        drawn = complete(model, pixels, mask, options.samples, options.seed, options.label, progress.update)
+    rows = [CompletionRow(original, samples) for original, samples in zip(pixels, drawn, strict=True)]
+    completion_picture(rows, mask, model.shape.levels, options.output)
+    measured = []
+    for path, nats in zip(images, nats_in_hole(model, pixels, mask, options.label).tolist(), strict=True):
+        bits = nats / (math.log(2) * int(mask.sum()))
+        measured.append({"image": str(path), "nats": nats, "bits_per_pixel": bits})
+    if options.json:
+        document = {
+            "picture": str(options.output),
+            "mask": str(options.mask),
+            "drawn_pixels": int(mask.sum()),
+            "known_pixels_conditioned_on": vars(conditioning(order, mask)),
+            "images": measured,
+        }
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        for result in measured:
+            print(f"{result['image']}\t{result['nats']:.2f} nats\t{result['bits_per_pixel']:.4f} bits/pixel")
+        _note(f"the completions are in {options.output}; printed is -ln p of each image's own pixels in the hole")
+    return 0 if len(images) == len(paths) else 1
+
+
+def _find(sources: Sequence[str]) -> list[Path]:
+    """Return the images that the sources name, each once."""
+    paths: dict[Path, None] = {}
+    for source in sources:
+        paths |= dict.fromkeys(find_images(source) if Path(source).is_dir() else [Path(source)])
+    return list(paths)
+
+
+def _read(paths: Sequence[Path], shape: "ImageShape", resize: bool) -> "dict[Path, Tensor]":
+    """Read what can be read as pixels of the model's images, and name the rest."""
+    from pixelrnn.completion import is_binary, load_levels, quantized
+
+    images = {}
+    for path in paths:
+        try:
+            levels = load_levels(path, shape, resize)
+        except ImageError as error:
+            _note(str(error))
+            continue
+        if shape.levels == 2 and not is_binary(levels):
+            _note(f"{path}: has other levels than black and white, and the model has not; 128 and above become white")
+        images[path] = quantized(levels, shape)
+    return images
+
+
+def _sample(options: Namespace) -> int:
+    from pixelrnn.completion import sample
+    from pixelrnn.pictures import cell_scale, grid_image, save_picture
+
+    _check_picture(options.output)
+    model = _load(options.model)
+    _check_label(model, options.label)
+    with _rows(model, "sampling") as progress:
+        drawn = sample(model, options.number, options.seed, options.label, progress.update)
+    shape = model.shape
+    columns = math.ceil(math.sqrt(options.number))
+    save_picture(grid_image(drawn, shape.levels, columns, cell_scale(shape.height, shape.width)), options.output)
+    print(options.output)
+    return 0
+
+
+def _evaluate(options: Namespace) -> int:
+    from data_prep.prepared_pixels import PreparedPixels
+    from pixelrnn.scoring import evaluate
+
+    if options.output and Path(options.output).is_dir():
+        raise UserError(f"{options.output}: is a folder; name a file")
+    data = PreparedPixels.open(options.data)
+    model = _load(options.model)
+    total = data.manifest["splits"].get(options.split, {}).get("images")
+    with tqdm(total=total, desc=f"measuring {options.split}", unit="image", disable=None) as progress:
+        document = evaluate(model, data, options.split, options.batch_size, progress.update)
+    if options.output:
+        write_json(options.output, document)
+    print(json.dumps(document, indent=2, ensure_ascii=False) if options.json else _table(document))
+    return 0
+
+
+def _table(document: dict[str, Any]) -> str:
+    def row(name: str, value: float, error: float | None, digits: int) -> str:
+        return f"{name:<16}{value:10.{digits}f}" + ("" if error is None else f" +- {error:.{digits}f}")
+
+    return "\n".join(
+        [
+            document["protocol"],
+            "",
+            f"{'images':<16}{document['images']:10}",
+            row("nats an image", document["nats_per_image"], document["standard_error"], 3),
+            row("bits/dim", document["bits_per_dimension"], document["bits_standard_error"], 5),
+        ]
+    )
+
+
+def _verify(options: Namespace) -> int:
+    from pixelrnn.causality import certify
+    from pixelrnn.pictures import coverage_picture
+
+    if options.output:
+        _check_picture(options.output)
+    model = _load(options.model)
+    with tqdm(total=model.shape.height, desc="verifying", unit="row", disable=None) as progress:
+        certificate = certify(model, progress.update)
+    if options.output:
+        coverage_picture(certificate, options.output)
+    leaks = certificate.leaks
+    if options.json:
+        document = {
+            "leaks": [{"output": output, "input": source} for output, source in leaks],
+            "past_pairs": certificate.past_pairs,
+            "seen_pairs": certificate.seen_pairs,
+            "coverage": certificate.coverage,
+        }
+        print(json.dumps(document, indent=2))
+    else:
+        print(_describe(certificate))
+    return 1 if leaks else 0
+
+
+def _describe(certificate: "Certificate") -> str:
+    leaks = certificate.leaks
+    lines = [f"leaks: {len(leaks):,}" if leaks else "no leaks: no output depends on its own pixel or on later ones"]
+    lines += [f"  output {output} depends on input {source}" for output, source in leaks[:_LEAKS_SHOWN]]
+    if leaks:
+        more = [f"{len(leaks) - _LEAKS_SHOWN:,} more"] * (len(leaks) > _LEAKS_SHOWN)
+        lines.append("  " + "; ".join([*more, "places are (row, column, channel), from 0"]))
+    lines.append(
+        f"coverage: {certificate.coverage:.2%}, {certificate.seen_pairs:,} of {certificate.past_pairs:,} pairs of an "
+        "output and an input before it are seen"
+    )
+    return "\n".join(lines)
+
+
+def _train(options: Namespace) -> int:
+    from pixelrnn.run import train
+
+    options.pop("config")
+    # Lightning reports its progress on standard output, where only the result belongs.
+    with contextlib.redirect_stdout(sys.stderr):
+        model = train(**options.as_dict())
+    print(model)
+    return 0
+
+
+def _export(options: Namespace) -> int:
+    from pixelrnn.run import export
+
+    export(options.run, options.output, options.evaluation)
+    return 0
+
+
+def _load(model: str | None) -> "PixelModel":
+    import torch
+
+    from data_prep.model_folder import load_model
+    from pixelrnn.model import PixelModel
+
+    return load_model(PixelModel, model or BUNDLED).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _check_label(model: "PixelModel", label: int | None) -> None:
+    """Refuse a class that the model does not know, or the lack of one that it needs."""
+    classes = model.shape.num_classes
+    if label is None and not classes:
+        return
+    if not classes:
+        raise UserError(f"--label {label}: this model was told no classes; leave out --label")
+    if label is None or not 0 <= label < classes:
+        given = "--label" if label is None else f"--label {label}"
+        raise UserError(f"{given}: this model draws images of a class; choose one of 0 to {classes - 1}")
+
+
+def _check_picture(path: str, inputs: Sequence[Path] = ()) -> None:
+    """Refuse a path for a picture before anything is drawn."""
+    if Path(path).suffix.lower() != ".png":
+        raise UserError(f"{path}: the picture is a PNG file; end its name in .png")
+    if Path(path).resolve() in {source.resolve() for source in inputs}:
+        raise UserError(f"{path}: would overwrite an image that is read; choose another --output")
+
+
+def _rows(model: "PixelModel", description: str) -> tqdm:
+    shape = model.shape
+    rows = shape.width if model.config.order == "transposed" else shape.height
+    # None: on a terminal alone, so that a log has nothing but what went wrong.
+    return tqdm(total=rows, desc=description, unit="row", disable=None)
+
+
+def _note(text: str) -> None:
+    tqdm.write(f"pixelrnn: {text}", file=sys.stderr)
+
+
+_COMMANDS = {
+    "complete": _complete,
+    "sample": _sample,
+    "evaluate": _evaluate,
+    "verify": _verify,
+    "train": _train,
+    "export": _export,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -14,11 +14,12 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from captioning import captioner as captioner_module
-from captioning.captioner import CHECKSUMS, CONFIG, WEIGHTS, Caption, Captioner, SearchConfig, load_captioner
+from captioning.captioner import Caption, Captioner, SearchConfig, load_captioner
 from captioning.decoder import DecoderConfig
 from captioning.encoder import EncoderConfig
+from data_prep import model_folder
 from data_prep.errors import UserError
+from data_prep.model_folder import CHECKSUMS, CONFIG, WEIGHTS
 from data_prep.vocabulary import EOS
 
 WORDS = ["a", "dog", "runs", "on", "café"]
@@ -246,7 +247,7 @@ def serve_from(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert repo_id == "someone/captioner"
         return str(folder / filename)
 
-    for module in (huggingface_hub.hub_mixin, captioner_module):
+    for module in (huggingface_hub.hub_mixin, model_folder):
         monkeypatch.setattr(module, "hf_hub_download", download)
 
 
@@ -269,7 +270,7 @@ def test_a_hub_name_without_a_network_says_so(error: OSError, monkeypatch: pytes
     def refuse(*arguments: object, **options: object) -> NoReturn:
         raise error
 
-    for module in (huggingface_hub.hub_mixin, captioner_module):
+    for module in (huggingface_hub.hub_mixin, model_folder):
         monkeypatch.setattr(module, "hf_hub_download", refuse)
     with pytest.raises(UserError, match=r"hub:someone/captioner: .*check the name and the network"):
         load_captioner("hub:someone/captioner")

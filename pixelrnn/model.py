@@ -1,0 +1,212 @@
+"""The pixel model: Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner, Kavukcuoglu 2016, arXiv 1601.06759).
+
+Table 1: a 7x7 convolution with mask A, a stack of residual layers (Row LSTM, Diagonal BiLSTM or PixelCNN), two layers
+of ReLU and 1x1 convolution with mask B, and for every pixel and channel a softmax over its levels, or a sigmoid for
+binary images. The product of these probabilities in raster order is the probability of the image (equation 1).
+
+Deviations, each off unless the configuration asks for it: dilated taps (see `row_lstm`); an extra column right of the
+image, which lets features see the last pixel of the row above, hidden from all others by mask A; conditioning on a
+class by a learned vector that is added to the first layer's features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from data_prep.model_folder import SavedModel
+from pixelrnn.diagonal_bilstm import DiagonalBiLSTM
+from pixelrnn.masks import MaskedConv2d, MaskedPointwise
+from pixelrnn.pixel_cnn import BottleneckConvolution
+from pixelrnn.row_lstm import RowLSTM
+
+Architecture = Literal["row_lstm", "diagonal_bilstm", "pixel_cnn"]
+Order = Literal["raster", "rotated", "transposed"]
+
+
+def turn(x: Tensor, order: Order) -> Tensor:
+    """Turn maps (..., H, W) so that the order becomes the raster order; the same again turns them back."""
+    if order == "rotated":
+        return x.flip((-2, -1))
+    return x.transpose(-2, -1) if order == "transposed" else x
+
+
+def order_index(order: Order, height: int, width: int) -> Tensor:
+    """Return the place of each pixel in the order, (H, W), 0 for the first."""
+    rows, columns = (width, height) if order == "transposed" else (height, width)
+    return turn(torch.arange(height * width).view(rows, columns), order)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The architecture. Defaults are the paper's for MNIST.
+
+    Attributes:
+        architecture: The kind of the layers.
+        order: In which pixels are predicted: `raster`, rows from the top, each from the left; `rotated`, the reverse,
+            from the lower right; `transposed`, columns from the left, each from the top.
+        num_layers: How many.
+        hidden_channels: h; the residual stream is twice as wide.
+        output_channels: Width of the two 1x1 layers before the output.
+        residual: Add each layer's input to its output.
+        skip: Feed the sum of all layers' outputs, each by a 1x1 convolution of its own, to the output layers.
+        dilations: Of the layers' taps in turn, from the first again after the last (Row LSTM).
+        extra_column: Widen the map by one column, so that no pixel of the past is hidden.
+        conditional: Learn a vector for each class of the training data.
+    """
+
+    architecture: Architecture = "row_lstm"
+    order: Order = "raster"
+    num_layers: int = 7
+    hidden_channels: int = 16
+    output_channels: int = 32
+    residual: bool = True
+    skip: bool = False
+    dilations: tuple[int, ...] = (1,)
+    extra_column: bool = False
+    conditional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageShape:
+    """The images that a model was built for.
+
+    Attributes:
+        height: In pixels.
+        width: In pixels.
+        channels: 1 (grey) or 3 (red, green, blue).
+        levels: Values that a pixel takes, 0 to `levels` - 1: 2 or 256.
+        num_classes: Classes that a conditional model tells apart; 0 for others.
+    """
+
+    height: int
+    width: int
+    channels: int = 1
+    levels: int = 2
+    num_classes: int = 0
+
+
+class PixelModel(SavedModel):
+    """p(image) as a product over its pixels.
+
+    Args:
+        config: The architecture.
+        shape: The images'.
+        history: For each training that made the model, in order, its data and its settings.
+    """
+
+    kind = "pixel-model"
+
+    def __init__(self, config: ModelConfig, shape: ImageShape, history: Sequence[dict[str, Any]] = ()):
+        super().__init__()
+        self.config, self.shape, self.history = config, shape, list(history)
+        features, channels = 2 * config.hidden_channels, shape.channels
+        self.first = MaskedConv2d(channels, features, 7, "A", channels)
+        self.classes = nn.Embedding(shape.num_classes, features) if shape.num_classes else None
+        self.layers = nn.ModuleList(self._layer(index) for index in range(config.num_layers))
+        pointwise = self._pointwise
+        self.up = nn.ModuleList(pointwise(features) for _ in self.layers)
+        self.skips = nn.ModuleList(pointwise(features) for _ in self.layers) if config.skip else None
+        width, outputs = config.output_channels, channels * (1 if shape.levels == 2 else shape.levels)
+        self.output = nn.Sequential(
+            nn.ReLU(),
+            MaskedConv2d(features, width, 1, "B", channels),
+            nn.ReLU(),
+            MaskedConv2d(width, width, 1, "B", channels),
+            nn.ReLU(),
+            MaskedConv2d(width, outputs, 1, "B", channels),
+        )
+
+    def _layer(self, index: int) -> nn.Module:
+        config, shape = self.config, self.shape
+        features, h = 2 * config.hidden_channels, config.hidden_channels
+        rows, columns = shape.height, shape.width
+        if config.order == "transposed":
+            rows, columns = columns, rows
+        if config.architecture == "row_lstm":
+            dilation = config.dilations[index % len(config.dilations)]
+            return RowLSTM(features, h, columns + config.extra_column, shape.channels, dilation)
+        if config.architecture == "diagonal_bilstm":
+            return DiagonalBiLSTM(features, h, rows, shape.channels)
+        return BottleneckConvolution(features, h, shape.channels)
+
+    def _pointwise(self, outputs: int) -> nn.Module:
+        h, channels = self.config.hidden_channels, self.shape.channels
+        if self.config.architecture == "pixel_cnn":
+            return MaskedConv2d(h, outputs, 1, "B", channels)
+        return MaskedPointwise(h, outputs, channels)
+
+    def forward(self, pixels: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Predict every pixel from those before it.
+
+        Args:
+            pixels: (B, C, H, W), levels 0 to `levels` - 1 of any type.
+            labels: (B,), for a conditional model.
+
+        Returns:
+            (B, C, 1, H, W), the logit of a 1, or (B, C, levels, H, W), one a level.
+        """
+        x = turn(self.scaled(pixels), self.config.order)
+        columns = x.shape[-1]
+        if self.config.extra_column:
+            x = F.pad(x, (0, 1))
+        x = self.first(x)
+        if self.classes is not None:
+            x = x + self.classes(labels)[:, :, None, None]
+        batch_last = self.config.architecture != "pixel_cnn"
+        if batch_last:
+            x = x.permute(2, 1, 3, 0).contiguous()
+        total = None
+        for index, layer in enumerate(self.layers):
+            states = layer(x)
+            risen = self.up[index](states)
+            x = x + risen if self.config.residual else risen
+            if self.skips is not None:
+                skipped = self.skips[index](states)
+                total = skipped if total is None else total + skipped
+        x = x if total is None else x + total
+        if batch_last:
+            x = x.permute(3, 1, 0, 2)
+        x = self.output(x[..., :columns])
+        return turn(x.unflatten(1, (self.shape.channels, -1)), self.config.order)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.first.weight.device
+
+    def inner_matrices(self) -> set[str]:
+        """Return the names of the kernels that map features to features: neither of pixels nor of probabilities."""
+        last = f"output.{len(self.output) - 1}.weight"
+        inner = ("input_to_state", "state_to_state", "weight")
+        outer = ("first.weight", "classes.weight", last)
+        return {name for name, _ in self.named_parameters() if name.endswith(inner) and name not in outer}
+
+    def describe(self) -> dict[str, Any]:
+        """Return all but the weights, as JSON can hold it: the arguments from which an equal model can be built."""
+        return {"config": asdict(self.config), "shape": asdict(self.shape), "history": self.history}
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> "PixelModel":
+        """Build the model that `describe` described, with untrained weights.
+
+        Raises:
+            TypeError: A key is missing or unknown.
+        """
+        config = description["config"] | {"dilations": tuple(description["config"]["dilations"])}
+        parts = {"config": ModelConfig(**config), "shape": ImageShape(**description["shape"])}
+        return cls(**(description | parts))
+
+    def scaled(self, pixels: Tensor) -> Tensor:
+        """Scale levels to 0..1, in the parameters' type."""
+        return pixels.to(self.first.weight.dtype) / (self.shape.levels - 1)
+
+    def log_likelihood(self, pixels: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return ln p(pixel | those before it), in nats, (B, C, H, W)."""
+        logits = self(pixels, labels)
+        if self.shape.levels == 2:
+            return -F.binary_cross_entropy_with_logits(logits.squeeze(2), pixels.to(logits.dtype), reduction="none")
+        return logits.log_softmax(dim=2).gather(2, pixels.long().unsqueeze(2)).squeeze(2)

@@ -1,0 +1,288 @@
+"""Sampling and completion, one pixel after the other, at about the cost of a single forward pass in all.
+
+The plain way (`reference.draw_naively`) runs the whole network for every pixel. But a pixel's features depend on the
+past alone, which does not change, so each is computed once and kept: when a row begins, what the rows above give to its
+states is known for all its columns; each pixel then costs one column of every layer.
+
+Features are matrices (features, B) of one pixel, the batch last, as in `scan`.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pixelrnn.diagonal_bilstm import DiagonalBiLSTM, DiagonalLSTM
+from pixelrnn.masks import MaskedConv2d, MaskedPointwise
+from pixelrnn.model import PixelModel, turn
+from pixelrnn.pixel_cnn import BottleneckConvolution
+from pixelrnn.row_lstm import RowLSTM
+
+
+@torch.inference_mode()
+def draw(
+    model: PixelModel,
+    pixels: Tensor,
+    hole: Tensor,
+    noise: Tensor,
+    labels: Tensor | None = None,
+    progress: Callable[[], object] | None = None,
+) -> Tensor:
+    """Draw the pixels of a hole, each from its distribution given those before it in the model's order.
+
+    Known pixels that come later in the order than a drawn one do not influence it.
+
+    Args:
+        model: The model.
+        pixels: (B, C, H, W) uint8, the known levels; what lies in the hole is ignored.
+        hole: (H, W) bool, true where pixels are to be drawn: everywhere, to sample whole images.
+        noise: (B, C, H, W) float64, uniform in [0, 1): the randomness of each pixel and channel.
+        labels: (B,), for a conditional model.
+        progress: Called after each row (of a transposed order: column).
+
+    Returns:
+        (B, C, H, W) uint8; known pixels are unchanged.
+    """
+    order = model.config.order
+    drawn, hole, noise = turn(pixels, order).clone(), turn(hole, order), turn(noise, order)
+    drawn.masked_fill_(hole, 0)
+    rows, columns = hole.shape
+    to_draw = hole.tolist()
+    network = _Network(model, len(pixels), labels)
+    for row in range(rows):
+        network.begin_row(row, drawn)
+        for column in range(columns):
+            if not to_draw[row][column]:
+                network.step(column)
+                continue
+            for channel in range(model.shape.channels):
+                network.step(column)
+                level = choose_level(network.logits(channel).t(), noise[:, channel, row, column])
+                drawn[:, channel, row, column] = level
+                network.reveal(column, channel, level)
+        if model.config.extra_column:
+            network.step(columns)
+        if progress is not None:
+            progress()
+    return turn(drawn, order)
+
+
+def choose_level(logits: Tensor, noise: Tensor) -> Tensor:
+    """Choose levels by inverting the distribution function.
+
+    Args:
+        logits: (B, 1), of a 1, or (B, levels).
+        noise: (B,), uniform in [0, 1).
+
+    Returns:
+        (B,) uint8.
+    """
+    if logits.shape[1] == 1:
+        return (noise < logits[:, 0].double().sigmoid()).to(torch.uint8)
+    cumulated = logits.double().softmax(dim=1).cumsum(dim=1)
+    # Rounding may leave the last sum a little below 1.
+    return (cumulated[:, :-1] <= noise[:, None]).sum(dim=1).to(torch.uint8)
+
+
+class _Layer(Protocol):
+    """One layer with what it keeps of the pixels so far."""
+
+    def begin_row(self, row: int) -> None:
+        """Compute what the rows above give to this one."""
+        ...
+
+    def step(self, column: int, x: Tensor) -> Tensor:
+        """Map the features (2h, B) of a pixel to its states (h, B); a pixel may be repeated before the next."""
+        ...
+
+
+class _Network:
+    """The model, evaluated pixel by pixel."""
+
+    def __init__(self, model: PixelModel, batch: int, labels: Tensor | None):
+        config, shape = model.config, model.shape
+        self._model = model
+        columns = (shape.height if config.order == "transposed" else shape.width) + config.extra_column
+        weight = model.first.weight
+        size = model.first.kernel_size
+        self._reach = reach = size // 2
+        # Of the first kernel's rows just those down to the pixel's own.
+        kernel = (weight * model.first.mask).unflatten(1, (-1, size, size))[:, :, : reach + 1]
+        self._first = kernel.flatten(1)
+        self._bias = model.first.bias[:, None]
+        if model.classes is not None:
+            self._bias = self._bias + model.classes(labels).t()
+        # The rows that the first kernel sees, with a margin; the last of them is the present one.
+        self._seen = weight.new_zeros(shape.channels, reach + 1, columns + 2 * reach, batch)
+        self._features = 2 * config.hidden_channels
+        self._layers = [_cached(layer, columns, batch) for layer in model.layers]
+        # Both 1x1 convolutions of a layer in one product, with their biases for an input that is always 1.
+        skips = model.skips if model.skips is not None else [None] * len(self._layers)
+        self._rise = [
+            torch.cat([_with_bias(part) for part in (up, skip) if part is not None])
+            for up, skip in zip(model.up, skips, strict=True)
+        ]
+        self._states = weight.new_ones(config.hidden_channels + 1, batch)
+        self._stream = weight.new_zeros(len(self._rise[0]) if self._rise else self._features, batch)
+        self._output = [_with_bias(layer) for layer in model.output if isinstance(layer, MaskedConv2d)]
+        self._widened = [weight.new_ones(kernel.shape[1], batch) for kernel in self._output]
+
+    def begin_row(self, row: int, pixels: Tensor) -> None:
+        """Go on to a row of which `pixels` (B, C, H, W) holds the known levels."""
+        levels = self._model.scaled(pixels[:, :, row]).permute(1, 2, 0)  # (C, W, B)
+        self._seen[:, :-1] = self._seen[:, 1:].clone()
+        self._seen[:, -1, self._reach : self._reach + levels.shape[1]] = levels
+        for layer in self._layers:
+            layer.begin_row(row)
+
+    def step(self, column: int) -> None:
+        """Compute the features of a pixel from the levels that are known."""
+        patch = self._seen[:, :, column : column + 2 * self._reach + 1].flatten(0, 2)
+        x = torch.addmm(self._bias, self._first, patch)
+        stream, width = self._stream, self._features
+        stream[:width] = x
+        stream[width:] = 0
+        for layer, rise in zip(self._layers, self._rise, strict=True):
+            self._states[:-1] = layer.step(column, stream[:width])
+            if not self._model.config.residual:
+                stream[:width] = 0
+            stream.addmm_(rise, self._states)
+
+    def logits(self, channel: int) -> Tensor:
+        """Return the logits of a channel of the pixel of the last step, (1 or levels, B)."""
+        x = self._stream[: self._features]
+        if self._model.skips is not None:
+            x = x + self._stream[self._features :]
+        for kernel, widened in zip(self._output, self._widened, strict=True):
+            torch.clamp_min(x, 0, out=widened[:-1])
+            x = kernel @ widened
+        return x.unflatten(0, (self._model.shape.channels, -1))[channel]
+
+    def reveal(self, column: int, channel: int, level: Tensor) -> None:
+        """Take the level (B,) that was chosen for the pixel of the last step."""
+        self._seen[channel, -1, self._reach + column] = self._model.scaled(level)
+
+
+class _CachedRowLSTM:
+    def __init__(self, layer: RowLSTM, columns: int, batch: int):
+        self._layer, self._distance = layer, layer.dilation
+        self._left, self._centre = (layer.input_to_state * layer.mask).chunk(2, dim=1)
+        self._hidden = layer.initial_hidden[..., None].repeat(1, 1, batch)  # (h, W, B), of the row above
+        self._cell = layer.initial_cell[..., None].repeat(1, 1, batch)
+        self._x = self._hidden.new_zeros(columns, layer.input_to_state.shape[1] // 2, batch)
+        self._new_hidden, self._new_cell = self._hidden.clone(), self._cell.clone()
+
+    def begin_row(self, row: int) -> None:
+        if row:
+            self._hidden, self._new_hidden = self._new_hidden, self._hidden
+            self._cell, self._new_cell = self._new_cell, self._cell
+        kernels = self._layer.state_to_state.chunk(3, dim=1)
+        columns, distance = self._hidden.shape[1], self._distance
+        from_above = torch.einsum("gk,kpb->gpb", kernels[1], self._hidden) + self._layer.bias[:, None, None]
+        if distance < columns:
+            from_above[:, distance:] += torch.einsum("gk,kpb->gpb", kernels[0], self._hidden[:, :-distance])
+            from_above[:, :-distance] += torch.einsum("gk,kpb->gpb", kernels[2], self._hidden[:, distance:])
+        self._from_above = from_above.unbind(1)
+
+    def step(self, column: int, x: Tensor) -> Tensor:
+        self._x[column] = x
+        gates = torch.addmm(self._from_above[column], self._centre, x)
+        if column >= self._distance:
+            gates.addmm_(self._left, self._x[column - self._distance])
+        hidden, cell = _activate(gates, self._cell[:, column])
+        self._new_hidden[:, column], self._new_cell[:, column] = hidden, cell
+        return hidden
+
+
+class _CachedDiagonalBiLSTM:
+    def __init__(self, layer: DiagonalBiLSTM, columns: int, batch: int):
+        self._left, self._right = layer.from_left, layer.from_right
+        self._kernel = self._left.input_to_state * self._left.mask
+        h = self._left.initial_hidden.shape[0]
+        # Of the stream from the left: the row above, overwritten by this row's as it comes.
+        self._hidden, self._cell = self._kernel.new_zeros(2, columns, h, batch)
+        # Of the mirrored stream: the row above.
+        self._shifted = self._kernel.new_zeros(columns, h, batch)
+        self._x = self._kernel.new_zeros(columns, self._kernel.shape[1], batch)
+
+    def begin_row(self, row: int) -> None:
+        if row:
+            self._finish_mirrored(row - 1)
+        above, self._beside = self._left.state_to_state.chunk(2, dim=1)
+        self._from_above = torch.matmul(above, self._hidden) + self._left.bias[:, None]
+        batch = self._hidden.shape[2]
+        self._first_hidden = self._left.initial_hidden[:, row, None].expand(-1, batch)
+        self._first_cell = self._left.initial_cell[:, row, None].expand(-1, batch)
+
+    def step(self, column: int, x: Tensor) -> Tensor:
+        self._x[column] = x
+        gates = torch.addmm(self._from_above[column], self._kernel, x)
+        gates.addmm_(self._beside, self._hidden[column - 1] if column else self._first_hidden)
+        self._hidden[column], self._cell[column] = _activate(
+            gates, self._cell[column - 1] if column else self._first_cell
+        )
+        return self._hidden[column] + self._shifted[column]
+
+    def _finish_mirrored(self, row: int) -> None:
+        """Run the stream from the right over a row whose features are all known."""
+        layer: DiagonalLSTM = self._right
+        above, beside = layer.state_to_state.chunk(2, dim=1)
+        gates = torch.matmul(layer.input_to_state * layer.mask, self._x) + layer.bias[:, None]
+        gates += torch.matmul(above, self._shifted)
+        batch = self._x.shape[2]
+        hidden = layer.initial_hidden[:, row, None].expand(-1, batch)
+        cell = layer.initial_cell[:, row, None].expand(-1, batch)
+        for column in reversed(range(len(self._x))):
+            hidden, cell = _activate(gates[column].addmm_(beside, hidden), cell)
+            self._shifted[column] = hidden
+
+
+class _CachedConvolution:
+    def __init__(self, layer: BottleneckConvolution, columns: int, batch: int):
+        narrow, wide = (part for part in layer.layers if isinstance(part, MaskedConv2d))
+        self._narrow, self._narrow_bias = narrow.weight * narrow.mask, narrow.bias[:, None]
+        kernel = (wide.weight * wide.mask).unflatten(1, (-1, 3, 3))
+        self._above, self._left, self._centre = kernel[:, :, 0].transpose(1, 2), kernel[:, :, 1, 0], kernel[:, :, 1, 1]
+        self._bias = wide.bias[:, None, None]
+        # With a margin of one column on both sides.
+        self._row = self._narrow.new_zeros(len(self._narrow), columns + 2, batch)
+
+    def begin_row(self, row: int) -> None:
+        columns = self._row.shape[1] - 2
+        taps = torch.stack([self._row[:, tap : tap + columns] for tap in range(3)])  # (3, h, W, B), of the row above
+        from_above = torch.einsum("otk,tkpb->opb", self._above, taps) + self._bias
+        self._from_above = from_above.unbind(1)
+
+    def step(self, column: int, x: Tensor) -> Tensor:
+        narrow = torch.addmm(self._narrow_bias, self._narrow, F.relu(x)).relu_()
+        wide = torch.addmm(self._from_above[column], self._centre, narrow)
+        wide.addmm_(self._left, self._row[:, column])
+        self._row[:, column + 1] = narrow
+        return wide.relu_()
+
+
+def _cached(layer: torch.nn.Module, columns: int, batch: int) -> _Layer:
+    if isinstance(layer, RowLSTM):
+        return _CachedRowLSTM(layer, columns, batch)
+    if isinstance(layer, DiagonalBiLSTM):
+        return _CachedDiagonalBiLSTM(layer, columns, batch)
+    assert isinstance(layer, BottleneckConvolution)
+    return _CachedConvolution(layer, columns, batch)
+
+
+def _activate(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn the gates (4h, B), before their activation, and the previous cell (h, B) into the new state and cell."""
+    h = len(cell)
+    gates[: 3 * h].sigmoid_()
+    gates[3 * h :].tanh_()
+    output, forget, write, candidate = gates.split(h)
+    cell = torch.addcmul(forget * cell, write, candidate)
+    return output * cell.tanh(), cell
+
+
+def _with_bias(layer: torch.nn.Module) -> Tensor:
+    """Return a 1x1 convolution as one matrix, the bias in its last column."""
+    assert isinstance(layer, MaskedConv2d | MaskedPointwise)
+    return torch.cat([layer.weight * layer.mask, layer.bias[:, None]], dim=1)

@@ -1,0 +1,210 @@
+"""The recurrent scan: one LSTM layer run over the rows, or the diagonals, of a whole batch of images.
+
+Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner, Kavukcuoglu 2016, arXiv 1601.06759), equation 3:
+
+    [o, f, i, g] = sigma(K_ss * h_{t-1} + K_is * x_t)        with tanh in place of sigma for g
+    c_t = f . c_{t-1} + i . g
+    h_t = o . tanh(c_t)
+
+Both convolutions run along the line t (the columns of a row, or the rows of a diagonal) and are written as sums over
+taps: a tap at `offset` reads the position `offset` further on, zero beyond the ends. The Row LSTM and the Diagonal
+BiLSTM differ only in their taps and in which positions a line has.
+
+This is the hot path of training, so the gradient is derived by hand. Autograd would keep a dozen tensors a line; here
+the gates are computed, activated and turned into their own gradients in one buffer, and the gradients of both kernels
+are summed line by line while the line is in the processor's cache. `pixelrnn.reference` has the plain loop.
+
+Shapes: T lines, P positions a line, B images, I input channels, h hidden channels. The batch comes last, so that every
+tap of a line is a plain strided matrix (channels, positions x batch) for the matrix product, without a copy.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Which positions a scan visits, and which it reads at each.
+
+    Attributes:
+        input_taps: Offsets of K_is, along the line t.
+        state_taps: Offsets of K_ss, along the line t - 1.
+        ranges: For each line the first of its positions and the one after its last. Both may only grow: a position
+            begins from the learned initial state, and once it has ended it is not read again.
+    """
+
+    input_taps: tuple[int, ...]
+    state_taps: tuple[int, ...]
+    ranges: tuple[tuple[int, int], ...]
+
+
+def lstm_scan(
+    x: Tensor,
+    input_to_state: Tensor,
+    state_to_state: Tensor,
+    bias: Tensor,
+    initial_hidden: Tensor,
+    initial_cell: Tensor,
+    geometry: Geometry,
+) -> Tensor:
+    """Run the LSTM over the lines.
+
+    Args:
+        x: (T, I, P, B), the input features.
+        input_to_state: (4h, input taps x I), K_is: the taps side by side, the rows in the order o, f, i, g.
+        state_to_state: (4h, state taps x h), K_ss.
+        bias: (4h,).
+        initial_hidden: (h, P), the hidden state before a position's first line.
+        initial_cell: (h, P), the cell before it.
+        geometry: The taps, and the positions of every line.
+
+    Returns:
+        (T, h, P, B), the hidden states; at positions that a line does not have, whatever lay there.
+    """
+    return _Scan.apply(x, input_to_state, state_to_state, bias, initial_hidden, initial_cell, geometry)
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, input_to_state, state_to_state, bias, initial_hidden, initial_cell, geometry):
+        lines, _, positions, batch = x.shape
+        h = initial_hidden.shape[0]
+        x = x.flatten(2)
+        gates = x.new_empty(lines, 4 * h, positions * batch)
+        # Entry t holds the state before line t.
+        hidden = x.new_empty(lines + 1, h, positions * batch)
+        cell = x.new_empty(lines + 1, h, positions * batch)
+        squashed = x.new_empty(h, positions * batch)
+        initial_hidden = initial_hidden[..., None].expand(-1, -1, batch).flatten(1)
+        initial_cell = initial_cell[..., None].expand(-1, -1, batch).flatten(1)
+        input_kernels = input_to_state.chunk(len(geometry.input_taps), dim=1)
+        state_kernels = state_to_state.chunk(len(geometry.state_taps), dim=1)
+        bias = bias[:, None]
+        begun = 0
+        steps = zip(gates.unbind(), x.unbind(), hidden[:-1].unbind(), hidden[1:].unbind(), cell.unbind(), strict=False)
+        next_cells = cell[1:].unbind()
+        for t, (gate, features, before, after, cell_before) in enumerate(steps):
+            first, last = (position * batch for position in geometry.ranges[t])
+            if last > begun:
+                before[:, begun:last] = initial_hidden[:, begun:last]
+                cell_before[:, begun:last] = initial_cell[:, begun:last]
+                begun = last
+            line = gate[:, first:last]
+            line.copy_(bias.expand_as(line))
+            for offset, kernel in zip(geometry.input_taps, input_kernels, strict=True):
+                target, source = _tap(gate, features, offset * batch, first, last)
+                target.addmm_(kernel, source)
+            for offset, kernel in zip(geometry.state_taps, state_kernels, strict=True):
+                target, source = _tap(gate, before, offset * batch, first, last)
+                target.addmm_(kernel, source)
+            line[: 3 * h].sigmoid_()
+            line[3 * h :].tanh_()
+            output, forget, write, candidate = line.split(h)
+            new_cell, tanh = next_cells[t][:, first:last], squashed[:, first:last]
+            torch.mul(forget, cell_before[:, first:last], out=new_cell)
+            new_cell.addcmul_(write, candidate)
+            torch.tanh(new_cell, out=tanh)
+            torch.mul(output, tanh, out=after[:, first:last])
+        ctx.save_for_backward(x, input_to_state, state_to_state, hidden, cell, gates)
+        ctx.geometry, ctx.batch = geometry, batch
+        return hidden[1:].unflatten(2, (positions, batch))
+
+    @staticmethod
+    @once_differentiable  # Its type is so loose that pyright takes the method for another's.
+    def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, input_to_state, state_to_state, hidden, cell, gates = ctx.saved_tensors
+        geometry, batch = ctx.geometry, ctx.batch
+        grad = grad.flatten(2)
+        _, h, width = hidden.shape
+        grad_x = torch.zeros_like(x)
+        grad_input_to_state = torch.zeros_like(input_to_state)
+        grad_state_to_state = torch.zeros_like(state_to_state)
+        num_inputs, num_states = len(geometry.input_taps), len(geometry.state_taps)
+        input_kernels = [kernel.t() for kernel in input_to_state.chunk(num_inputs, dim=1)]
+        state_kernels = [kernel.t() for kernel in state_to_state.chunk(num_states, dim=1)]
+        grad_input_kernels = grad_input_to_state.chunk(num_inputs, dim=1)
+        grad_state_kernels = grad_state_to_state.chunk(num_states, dim=1)
+        grad_bias = input_to_state.new_zeros(4 * h)
+        grad_initial_hidden, grad_initial_cell = hidden.new_zeros(2, h, width)
+        # What line t + 1 sends back to the state after line t, and what line t sends back to the one before it.
+        grad_hidden, grad_hidden_before = hidden.new_zeros(2, h, width)
+        grad_cell_all = hidden.new_zeros(h, width)
+        grad_gate = hidden.new_empty(4 * h, width)
+        tanh_buffer, grad_tanh_buffer = hidden.new_empty(2, h, width)
+        lines = list(zip(gates.unbind(), x.unbind(), grad_x.unbind(), hidden.unbind(), grad.unbind(), strict=False))
+        cells = cell.unbind()
+        for t in reversed(range(len(lines))):
+            first, last = (position * batch for position in geometry.ranges[t])
+            gate, features, grad_features, before, grad_after = lines[t]
+            line = gate[:, first:last]
+            output, forget, write, candidate = line.split(h)
+            tanh, grad_tanh = tanh_buffer[:, first:last], grad_tanh_buffer[:, first:last]
+            grad_line = grad_gate[:, first:last]
+            grad_output, grad_forget, grad_write, grad_candidate = grad_line.split(h)
+            grad_state, grad_cell = grad_hidden[:, first:last], grad_cell_all[:, first:last]
+
+            grad_state += grad_after[:, first:last]
+            torch.tanh(cells[t + 1][:, first:last], out=tanh)
+            torch.mul(grad_state, tanh, out=grad_output)
+            torch.mul(grad_state, output, out=grad_tanh)
+            _tanh_backward(grad_tanh, tanh, grad_tanh)
+            grad_cell += grad_tanh
+            torch.mul(grad_cell, cells[t][:, first:last], out=grad_forget)
+            torch.mul(grad_cell, candidate, out=grad_write)
+            torch.mul(grad_cell, write, out=grad_candidate)
+            grad_cell *= forget
+            _sigmoid_backward(grad_line[: 3 * h], line[: 3 * h], grad_line[: 3 * h])
+            _tanh_backward(grad_candidate, candidate, grad_candidate)
+
+            grad_bias += grad_line.sum(1)
+            grad_hidden_before.zero_()
+            for tap, offset in enumerate(geometry.input_taps):
+                target, source = _tap(grad_gate, features, offset * batch, first, last)
+                grad_input_kernels[tap].addmm_(target, source.t())
+                _, grad_source = _tap(grad_gate, grad_features, offset * batch, first, last)
+                grad_source.addmm_(input_kernels[tap], target)
+            for tap, offset in enumerate(geometry.state_taps):
+                target, source = _tap(grad_gate, before, offset * batch, first, last)
+                grad_state_kernels[tap].addmm_(target, source.t())
+                _, grad_source = _tap(grad_gate, grad_hidden_before, offset * batch, first, last)
+                grad_source.addmm_(state_kernels[tap], target)
+            begun = geometry.ranges[t - 1][1] * batch if t else 0
+            if last > begun:
+                grad_initial_hidden[:, begun:last] = grad_hidden_before[:, begun:last]
+                grad_initial_cell[:, begun:last] = grad_cell_all[:, begun:last]
+            grad_hidden, grad_hidden_before = grad_hidden_before, grad_hidden
+        return (
+            grad_x.unflatten(2, (-1, batch)),
+            grad_input_to_state,
+            grad_state_to_state,
+            grad_bias,
+            grad_initial_hidden.unflatten(1, (-1, batch)).sum(2),
+            grad_initial_cell.unflatten(1, (-1, batch)).sum(2),
+            None,
+        )
+
+
+def _tap(gates: Tensor, line: Tensor, shift: int, first: int, last: int) -> tuple[Tensor, Tensor]:
+    """Return those columns of `gates` in [first, last) whose tap lies on the line, and the columns that it reads.
+
+    Args:
+        gates: (4h, positions x batch).
+        line: (channels, positions x batch).
+        shift: The tap's offset, in columns of these matrices.
+        first: First column.
+        last: One after the last.
+    """
+    first = max(first, -shift)
+    last = max(first, min(last, line.shape[1] - shift))  # A tap may lie off a short line everywhere.
+    return gates[:, first:last], line[:, first + shift : last + shift]
+
+
+def _sigmoid_backward(grad: Tensor, activated: Tensor, target: Tensor) -> None:
+    torch.ops.aten.sigmoid_backward.grad_input(grad, activated, grad_input=target)
+
+
+def _tanh_backward(grad: Tensor, activated: Tensor, target: Tensor) -> None:
+    torch.ops.aten.tanh_backward.grad_input(grad, activated, grad_input=target)

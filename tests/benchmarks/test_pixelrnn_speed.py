@@ -1,0 +1,98 @@
+"""Side-by-side timings of what makes the pixel models fast: pytest tests/benchmarks --benchmark-only.
+
+Each group times the way taken against the plain way, in one run; both give the same result, which is checked first.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+from pixelrnn.model import ImageShape, ModelConfig, PixelModel
+from pixelrnn.reference import draw_naively, plain_scan
+from pixelrnn.sampling import draw
+from pixelrnn.scan import Geometry, lstm_scan
+
+SIZE, HIDDEN = 28, 16
+DIAGONALS = tuple((max(0, d - SIZE + 1), min(SIZE, d + 1)) for d in range(2 * SIZE - 1))
+GEOMETRIES = {
+    "Row LSTM": Geometry((-1, 0), (-1, 0, 1), ((0, SIZE),) * SIZE),
+    "Diagonal BiLSTM": Geometry((0,), (-1, 0), DIAGONALS),
+}
+
+
+def make_model(config: ModelConfig, size: int = SIZE) -> PixelModel:
+    torch.manual_seed(0)
+    return PixelModel(config, ImageShape(height=size, width=size)).eval().requires_grad_(False)
+
+
+def blank_and_noise(batch: int, size: int = SIZE) -> tuple[Tensor, Tensor]:
+    noise = torch.rand(batch, 1, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return torch.zeros(noise.shape, dtype=torch.uint8), noise
+
+
+@pytest.mark.parametrize("variant", ["gradient by hand", "autograd"])
+@pytest.mark.parametrize("kind", GEOMETRIES)
+def test_scan(benchmark: BenchmarkFixture, kind: str, variant: str) -> None:
+    benchmark.group = f"one stream of a layer of a {kind}, 64 images, forward and backward"
+    geometry, batch = GEOMETRIES[kind], 64
+    lines = len(geometry.ranges)
+    visited = torch.zeros(lines, 1, SIZE, 1)
+    for line, (first, last) in zip(visited, geometry.ranges, strict=True):
+        line[:, first:last] = 1
+    generator = torch.Generator().manual_seed(0)
+    shapes = [
+        (lines, 2 * HIDDEN, SIZE, batch),
+        (4 * HIDDEN, len(geometry.input_taps) * 2 * HIDDEN),
+        (4 * HIDDEN, len(geometry.state_taps) * HIDDEN),
+        (4 * HIDDEN,),
+        (HIDDEN, SIZE),
+        (HIDDEN, SIZE),
+    ]
+    arguments = [(0.2 * torch.randn(shape, generator=generator)).requires_grad_() for shape in shapes]
+    # Of what lies where a line has no position, neither result depends.
+    weights = torch.randn(lines, HIDDEN, SIZE, batch, generator=generator) * visited
+
+    def gradients(scan: Callable[..., Tensor]) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(scan(*arguments, geometry), arguments, weights)
+
+    scans = {"gradient by hand": lstm_scan, "autograd": plain_scan}
+    found, expected = map(gradients, scans.values())
+    for gradient, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-3, atol=1e-4 * other.abs().max().item())
+    benchmark.pedantic(gradients, args=(scans[variant],), rounds=5, warmup_rounds=1)
+
+
+@pytest.mark.benchmark(group="16 samples of a Row LSTM, 7 layers of 16")
+@pytest.mark.parametrize("variant", ["cached", "naive"])
+def test_sampling(benchmark: BenchmarkFixture, variant: str) -> None:
+    config = ModelConfig(architecture="row_lstm", num_layers=7, hidden_channels=HIDDEN)
+    samplers = {"cached": draw, "naive": draw_naively}
+
+    def arguments(size: int) -> tuple[PixelModel, Tensor, Tensor, Tensor]:
+        pixels, noise = blank_and_noise(16, size)
+        return make_model(config, size), pixels, torch.ones(size, size, dtype=torch.bool), noise
+
+    # At full size the naive sampler takes its time; that both draw the same shows at a smaller one.
+    cached, naive = (sampler(*arguments(8)) for sampler in samplers.values())
+    assert torch.equal(cached, naive)
+    rounds = 1 if variant == "naive" else 5
+    benchmark.pedantic(samplers[variant], args=arguments(SIZE), rounds=rounds)
+
+
+@pytest.mark.benchmark(group="64 lower halves completed by a dilated Row LSTM, 4 layers of 32")
+def test_completion(benchmark: BenchmarkFixture) -> None:
+    """There is no plain way beside it: the naive sampler would take minutes."""
+    config = ModelConfig(
+        architecture="row_lstm",
+        num_layers=4,
+        hidden_channels=32,
+        dilations=(1, 2, 4, 8),
+        skip=True,
+        extra_column=True,
+    )
+    model, (pixels, noise) = make_model(config), blank_and_noise(64)
+    hole = (torch.arange(SIZE) >= SIZE // 2)[:, None].expand(SIZE, SIZE)
+    benchmark.pedantic(draw, args=(model, pixels, hole, noise), rounds=5, warmup_rounds=1)

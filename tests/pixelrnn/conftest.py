@@ -1,0 +1,84 @@
+"""Tiny pixel models for tests: untrained, but with generic values in every parameter."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from data_prep.pixels import prepare_pixels
+from data_prep.prepared_pixels import PreparedPixels
+from pixelrnn.model import ImageShape, ModelConfig, Order, PixelModel
+
+# No width is a multiple of three: the groups of the channels are uneven.
+SMALL: dict[str, Any] = {"num_layers": 2, "hidden_channels": 7, "output_channels": 8}
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "row_lstm": {"architecture": "row_lstm"},
+    "row_lstm-dilated-extra-skip": {
+        "architecture": "row_lstm",
+        "dilations": (2, 1, 4),
+        "extra_column": True,
+        "skip": True,
+    },
+    "diagonal_bilstm": {"architecture": "diagonal_bilstm"},
+    "diagonal_bilstm-extra": {"architecture": "diagonal_bilstm", "extra_column": True},
+    "pixel_cnn": {"architecture": "pixel_cnn"},
+    "pixel_cnn-extra-skip-no-residual": {
+        "architecture": "pixel_cnn",
+        "extra_column": True,
+        "skip": True,
+        "residual": False,
+    },
+}
+
+
+def build_model(
+    height: int,
+    width: int,
+    channels: int = 1,
+    levels: int = 2,
+    num_classes: int = 0,
+    dtype: torch.dtype = torch.float64,
+    **config: Any,
+) -> PixelModel:
+    shape = ImageShape(height=height, width=width, channels=channels, levels=levels, num_classes=num_classes)
+    generator = torch.Generator().manual_seed(0)
+    model = PixelModel(ModelConfig(**{**SMALL, "conditional": num_classes > 0, **config}), shape)
+    for parameter in model.parameters():
+        # Many start at zero, where neither a wrong use nor a missing one would show, and the rest so small that what
+        # is drawn depends but little on what is known.
+        parameter.data = 1.4 * torch.randn(parameter.shape, generator=generator) * parameter.shape[-1] ** -0.5
+    return model.to(dtype).eval()
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., PixelModel]:
+    """A function of the image's height, width, channels and levels, and of settings of `ModelConfig`."""
+    return build_model
+
+
+@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS.keys())
+def variant(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The settings of each kind of model in turn."""
+    return request.param
+
+
+@pytest.fixture(params=["raster", "rotated", "transposed"])
+def order(request: pytest.FixtureRequest) -> Order:
+    """Each order of the pixels in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def make_data(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PreparedPixels]:
+    """A function that prepares a data set of arrays, named as in a .npz file, and opens it."""
+
+    def make(**arrays: np.ndarray) -> PreparedPixels:
+        folder = tmp_path_factory.mktemp("data")
+        np.savez(folder / "source.npz", **arrays)  # type: ignore[arg-type]
+        prepare_pixels(folder / "source.npz", folder / "prepared")
+        return PreparedPixels.open(folder / "prepared")
+
+    return make

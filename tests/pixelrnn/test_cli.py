@@ -1,0 +1,499 @@
+"""The command as its users meet it: what it prints and draws, its exit status, and one line for whatever goes wrong."""
+
+import functools
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pixelrnn.causality
+import pixelrnn.run
+from data_prep.images import load_image
+from data_prep.model_folder import load_model, save_model
+from data_prep.prepared_pixels import PreparedPixels
+from pixelrnn.causality import Certificate
+from pixelrnn.cli import _train_parser, main
+from pixelrnn.completion import nats_in_hole
+from pixelrnn.holes import hole
+from pixelrnn.model import ModelConfig, PixelModel
+from pixelrnn.pictures import GAP, TITLE_PIXELS, cell_scale
+from pixelrnn.training import TrainingConfig
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs" / "pixelrnn").glob("*.yaml"))
+CAPTIONER = ROOT / "captioning" / "pretrained" / "flickr8k"
+HEIGHT, WIDTH = 6, 8
+
+
+class Result(NamedTuple):
+    status: int
+    output: list[str]
+    errors: list[str]
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command in an empty folder.
+
+    An exception that the command lets out, which users would see as a traceback, fails the test.
+    """
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def call(*arguments: object) -> Result:
+        status = main([str(argument) for argument in arguments])
+        output, errors = capsys.readouterr()
+        return Result(status, output.splitlines(), errors.splitlines())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, make_model: Callable[..., PixelModel]) -> dict[str, Path]:
+    """Model folders of binary, RGB and conditional images, and of the three orders."""
+    models = {
+        "binary": make_model(HEIGHT, WIDTH, dtype=torch.float32),
+        "rotated": make_model(HEIGHT, WIDTH, dtype=torch.float32, order="rotated"),
+        "rgb": make_model(HEIGHT, WIDTH, 3, 256, dtype=torch.float32, architecture="pixel_cnn", order="transposed"),
+        "conditional": make_model(HEIGHT, WIDTH, num_classes=3, dtype=torch.float32, architecture="diagonal_bilstm"),
+    }
+    root = tmp_path_factory.mktemp("models")
+    for name, model in models.items():
+        save_model(model, root / name, "# A model for tests\n")
+    return {name: root / name for name in models}
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder with three black and white images."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(3):
+        pixels = np.random.default_rng(index).random((HEIGHT, WIDTH)) < 0.4
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.fixture
+def complete(run: Run, folders: dict[str, Path], images: Path) -> Run:
+    """Run `pixelrnn complete` on the images with the binary model."""
+    return functools.partial(run, "complete", "--model", folders["binary"], images)
+
+
+@pytest.fixture(scope="module")
+def prepared(make_data: Callable[..., PreparedPixels]) -> Path:
+    pixels = np.random.default_rng(0).integers(2, size=(16, HEIGHT, WIDTH), dtype=np.uint8)
+    return make_data(train=pixels[:10], valid=pixels[10:12], test=pixels[12:]).folder
+
+
+def cell(picture: Path, row: int, column: int, titled: bool = True) -> np.ndarray:
+    """Return one image (H, W, 3) of a table of completions, or of a grid of samples, which has no titles."""
+    sheet = np.asarray(load_image(picture))[TITLE_PIXELS if titled else 0 :]
+    scale = cell_scale(HEIGHT, WIDTH)
+    top, left = GAP + row * (HEIGHT * scale + GAP), GAP + column * (WIDTH * scale + GAP)
+    return sheet[top : top + HEIGHT * scale : scale, left : left + WIDTH * scale : scale]
+
+
+# complete
+
+
+def test_complete_draws_a_row_an_image_and_keeps_what_is_known(complete: Run, images: Path) -> None:
+    status, output, errors = complete("--mask", "lower-half", "--samples", 3, "-o", "out.png")
+    assert (status, len(output), len(errors)) == (0, 3, 1)
+    assert "out.png" in errors[0]
+    for row in range(3):
+        original = np.asarray(load_image(images / f"{row}.png"))
+        assert np.array_equal(cell(Path("out.png"), row, 0), original)
+        for column in range(1, 6):
+            assert np.array_equal(cell(Path("out.png"), row, column)[: HEIGHT // 2], original[: HEIGHT // 2])
+    assert load_image("out.png").width == GAP + 6 * (WIDTH * cell_scale(HEIGHT, WIDTH) + GAP)
+
+
+def test_complete_prints_the_likelihood_of_what_was_there(
+    complete: Run, images: Path, folders: dict[str, Path]
+) -> None:
+    lines = [line.split("\t") for line in complete("--mask", "center").output]
+    document = json.loads("\n".join(complete("--mask", "center", "--json").output))
+    paths = sorted(images.iterdir())
+    pixels = torch.stack([torch.tensor(np.asarray(Image.open(path)), dtype=torch.uint8)[None] for path in paths])
+    mask = hole("center", HEIGHT, WIDTH)
+    expected = nats_in_hole(load_model(PixelModel, folders["binary"]), pixels, mask)
+    for path, nats, line, record in zip(paths, expected.tolist(), lines, document["images"], strict=True):
+        bits = nats / math.log(2) / int(mask.sum())
+        assert line == [str(path), f"{nats:.2f} nats", f"{bits:.4f} bits/pixel"]
+        assert record == {
+            "image": str(path),
+            "nats": pytest.approx(nats, rel=1e-5),
+            "bits_per_pixel": pytest.approx(bits, rel=1e-5),
+        }
+    # Of 6 x 8 pixels the middle 3 x 4 are drawn: rows 2 to 4, columns 2 to 5.
+    assert document["drawn_pixels"] == 12
+    assert document["known_pixels_conditioned_on"] == {"by_all": 18, "by_some": 8, "by_none": 10}
+
+
+def test_the_seed_alone_changes_the_picture(complete: Run) -> None:
+    pictures = []
+    for name, seed in (("a.png", 1), ("b.png", 1), ("c.png", 2)):
+        assert complete("--mask", "right-half", "--seed", seed, "-o", name).status == 0
+        pictures.append(Path(name).read_bytes())
+    assert pictures[0] == pictures[1] != pictures[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "mask", "better"),
+    [
+        ("binary", "lower-half", None),
+        ("binary", "upper-half", "rotated"),
+        ("binary", "right-half", "transposed"),
+        ("rotated", "upper-half", None),
+        ("rotated", "lower-half", "raster"),
+    ],
+)
+def test_what_is_not_conditioned_on_is_said(
+    run: Run, folders: dict[str, Path], images: Path, name: str, mask: str, better: str | None
+) -> None:
+    errors = run("complete", images, "--model", folders[name], "--mask", mask).errors
+    notes = [line for line in errors if "of 24 known pixels" in line]
+    assert len(notes) == (better is not None)
+    assert all(f"`order: {better}` heeds 100%" in note for note in notes)
+
+
+def test_a_picture_is_a_mask(complete: Run, images: Path) -> None:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[4:, 1] = True
+    Image.fromarray(mask).save("mask.png")
+    assert complete("--mask", "mask.png", "--samples", 1, "-o", "out.png").status == 0
+    original = np.asarray(load_image(images / "2.png"))
+    assert np.array_equal(cell(Path("out.png"), 2, 2)[~mask], original[~mask])
+    assert complete("--mask", "mask.png", "-o", "mask.png").errors == [
+        "pixelrnn: error: mask.png: would overwrite an image that is read; choose another --output"
+    ]
+
+
+def test_an_image_that_cannot_be_read_is_passed_over(complete: Run, images: Path) -> None:
+    (images / "1.png").write_bytes(b"no image")
+    status, output, errors = complete(images / "missing.png", "--mask", "lower-half", "-o", "out.png")
+    assert status == 1
+    assert [Path(line.split("\t")[0]).name for line in output] == ["0.png", "2.png"]
+    assert [line for line in errors if f"{images / '1.png'}: not an image" in line]
+    assert [line for line in errors if f"{images / 'missing.png'}: no such file" in line]
+    for path in images.iterdir():
+        path.write_bytes(b"")
+    status, output, errors = complete("--mask", "lower-half", "-o", "other.png")
+    assert (status, output, len(errors)) == (1, [], 3)
+    assert not Path("other.png").exists()
+
+
+def test_an_image_of_another_size_or_of_grey_levels(run: Run, folders: dict[str, Path]) -> None:
+    Image.effect_noise((30, 40), 90).save("grey.png")
+    arguments = ("complete", "grey.png", "--mask", "center", "--samples", 2, "-o", "out.png", "--model")
+    status, output, errors = run(*arguments, folders["binary"])
+    assert (status, output) == (2, [])
+    assert errors == [
+        "pixelrnn: error: grey.png: 40x30 pixels, but the model's images have 6x8; add --resize to scale it"
+    ]
+    status, output, errors = run(*arguments, folders["binary"], "--resize")
+    assert (status, len(output)) == (0, 1)
+    assert errors[0].startswith("pixelrnn: grey.png: has other levels than black and white")
+    assert set(cell(Path("out.png"), 0, 0).flat) == {0, 255}
+    status, output, errors = run(*arguments, folders["rgb"], "--resize")
+    assert (status, len(output)) == (0, 1)
+    assert not any("other levels" in line for line in errors)
+    assert len(set(cell(Path("out.png"), 0, 0).flat)) > 2
+
+
+# sample
+
+
+def test_sample_draws_as_many_as_asked_for(run: Run, folders: dict[str, Path]) -> None:
+    assert run("sample", "--model", folders["binary"], "-n", 5, "-o", "out.png") == Result(0, ["out.png"], [])
+    drawn = [cell(Path("out.png"), index // 3, index % 3, titled=False) for index in range(6)]
+    assert all(set(image.flat) <= {0, 255} for image in drawn[:5])
+    assert len({image.tobytes() for image in drawn[:5]}) == 5
+    assert set(drawn[5].flat) == {112}
+
+
+@pytest.mark.parametrize("name", ["binary", "rgb", "rotated"])
+def test_samples_are_those_of_the_seed(run: Run, folders: dict[str, Path], name: str) -> None:
+    pictures = []
+    for seed in (1, 1, 2):
+        assert run("sample", "--model", folders[name], "-n", 4, "--seed", seed, "-o", "out.png").status == 0
+        pictures.append(Path("out.png").read_bytes())
+    assert pictures[0] == pictures[1] != pictures[2]
+
+
+def test_a_conditional_model_draws_the_class_it_is_told(run: Run, folders: dict[str, Path], images: Path) -> None:
+    pictures, likelihoods = set(), set()
+    for label in range(3):
+        how = ("--model", folders["conditional"], "--label", label, "-o", "out.png")
+        assert run("sample", *how).status == 0
+        pictures.add(Path("out.png").read_bytes())
+        likelihoods.add(tuple(run("complete", images, "--mask", "lower-half", *how).output))
+    assert len(pictures) == len(likelihoods) == 3
+
+
+# evaluate and verify
+
+
+def test_evaluate_prints_what_it_writes(run: Run, folders: dict[str, Path], prepared: Path) -> None:
+    arguments = ("evaluate", "--model", folders["binary"], "--data", prepared, "--batch-size", 3)
+    status, output, _ = run(*arguments, "-o", "scores.json")
+    assert status == 0
+    document = json.loads(Path("scores.json").read_text())
+    assert json.loads("\n".join(run(*arguments, "--json").output)) == document
+    assert output[0] == document["protocol"]
+    assert output[2].split() == ["images", "4"]
+    nats, error = document["nats_per_image"], document["standard_error"]
+    assert output[3].split() == ["nats", "an", "image", f"{nats:.3f}", "+-", f"{error:.3f}"]
+    of_a_bit = math.log(2) * HEIGHT * WIDTH
+    assert output[4].split() == ["bits/dim", f"{nats / of_a_bit:.5f}", "+-", f"{error / of_a_bit:.5f}"]
+
+
+def test_one_image_has_no_error(run: Run, folders: dict[str, Path], make_data: Callable[..., PreparedPixels]) -> None:
+    ones = np.ones((4, HEIGHT, WIDTH), np.uint8)
+    ones[:, 0, 0] = 0
+    data = make_data(train=ones[:2], valid=ones[2:3], test=ones[3:])
+    output = run("evaluate", "--model", folders["binary"], "--data", data.folder).output
+    assert output[2].split() == ["images", "1"]
+    assert not any("+-" in line or "nan" in line for line in output[2:])
+
+
+@pytest.mark.parametrize("name", ["binary", "rgb", "rotated", "conditional"])
+def test_verify_certifies_a_sound_model(run: Run, folders: dict[str, Path], name: str) -> None:
+    status, output, errors = run("verify", "--model", folders[name], "-o", "coverage.png")
+    assert (status, errors) == (0, [])
+    assert output[0] == "no leaks: no output depends on its own pixel or on later ones"
+    document = json.loads("\n".join(run("verify", "--model", folders[name], "--json").output))
+    assert document["leaks"] == []
+    size = HEIGHT * WIDTH * (3 if name == "rgb" else 1)
+    assert document["past_pairs"] == size * (size - 1) // 2
+    assert 0.3 < document["coverage"] == document["seen_pairs"] / document["past_pairs"] <= 1
+    assert f"{document['coverage']:.2%}" in output[1]
+    assert load_image("coverage.png").width > 500
+
+
+def test_verify_fails_a_model_that_leaks(run: Run, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    certify = pixelrnn.causality.certify
+
+    def leaking(*arguments: Any) -> Certificate:
+        certificate = certify(*arguments)
+        certificate.sees[1, 2, 0, 3, :, 0] = certificate.sees[4, 5, 0, 4, 5, 0] = True
+        certificate.sees[1, 3, 0, 4, :4, 0] = True
+        return certificate
+
+    monkeypatch.setattr(pixelrnn.causality, "certify", leaking)
+    status, output, errors = run("verify", "--model", folders["binary"])
+    assert (status, errors) == (1, [])
+    assert output[0] == "leaks: 13"
+    assert output[1] == "  output (1, 2, 0) depends on input (3, 0, 0)"
+    assert output[11] == "  3 more; places are (row, column, channel), from 0"
+    status, output, _ = run("verify", "--model", folders["binary"], "--json")
+    assert status == 1
+    assert {"output": [4, 5, 0], "input": [4, 5, 0]} in json.loads("\n".join(output))["leaks"]
+
+
+# train and export
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_configuration_is_accepted(config: Path) -> None:
+    parser = _train_parser()
+    settings = parser.instantiate(parser.parse_args(["--config", str(config)]))
+    assert isinstance(settings.training, TrainingConfig)
+
+
+def test_train_reads_its_options_from_file_and_command_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    received: dict[str, Any] = {}
+
+    @functools.wraps(pixelrnn.run.train)
+    def train(**options: Any) -> Path:
+        received.update(options)
+        return Path("somewhere")
+
+    monkeypatch.setattr(pixelrnn.run, "train", train)
+    Path("config.yaml").write_text(
+        "data: d\noutput: o\ntraining: {learning_rate: 1e-4, epochs: 9}\nmodel: {dilations: [1, 2], skip: true}\n"
+    )
+    result = run(
+        "train", "--config", "config.yaml", "--training.epochs", "3", "--model.order=rotated", "--ckpt_path=last"
+    )
+    assert result == Result(0, ["somewhere"], [])
+    assert received == {
+        "data": "d",
+        "output": "o",
+        "model": ModelConfig(dilations=(1, 2), skip=True, order="rotated"),
+        "training": TrainingConfig(learning_rate=1e-4, epochs=3),
+        "init_from": None,
+        "ckpt_path": "last",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("training: {epocks: 3}", "training.epocks"),
+        ("optimiser: adam", "optimiser"),
+        ("model: {order: diagonal}", "model.order"),
+        ("model: {dilations: 3}", "model.dilations"),
+        ("training: [", "config"),
+    ],
+)
+def test_train_names_the_key_that_is_wrong(run: Run, text: str, named: str) -> None:
+    Path("config.yaml").write_text(f"data: d\noutput: run\n{text}\n")
+    status, output, errors = run("train", "--config", "config.yaml")
+    assert (status, output, len(errors)) == (2, [], 1)
+    assert named in errors[0]
+    assert not Path("run").exists()
+
+
+def test_from_training_to_a_model_that_completes(run: Run, prepared: Path, images: Path) -> None:
+    small = ("--model.num_layers", 1, "--model.hidden_channels", 4, "--model.output_channels", 4)
+    little = ("--training.epochs", 1, "--training.batch_size", 1)
+    train = functools.partial(run, "train", "--data", prepared, "--output", "run", *little, *small)
+    result = train()
+    assert (result.status, result.output) == (0, [str(Path("run", "model"))])
+    assert train().errors[-1].endswith("add --ckpt_path last to go on, or choose another output")
+    assert run("evaluate", "--model", "run/model", "--data", prepared, "-o", "scores.json").status == 0
+    assert run("export", "run", "-o", "model", "--evaluation", "scores.json") == Result(0, [], [])
+    assert f"{json.loads(Path('scores.json').read_text())['nats_per_image']:.2f}" in Path("model/README.md").read_text()
+    assert run("complete", images, "--model", "model", "--mask", "center").status == 0
+    assert run("verify", "--model", "model").status == 0
+
+
+# Inputs that are wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "command"),
+        (["paint"], "paint"),
+        (["complete"], "images"),
+        (["complete", "a.png"], "mask"),
+        (["complete", "a.png", "--mask", "center", "--samples", "0"], "samples"),
+        (["complete", "a.png", "--mask", "center", "--sample", "3"], "--sample"),
+        (["complete", "a.png", "--mask", "center", "-o", "out.jpg"], "out.jpg"),
+        (["complete", "a.png", "--mask", "center", "-o", "a.png"], "would overwrite"),
+        (["complete", "a.png", "--mask", "center", "--model", "no/such/model"], "no/such/model"),
+        (["complete", ".", "--mask", "center"], "holds no image"),
+        (["sample", "--seed", "-1"], "seed"),
+        (["sample", "--seed", str(2**64)], "seed"),
+        (["sample", "-n", "many"], "number"),
+        (["sample", "-o", "out"], "end its name in .png"),
+        (["sample", "--model", CAPTIONER], "a captioner, not a pixel model"),
+        (["evaluate"], "data"),
+        (["evaluate", "--data", "no/such/data"], "no/such/data"),
+        (["evaluate", "--data", "no/such/data", "-o", "."], "is a folder"),
+        (["verify", "-o", "coverage.gif"], "coverage.gif"),
+        (["verify", "--model", CAPTIONER], "a captioner, not a pixel model"),
+        (["export", "no/such/run", "-o", "out"], "no/such/run"),
+        (["train"], "data"),
+        (["train", "--config", "no/such.yaml"], "no/such.yaml"),
+        (["train", "--data", "d", "--output", "o", "--training.epochs", "many"], "training.epochs"),
+        (["train", "--data", "no/such/data", "--output", "no/such/run"], "no/such/data"),
+        (["train", "--data", "d", "--output", "no/such/run", "--ckpt_path", "last"], "no/such/run"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_names_the_fault(run: Run, arguments: list[object], named: str) -> None:
+    status, output, errors = run(*arguments)
+    assert (status, output, len(errors)) == (2, [], 1)
+    assert errors[0].startswith("pixelrnn: error: ")
+    assert named in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("levels", "reason"),
+    [
+        (np.full((HEIGHT, WIDTH), 255), "leaves no pixel known"),
+        (np.zeros((HEIGHT, WIDTH)), "leaves no pixel to draw"),
+        (np.eye(WIDTH, HEIGHT) * 255, "a mask of 8x6 pixels, but the model's images have 6x8"),
+        (np.eye(HEIGHT, WIDTH) * 100, "other colours than black and white"),
+    ],
+)
+def test_a_mask_that_makes_no_sense_is_one_line(complete: Run, levels: np.ndarray, reason: str) -> None:
+    Image.fromarray(levels.astype(np.uint8)).save("mask.png")
+    status, output, errors = complete("--mask", "mask.png")
+    assert (status, output, len(errors)) == (2, [], 1)
+    assert errors[0].startswith("pixelrnn: error: mask.png: ")
+    assert reason in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("binary", ["--label", 1], "--label 1: this model was told no classes; leave out --label"),
+        ("conditional", [], "--label: this model draws images of a class; choose one of 0 to 2"),
+        ("conditional", ["--label", 3], "--label 3: this model draws images of a class; choose one of 0 to 2"),
+        ("conditional", ["--label", -1], "--label -1: this model draws images of a class; choose one of 0 to 2"),
+    ],
+)
+@pytest.mark.parametrize("command", ["sample", "complete"])
+def test_a_label_that_the_model_does_not_know_is_one_line(
+    run: Run, folders: dict[str, Path], images: Path, command: str, name: str, options: list[object], reason: str
+) -> None:
+    what = [images, "--mask", "center"] if command == "complete" else []
+    result = run(command, *what, "--model", folders[name], *options)
+    assert result == Result(2, [], [f"pixelrnn: error: {reason}"])
+
+
+def test_data_of_another_shape_or_split_is_one_line(run: Run, folders: dict[str, Path], prepared: Path) -> None:
+    status, output, errors = run("evaluate", "--model", folders["rgb"], "--data", prepared)
+    assert (status, output, len(errors)) == (2, [], 1)
+    assert "grey images of 6x8 pixels" in errors[0]
+    status, output, errors = run("evaluate", "--model", folders["binary"], "--data", prepared, "--split", "exam")
+    assert (status, output, len(errors)) == (2, [], 1)
+    assert "no split 'exam'" in errors[0]
+
+
+def test_a_damaged_model_folder_is_one_line(run: Run, folders: dict[str, Path]) -> None:
+    model = shutil.copytree(folders["binary"], "model")
+    weights = Path(model, "model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    status, output, errors = run("sample", "--model", model)
+    assert (status, output, len(errors)) == (2, [], 1)
+    assert "model.safetensors" in errors[0]
+
+
+def test_an_interrupted_drawing_leaves_no_picture(
+    run: Run, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pixelrnn.completion.draw", interrupt)
+    result = run("sample", "--model", folders["binary"], "-o", "out.png")
+    assert result == Result(130, [], ["pixelrnn: interrupted"])
+    assert not Path("out.png").exists()
+
+
+# The process
+
+
+def test_help_and_wrong_usage_import_nothing_heavy() -> None:
+    script = """
+import sys
+from pixelrnn.cli import main
+for argv in (["--help"], ["complete", "--help"], ["verify", "--help"], ["--version"], ["sample", "--bogus"]):
+    try:
+        main(argv)
+    except SystemExit as end:
+        assert not end.code
+heavy = {"torch", "lightning", "datasets", "matplotlib", "pandas"} & set(sys.modules)
+sys.exit(", ".join(heavy) or None)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "usage: pixelrnn" in done.stdout
+    assert done.stderr == "pixelrnn: error: unrecognized arguments: --bogus\n"

@@ -1,0 +1,173 @@
+"""The cached sampler: the naive sampler's pixels from the same noise, and the model's distribution."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pixelrnn.model import Order, PixelModel, order_index
+from pixelrnn.reference import draw_naively
+from pixelrnn.sampling import choose_level, draw
+
+MakeModel = Callable[..., PixelModel]
+
+HOLES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "lower half": lambda row, column: row >= 2,
+    "upper half": lambda row, column: row < 2,
+    "left half": lambda row, column: column < 2,
+    "right half": lambda row, column: column >= 3,
+    "centre": lambda row, column: (row - 2).abs() + (column - 2).abs() < 2,
+    "every other pixel": lambda row, column: (row + column) % 2 == 0,
+    "first pixel": lambda row, column: row + column == 0,
+    "last column": lambda row, column: column == 4,
+    "nothing": lambda row, column: row < 0,
+}
+
+
+def make_hole(name: str, height: int, width: int) -> Tensor:
+    return HOLES[name](*torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
+
+
+def images_and_noise(model: PixelModel, batch: int) -> tuple[Tensor, Tensor]:
+    shape, generator = model.shape, torch.Generator().manual_seed(0)
+    size = (batch, shape.channels, shape.height, shape.width)
+    pixels = torch.randint(shape.levels, size, generator=generator, dtype=torch.uint8)
+    return pixels, torch.rand(size, generator=generator, dtype=torch.float64)
+
+
+def everything(model: PixelModel) -> Tensor:
+    return torch.ones(model.shape.height, model.shape.width, dtype=torch.bool)
+
+
+def check_same_as_naive(model: PixelModel, hole: Tensor, batch: int = 3, labels: Tensor | None = None) -> None:
+    pixels, noise = images_and_noise(model, batch)
+    before = pixels.clone()
+    drawn = draw(model, pixels, hole, noise, labels)
+    assert drawn.dtype == torch.uint8
+    assert drawn.shape == pixels.shape
+    assert torch.equal(drawn, draw_naively(model, pixels, hole, noise, labels))
+    assert torch.equal(pixels, before)
+    assert torch.equal(drawn[..., ~hole], pixels[..., ~hole])
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "channels", "levels"), [(5, 6, 1, 2), (4, 3, 1, 256), (3, 4, 3, 4), (2, 4, 3, 256)]
+)
+def test_whole_images_are_the_naive_samplers(
+    make_model: MakeModel, variant: dict[str, Any], order: Order, height: int, width: int, channels: int, levels: int
+) -> None:
+    model = make_model(height, width, channels, levels, order=order, **variant)
+    check_same_as_naive(model, everything(model))
+
+
+@pytest.mark.parametrize("name", HOLES)
+def test_completions_are_the_naive_samplers(make_model: MakeModel, variant: dict[str, Any], name: str) -> None:
+    model = make_model(4, 5, 3, 16, **variant)
+    check_same_as_naive(model, make_hole(name, 4, 5), batch=2)
+
+
+@pytest.mark.parametrize("name", ["lower half", "centre", "last column"])
+def test_completions_in_every_order(make_model: MakeModel, variant: dict[str, Any], order: Order, name: str) -> None:
+    model = make_model(4, 5, 1, 16, order=order, **variant)
+    check_same_as_naive(model, make_hole(name, 4, 5), batch=2)
+
+
+def test_given_a_class(make_model: MakeModel, variant: dict[str, Any]) -> None:
+    model = make_model(4, 5, 1, 16, num_classes=3, **variant)
+    check_same_as_naive(model, everything(model), labels=torch.tensor([2, 0, 1]))
+
+
+@pytest.mark.parametrize("architecture", ["row_lstm", "diagonal_bilstm", "pixel_cnn"])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5), (5, 1)])
+def test_the_smallest_images(make_model: MakeModel, architecture: str, height: int, width: int) -> None:
+    for channels in (1, 3):
+        model = make_model(height, width, channels, 16, architecture=architecture, dilations=(3, 9), extra_column=True)
+        check_same_as_naive(model, everything(model))
+
+
+@pytest.mark.parametrize("architecture", ["row_lstm", "diagonal_bilstm", "pixel_cnn"])
+@pytest.mark.parametrize("levels", [2, 256])
+def test_single_precision(make_model: MakeModel, architecture: str, levels: int) -> None:
+    model = make_model(
+        9, 8, 1, levels, dtype=torch.float32, architecture=architecture, num_layers=3, hidden_channels=16, skip=True
+    )
+    check_same_as_naive(model, everything(model), batch=4)
+
+
+def test_a_layer_alone(make_model: MakeModel, variant: dict[str, Any]) -> None:
+    for num_layers in (0, 1):
+        model = make_model(3, 5, 1, 16, **(variant | {"num_layers": num_layers, "skip": num_layers > 0}))
+        check_same_as_naive(model, everything(model))
+
+
+def test_samples_follow_the_models_distribution(make_model: MakeModel, variant: dict[str, Any], order: Order) -> None:
+    """Pearson's statistic over all 16 binary images of 2x2."""
+    model, count = make_model(2, 2, order=order, **variant), 20_000
+    _, noise = images_and_noise(model, count)
+    drawn = draw(model, torch.zeros(noise.shape, dtype=torch.uint8), everything(model), noise)
+    images = torch.tensor(list(itertools.product((0, 1), repeat=4)), dtype=torch.uint8).view(-1, 1, 2, 2)
+    expected = count * model.log_likelihood(images).flatten(1).sum(1).exp()
+    found = torch.stack([(drawn == image).flatten(1).all(1).sum() for image in images])
+    # With 15 degrees of freedom it exceeds 45 once in ten thousand times.
+    assert ((found - expected) ** 2 / expected).sum() < 45
+
+
+def test_what_lies_in_the_hole_does_not_matter(make_model: MakeModel, variant: dict[str, Any]) -> None:
+    model, hole = make_model(4, 5, 3, 16, **variant), make_hole("centre", 4, 5)
+    pixels, noise = images_and_noise(model, 2)
+    other = torch.where(hole, 15 - pixels, pixels)
+    assert torch.equal(draw(model, pixels, hole, noise), draw(model, other, hole, noise))
+
+
+def test_known_pixels_matter_where_they_come_before_the_hole(
+    make_model: MakeModel, variant: dict[str, Any], order: Order
+) -> None:
+    model, hole = make_model(4, 5, 1, 256, order=order, **variant), make_hole("centre", 4, 5)
+    pixels, noise = images_and_noise(model, 2)
+    place = order_index(order, 4, 5)
+    before, after = place < place[hole].min(), place > place[hole].max()
+    drawn = draw(model, pixels, hole, noise)[..., hole]
+    assert torch.equal(draw(model, torch.where(after, 255 - pixels, pixels), hole, noise)[..., hole], drawn)
+    assert not torch.equal(draw(model, torch.where(before, 255 - pixels, pixels), hole, noise)[..., hole], drawn)
+
+
+def test_an_image_does_not_depend_on_those_beside_it(make_model: MakeModel, variant: dict[str, Any]) -> None:
+    model = make_model(3, 4, 3, 16, **variant)
+    pixels, noise = images_and_noise(model, 3)
+    together = draw(model, pixels, everything(model), noise)
+    alone = [draw(model, pixels[i : i + 1], everything(model), noise[i : i + 1]) for i in range(3)]
+    assert torch.equal(together, torch.cat(alone))
+
+
+@pytest.mark.parametrize(("order", "rows"), [("raster", 3), ("rotated", 3), ("transposed", 5)])
+def test_progress_is_told_of_every_row(make_model: MakeModel, order: Order, rows: int) -> None:
+    model = make_model(3, 5, order=order)
+    pixels, noise = images_and_noise(model, 1)
+    calls = []
+    draw(model, pixels, everything(model), noise, progress=lambda: calls.append(None))
+    assert len(calls) == rows
+
+
+def test_choose_level_of_a_binary_pixel() -> None:
+    logits = torch.tensor([[0.3], [0.3], [0.0], [1.0]]).logit()
+    chosen = choose_level(logits, torch.tensor([0.2999, 0.3001, 0.0, 0.9999], dtype=torch.float64))
+    assert chosen.tolist() == [1, 0, 0, 1]
+    assert chosen.dtype == torch.uint8
+
+
+def test_choose_level_inverts_the_distribution_function() -> None:
+    # Two levels have no probability, and are not chosen even by a noise of just their place; the others a quarter.
+    logits = torch.tensor([-torch.inf, 0.0, -torch.inf, 0.0, 0.0, 0.0]).expand(7, -1)
+    noise = torch.tensor([0.0, 0.2499, 0.25, 0.4999, 0.5, 0.75, 1 - 2**-53], dtype=torch.float64)
+    chosen = choose_level(logits, noise)
+    assert chosen.tolist() == [1, 1, 3, 3, 4, 5, 5]
+    assert chosen.dtype == torch.uint8
+
+
+def test_choose_level_never_leaves_the_levels() -> None:
+    logits = torch.randn(1000, 256, generator=torch.Generator().manual_seed(0))
+    chosen = choose_level(logits, torch.full((1000,), 1 - 2**-53, dtype=torch.float64))
+    assert (chosen == 255).all()
