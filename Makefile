@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/captioning caption examples/photos --attention demo
 	@echo "A picture of each, with the attention of every word, is in demo/"
+	$(BIN)/pixelrnn complete examples/digits --mask lower-half --samples 8 -o demo/completions.png
 
 test: $(VENV)/installed-dev lint
 	$(BIN)/python -m pytest

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pixelrnn.model import ImageShape, PixelModel, order_index
+from pixelrnn.model import ImageShape, Order, PixelModel, order_index
 
 Place = tuple[int, int, int]
 
@@ -141,7 +141,7 @@ def _batch_size(model: PixelModel) -> int:
     return max(1, _BATCH_BYTES // (8 * shape.height * shape.width * (of_layers + of_output)))
 
 
-def _past(order: str, shape: ImageShape) -> Tensor:
+def _past(order: Order, shape: ImageShape) -> Tensor:
     place = order_index(order, shape.height, shape.width)[..., None] * shape.channels + torch.arange(shape.channels)
     return place[..., None, None, None] > place
 

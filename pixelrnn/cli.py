@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from pixelrnn.causality import Certificate
     from pixelrnn.model import ImageShape, PixelModel
 
-BUNDLED = Path(__file__).parent / "pretrained" / "row-lstm"
 # What torch takes as a seed.
 Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**63)])
 _LEAKS_SHOWN = 10
+_MODEL_HELP = "model folder, or hub:OWNER/NAME; unset: the bundled model"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,7 +114,7 @@ def _verify_parser() -> ArgumentParser:
         "Take the gradient of every output with respect to every input: none may reach an output from its own pixel "
         "or from later ones. Exit status 1 if one does."
     )
-    _add_model(parser)
+    parser.add_argument("model", nargs="?", metavar="MODEL", help=_MODEL_HELP)
     parser.add_argument("-o", "--output", metavar="PNG", help="write a picture of what the model sees")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
@@ -138,7 +138,7 @@ def _export_parser() -> ArgumentParser:
 
 
 def _add_model(parser: ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="MODEL", help="model folder, or hub:OWNER/NAME; unset: the bundled model")
+    parser.add_argument("--model", metavar="MODEL", help=_MODEL_HELP)
 
 
 def _add_randomness(parser: ArgumentParser) -> None:
@@ -322,10 +322,10 @@ def _export(options: Namespace) -> int:
 def _load(model: str | None) -> "PixelModel":
     import torch
 
-    from data_prep.model_folder import load_model
-    from pixelrnn.model import PixelModel
+    from pixelrnn.model import load_pixel_model
 
-    return load_model(PixelModel, model or BUNDLED).to("cuda" if torch.cuda.is_available() else "cpu")
+    pixel_model = load_pixel_model(model) if model else load_pixel_model()
+    return pixel_model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _check_label(model: "PixelModel", label: int | None) -> None:

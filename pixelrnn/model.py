@@ -11,17 +11,20 @@ class by a learned vector that is added to the first layer's features.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data_prep.model_folder import SavedModel
+from data_prep.model_folder import SavedModel, load_model
 from pixelrnn.diagonal_bilstm import DiagonalBiLSTM
 from pixelrnn.masks import MaskedConv2d, MaskedPointwise
 from pixelrnn.pixel_cnn import BottleneckConvolution
 from pixelrnn.row_lstm import RowLSTM
+
+BUNDLED = Path(__file__).parent / "pretrained" / "row-lstm"
 
 Architecture = Literal["row_lstm", "diagonal_bilstm", "pixel_cnn"]
 Order = Literal["raster", "rotated", "transposed"]
@@ -210,3 +213,12 @@ class PixelModel(SavedModel):
         if self.shape.levels == 2:
             return -F.binary_cross_entropy_with_logits(logits.squeeze(2), pixels.to(logits.dtype), reduction="none")
         return logits.log_softmax(dim=2).gather(2, pixels.long().unsqueeze(2)).squeeze(2)
+
+
+def load_pixel_model(model: str | Path = BUNDLED) -> PixelModel:
+    """Load a pixel model for use: a model folder, or `hub:OWNER/NAME` from the Hugging Face hub.
+
+    Raises:
+        UserError: As `data_prep.model_folder.load_model` does.
+    """
+    return load_model(PixelModel, model)

@@ -98,6 +98,9 @@ def _deviations(model: PixelModel) -> list[str]:
     """Say what makes model and training others than the paper's; its skip connections are an option there too."""
     config = model.config
     possible = {
+        "Another depth and width than the paper's for MNIST, 7 layers of h = 16.": (
+            (config.num_layers, config.hidden_channels) != (7, 16)
+        ),
         "Layers' outputs are not added to their inputs (no residual connections).": not config.residual,
         f"The taps of the layers lie {', '.join(map(str, config.dilations))} columns apart, in turn; the paper's, 1. "
         "With that a layer's view is wider at the same cost.": config.architecture == "row_lstm"

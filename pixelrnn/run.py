@@ -8,6 +8,7 @@ ended, `model/`.
 import json
 import warnings
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -15,8 +16,9 @@ from typing import Any
 import lightning
 import torch
 import yaml
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor
 
 from data_prep.errors import UserError
 from data_prep.files import atomic_path, read_json, write_json
@@ -139,7 +141,7 @@ def _trainer(folder: Path, model: PixelModel, training: TrainingConfig, log_inte
         ),
     ]
     if training.average_decay:
-        callbacks.append(EMAWeightAveraging(decay=training.average_decay))
+        callbacks.append(WeightAveraging(avg_fn=partial(_averaged, decay=training.average_decay)))
     # After the averaging, which puts the averaged weights in place when a validation starts.
     callbacks.append(SampleGrids(model, folder / "samples"))
     return lightning.Trainer(
@@ -152,6 +154,11 @@ def _trainer(folder: Path, model: PixelModel, training: TrainingConfig, log_inte
         log_every_n_steps=log_interval,
         enable_model_summary=False,
     )
+
+
+def _averaged(average: Tensor, current: Tensor, number: Tensor, decay: float) -> Tensor:
+    """Take one more set of weights into the average; the first ones, which are still far off, count for little."""
+    return average.lerp(current, 1 - min(decay, (1 + int(number)) / (10 + int(number))))
 
 
 def _initial_model(prepared: PreparedPixels, config: ModelConfig, init_from: str | None) -> PixelModel:

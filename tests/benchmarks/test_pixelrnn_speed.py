@@ -3,12 +3,14 @@
 Each group times the way taken against the plain way, in one run; both give the same result, which is checked first.
 """
 
+import itertools
 from collections.abc import Callable
 
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
+from torch.nn import functional as F
 
 from pixelrnn.model import ImageShape, ModelConfig, PixelModel
 from pixelrnn.reference import draw_naively, plain_scan
@@ -33,8 +35,36 @@ def blank_and_noise(batch: int, size: int = SIZE) -> tuple[Tensor, Tensor]:
     return torch.zeros(noise.shape, dtype=torch.uint8), noise
 
 
-@pytest.mark.parametrize("variant", ["gradient by hand", "autograd"])
-@pytest.mark.parametrize("kind", GEOMETRIES)
+def convolution_scan(
+    x: Tensor,
+    input_to_state: Tensor,
+    state_to_state: Tensor,
+    bias: Tensor,
+    initial_hidden: Tensor,
+    initial_cell: Tensor,
+    geometry: Geometry,
+) -> Tensor:
+    """The Row LSTM as equation 3 is usually written: torch's convolutions, the batch first, and autograd."""
+    states = []
+    kernel = state_to_state.unflatten(1, (3, -1)).transpose(1, 2)
+    hidden, cell = (state.expand(x.shape[3], -1, -1) for state in (initial_hidden, initial_cell))
+    past = F.pad(x.permute(3, 1, 0, 2), (1, 0))
+    of_input = F.conv2d(past, input_to_state.unflatten(1, (2, -1)).transpose(1, 2).unsqueeze(2), bias)
+    for line in of_input.unbind(2):
+        output, forget, write, candidate = (line + F.conv1d(hidden, kernel, padding=1)).chunk(4, dim=1)
+        cell = forget.sigmoid() * cell + write.sigmoid() * candidate.tanh()
+        hidden = output.sigmoid() * cell.tanh()
+        states.append(hidden)
+    return torch.stack(states).permute(0, 2, 3, 1)
+
+
+SCANS = {"gradient by hand": lstm_scan, "autograd": plain_scan, "convolutions, autograd": convolution_scan}
+
+
+@pytest.mark.parametrize(
+    ("kind", "variant"),
+    [*itertools.product(["Row LSTM"], SCANS), *itertools.product(["Diagonal BiLSTM"], list(SCANS)[:2])],
+)
 def test_scan(benchmark: BenchmarkFixture, kind: str, variant: str) -> None:
     benchmark.group = f"one stream of a layer of a {kind}, 64 images, forward and backward"
     geometry, batch = GEOMETRIES[kind], 64
@@ -58,11 +88,10 @@ def test_scan(benchmark: BenchmarkFixture, kind: str, variant: str) -> None:
     def gradients(scan: Callable[..., Tensor]) -> tuple[Tensor, ...]:
         return torch.autograd.grad(scan(*arguments, geometry), arguments, weights)
 
-    scans = {"gradient by hand": lstm_scan, "autograd": plain_scan}
-    found, expected = map(gradients, scans.values())
+    found, expected = gradients(SCANS[variant]), gradients(plain_scan)
     for gradient, other in zip(found, expected, strict=True):
         torch.testing.assert_close(gradient, other, rtol=1e-3, atol=1e-4 * other.abs().max().item())
-    benchmark.pedantic(gradients, args=(scans[variant],), rounds=5, warmup_rounds=1)
+    benchmark.pedantic(gradients, args=(SCANS[variant],), rounds=5, warmup_rounds=1)
 
 
 @pytest.mark.benchmark(group="16 samples of a Row LSTM, 7 layers of 16")

@@ -272,10 +272,10 @@ def test_one_image_has_no_error(run: Run, folders: dict[str, Path], make_data: C
 
 @pytest.mark.parametrize("name", ["binary", "rgb", "rotated", "conditional"])
 def test_verify_certifies_a_sound_model(run: Run, folders: dict[str, Path], name: str) -> None:
-    status, output, errors = run("verify", "--model", folders[name], "-o", "coverage.png")
+    status, output, errors = run("verify", folders[name], "-o", "coverage.png")
     assert (status, errors) == (0, [])
     assert output[0] == "no leaks: no output depends on its own pixel or on later ones"
-    document = json.loads("\n".join(run("verify", "--model", folders[name], "--json").output))
+    document = json.loads("\n".join(run("verify", folders[name], "--json").output))
     assert document["leaks"] == []
     size = HEIGHT * WIDTH * (3 if name == "rgb" else 1)
     assert document["past_pairs"] == size * (size - 1) // 2
@@ -294,12 +294,12 @@ def test_verify_fails_a_model_that_leaks(run: Run, folders: dict[str, Path], mon
         return certificate
 
     monkeypatch.setattr(pixelrnn.causality, "certify", leaking)
-    status, output, errors = run("verify", "--model", folders["binary"])
+    status, output, errors = run("verify", folders["binary"])
     assert (status, errors) == (1, [])
     assert output[0] == "leaks: 13"
     assert output[1] == "  output (1, 2, 0) depends on input (3, 0, 0)"
     assert output[11] == "  3 more; places are (row, column, channel), from 0"
-    status, output, _ = run("verify", "--model", folders["binary"], "--json")
+    status, output, _ = run("verify", folders["binary"], "--json")
     assert status == 1
     assert {"output": [4, 5, 0], "input": [4, 5, 0]} in json.loads("\n".join(output))["leaks"]
 
@@ -369,7 +369,7 @@ def test_from_training_to_a_model_that_completes(run: Run, prepared: Path, image
     assert run("export", "run", "-o", "model", "--evaluation", "scores.json") == Result(0, [], [])
     assert f"{json.loads(Path('scores.json').read_text())['nats_per_image']:.2f}" in Path("model/README.md").read_text()
     assert run("complete", images, "--model", "model", "--mask", "center").status == 0
-    assert run("verify", "--model", "model").status == 0
+    assert run("verify", "model").status == 0
 
 
 # Inputs that are wrong
@@ -397,7 +397,7 @@ def test_from_training_to_a_model_that_completes(run: Run, prepared: Path, image
         (["evaluate", "--data", "no/such/data"], "no/such/data"),
         (["evaluate", "--data", "no/such/data", "-o", "."], "is a folder"),
         (["verify", "-o", "coverage.gif"], "coverage.gif"),
-        (["verify", "--model", CAPTIONER], "a captioner, not a pixel model"),
+        (["verify", CAPTIONER], "a captioner, not a pixel model"),
         (["export", "no/such/run", "-o", "out"], "no/such/run"),
         (["train"], "data"),
         (["train", "--config", "no/such.yaml"], "no/such.yaml"),

@@ -141,13 +141,17 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
 
 
 def test_the_average_is_what_is_validated_and_kept(prepared: PreparedPixels, uninterrupted: Run):
-    """The average by its definition, from the weights of every step: it starts as those after the first."""
+    """The average by its definition, from the weights of every step: it starts as those after the first.
+
+    The n-th after it counts for 1 - (1 + n) / (10 + n), at least for 1 - average_decay.
+    """
     folder, weights = uninterrupted.folder, uninterrupted.recorder.weights
     last = checkpoint(folder, "last")
     after = [weights[step] for step in range(1, 3 * STEPS_PER_EPOCH)] + [last["current_model_state"]]
     average = after[0]
-    for update in after[1:]:
-        average = {name: 0.5 * average[name] + 0.5 * update[name] for name in average}
+    for number, update in enumerate(after[1:], start=1):
+        kept = min(0.5, (1 + number) / (10 + number))
+        average = {name: kept * average[name] + (1 - kept) * update[name] for name in average}
     torch.testing.assert_close(dict(last["state_dict"]), average)
     assert not torch.equal(average["model.first.weight"], last["current_model_state"]["model.first.weight"])
     logged = logged_validation(folder)
