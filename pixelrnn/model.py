@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from data_prep.errors import UserError
 from data_prep.model_folder import SavedModel, load_model
 from pixelrnn.diagonal_bilstm import DiagonalBiLSTM
 from pixelrnn.masks import MaskedConv2d, MaskedPointwise
@@ -71,6 +72,14 @@ class ModelConfig:
     dilations: tuple[int, ...] = (1,)
     extra_column: bool = False
     conditional: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no model can have, by their name."""
+        for name in ("num_layers", "hidden_channels", "output_channels"):
+            if getattr(self, name) < 1:
+                raise UserError(f"model.{name}: {getattr(self, name)} is too small; give at least 1")
+        if not self.dilations or min(self.dilations) < 1:
+            raise UserError(f"model.dilations: {list(self.dilations)}; give one or more numbers from 1 up")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,7 +94,10 @@ class _Layer(Protocol):
         ...
 
     def step(self, column: int, x: Tensor) -> Tensor:
-        """Map the features (2h, B) of a pixel to its states (h, B); a pixel may be repeated before the next."""
+        """Map the features (2h, B) of a pixel to its states and a row of ones, (h + 1, B), valid till the next row.
+
+        A pixel may be repeated before the next, with other features.
+        """
         ...
 
 
@@ -124,8 +127,7 @@ class _Network:
             torch.cat([_with_bias(part) for part in (up, skip) if part is not None])
             for up, skip in zip(model.up, skips, strict=True)
         ]
-        self._states = weight.new_ones(config.hidden_channels + 1, batch)
-        self._stream = weight.new_zeros(len(self._rise[0]) if self._rise else self._features, batch)
+        self._padding = weight.new_zeros(len(self._rise[0]) - self._features, batch)
         self._output = [_with_bias(layer) for layer in model.output if isinstance(layer, MaskedConv2d)]
         self._widened = [weight.new_ones(kernel.shape[1], batch) for kernel in self._output]
 
@@ -140,15 +142,15 @@ class _Network:
     def step(self, column: int) -> None:
         """Compute the features of a pixel from the levels that are known."""
         patch = self._seen[:, :, column : column + 2 * self._reach + 1].flatten(0, 2)
-        x = torch.addmm(self._bias, self._first, patch)
-        stream, width = self._stream, self._features
-        stream[:width] = x
-        stream[width:] = 0
+        # The residual stream and, below it, the sum of the skip connections.
+        stream = torch.cat([torch.addmm(self._bias, self._first, patch), self._padding])
+        width = self._features
         for layer, rise in zip(self._layers, self._rise, strict=True):
-            self._states[:-1] = layer.step(column, stream[:width])
+            states = layer.step(column, stream[:width])
             if not self._model.config.residual:
-                stream[:width] = 0
-            stream.addmm_(rise, self._states)
+                stream = torch.cat([torch.zeros_like(stream[:width]), stream[width:]])
+            stream = torch.addmm(stream, rise, states)
+        self._stream = stream
 
     def logits(self, channel: int) -> Tensor:
         """Return the logits of a channel of the pixel of the last step, (1 or levels, B)."""
@@ -169,49 +171,49 @@ class _CachedRowLSTM:
     def __init__(self, layer: RowLSTM, columns: int, batch: int):
         self._layer, self._distance = layer, layer.dilation
         self._left, self._centre = (layer.input_to_state * layer.mask).chunk(2, dim=1)
-        self._hidden = layer.initial_hidden[..., None].repeat(1, 1, batch)  # (h, W, B), of the row above
-        self._cell = layer.initial_cell[..., None].repeat(1, 1, batch)
-        self._x = self._hidden.new_zeros(columns, layer.input_to_state.shape[1] // 2, batch)
-        self._new_hidden, self._new_cell = self._hidden.clone(), self._cell.clone()
+        # Of the row above, overwritten by this row's as it comes.
+        self._states = _states(layer.initial_hidden.t(), batch)  # (W, h + 1, B)
+        self._slots = self._states.unbind()
+        self._new_cells = list(layer.initial_cell[..., None].expand(-1, -1, batch).unbind(1))
+        self._x = [self._states[0]] * columns
 
     def begin_row(self, row: int) -> None:
-        if row:
-            self._hidden, self._new_hidden = self._new_hidden, self._hidden
-            self._cell, self._new_cell = self._new_cell, self._cell
-        kernels = self._layer.state_to_state.chunk(3, dim=1)
-        columns, distance = self._hidden.shape[1], self._distance
-        from_above = torch.einsum("gk,kpb->gpb", kernels[1], self._hidden) + self._layer.bias[:, None, None]
-        if distance < columns:
-            from_above[:, distance:] += torch.einsum("gk,kpb->gpb", kernels[0], self._hidden[:, :-distance])
-            from_above[:, :-distance] += torch.einsum("gk,kpb->gpb", kernels[2], self._hidden[:, distance:])
-        self._from_above = from_above.unbind(1)
+        self._cells, self._new_cells = self._new_cells, list(self._new_cells)
+        kernels, hidden, distance = self._layer.state_to_state.chunk(3, dim=1), self._states[:, :-1], self._distance
+        from_above = torch.matmul(kernels[1], hidden) + self._layer.bias[:, None]
+        if distance < len(hidden):
+            from_above[distance:] += torch.matmul(kernels[0], hidden[:-distance])
+            from_above[:-distance] += torch.matmul(kernels[2], hidden[distance:])
+        self._from_above = from_above.unbind()
 
     def step(self, column: int, x: Tensor) -> Tensor:
         self._x[column] = x
         gates = torch.addmm(self._from_above[column], self._centre, x)
         if column >= self._distance:
             gates.addmm_(self._left, self._x[column - self._distance])
-        hidden, cell = _activate(gates, self._cell[:, column])
-        self._new_hidden[:, column], self._new_cell[:, column] = hidden, cell
-        return hidden
+        states = self._slots[column]
+        self._new_cells[column] = _activate(gates, self._cells[column], states[:-1])
+        return states
 
 
 class _CachedDiagonalBiLSTM:
     def __init__(self, layer: DiagonalBiLSTM, columns: int, batch: int):
         self._left, self._right = layer.from_left, layer.from_right
         self._kernel = self._left.input_to_state * self._left.mask
-        h = self._left.initial_hidden.shape[0]
+        h = len(self._left.initial_hidden)
         # Of the stream from the left: the row above, overwritten by this row's as it comes.
-        self._hidden, self._cell = self._kernel.new_zeros(2, columns, h, batch)
+        self._hidden = self._kernel.new_zeros(columns, h, batch)
+        self._hiddens, self._cells = self._hidden.unbind(), list(self._hidden.clone())
         # Of the mirrored stream: the row above.
         self._shifted = self._kernel.new_zeros(columns, h, batch)
-        self._x = self._kernel.new_zeros(columns, self._kernel.shape[1], batch)
+        self._sum = _states(self._kernel.new_zeros(columns, h), batch).unbind()
+        self._x = list(self._kernel.new_zeros(columns, self._kernel.shape[1], batch))
 
     def begin_row(self, row: int) -> None:
         if row:
             self._finish_mirrored(row - 1)
         above, self._beside = self._left.state_to_state.chunk(2, dim=1)
-        self._from_above = torch.matmul(above, self._hidden) + self._left.bias[:, None]
+        self._from_above = (torch.matmul(above, self._hidden) + self._left.bias[:, None]).unbind()
         batch = self._hidden.shape[2]
         self._first_hidden = self._left.initial_hidden[:, row, None].expand(-1, batch)
         self._first_cell = self._left.initial_cell[:, row, None].expand(-1, batch)
@@ -219,24 +221,25 @@ class _CachedDiagonalBiLSTM:
     def step(self, column: int, x: Tensor) -> Tensor:
         self._x[column] = x
         gates = torch.addmm(self._from_above[column], self._kernel, x)
-        gates.addmm_(self._beside, self._hidden[column - 1] if column else self._first_hidden)
-        self._hidden[column], self._cell[column] = _activate(
-            gates, self._cell[column - 1] if column else self._first_cell
-        )
-        return self._hidden[column] + self._shifted[column]
+        gates.addmm_(self._beside, self._hiddens[column - 1] if column else self._first_hidden)
+        cell = self._cells[column - 1] if column else self._first_cell
+        self._cells[column] = _activate(gates, cell, self._hiddens[column])
+        states = self._sum[column]
+        torch.add(self._hiddens[column], self._shifted[column], out=states[:-1])
+        return states
 
     def _finish_mirrored(self, row: int) -> None:
         """Run the stream from the right over a row whose features are all known."""
         layer: DiagonalLSTM = self._right
         above, beside = layer.state_to_state.chunk(2, dim=1)
-        gates = torch.matmul(layer.input_to_state * layer.mask, self._x) + layer.bias[:, None]
+        gates = torch.matmul(layer.input_to_state * layer.mask, torch.stack(self._x)) + layer.bias[:, None]
         gates += torch.matmul(above, self._shifted)
-        batch = self._x.shape[2]
+        batch = self._hidden.shape[2]
         hidden = layer.initial_hidden[:, row, None].expand(-1, batch)
         cell = layer.initial_cell[:, row, None].expand(-1, batch)
         for column in reversed(range(len(self._x))):
-            hidden, cell = _activate(gates[column].addmm_(beside, hidden), cell)
-            self._shifted[column] = hidden
+            cell = _activate(gates[column].addmm_(beside, hidden), cell, self._shifted[column])
+            hidden = self._shifted[column]
 
 
 class _CachedConvolution:
@@ -246,6 +249,7 @@ class _CachedConvolution:
         kernel = (wide.weight * wide.mask).unflatten(1, (-1, 3, 3))
         self._above, self._left, self._centre = kernel[:, :, 0].transpose(1, 2), kernel[:, :, 1, 0], kernel[:, :, 1, 1]
         self._bias = wide.bias[:, None, None]
+        self._states = _states(self._narrow.new_zeros(columns, len(wide.weight)), batch).unbind()
         # With a margin of one column on both sides.
         self._row = self._narrow.new_zeros(len(self._narrow), columns + 2, batch)
 
@@ -260,7 +264,9 @@ class _CachedConvolution:
         wide = torch.addmm(self._from_above[column], self._centre, narrow)
         wide.addmm_(self._left, self._row[:, column])
         self._row[:, column + 1] = narrow
-        return wide.relu_()
+        states = self._states[column]
+        torch.clamp_min(wide, 0, out=states[:-1])
+        return states
 
 
 def _cached(layer: torch.nn.Module, columns: int, batch: int) -> _Layer:
@@ -272,14 +278,22 @@ def _cached(layer: torch.nn.Module, columns: int, batch: int) -> _Layer:
     return _CachedConvolution(layer, columns, batch)
 
 
-def _activate(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn the gates (4h, B), before their activation, and the previous cell (h, B) into the new state and cell."""
+def _activate(gates: Tensor, cell: Tensor, hidden: Tensor) -> Tensor:
+    """Turn the gates (4h, B), before their activation, and the previous cell (h, B) into the new ones.
+
+    The new hidden state (h, B) is written into `hidden`, the new cell is returned.
+    """
     h = len(cell)
     gates[: 3 * h].sigmoid_()
-    gates[3 * h :].tanh_()
     output, forget, write, candidate = gates.split(h)
-    cell = torch.addcmul(forget * cell, write, candidate)
-    return output * cell.tanh(), cell
+    cell = torch.addcmul(forget * cell, write, candidate.tanh_())
+    torch.mul(output, cell.tanh(), out=hidden)
+    return cell
+
+
+def _states(initial: Tensor, batch: int) -> Tensor:
+    """Return states (W, h + 1, B) that begin with `initial` (W, h), and in a last row have the 1 of a bias."""
+    return F.pad(initial[..., None].expand(-1, -1, batch), (0, 0, 0, 1), value=1.0)
 
 
 def _with_bias(layer: torch.nn.Module) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from data_prep.errors import UserError
 from pixelrnn.model import ModelConfig, Order, PixelModel, order_index
 
 MakeModel = Callable[..., PixelModel]
@@ -215,3 +216,11 @@ def test_defaults_are_the_papers() -> None:
     config = ModelConfig()
     assert (config.architecture, config.num_layers, config.hidden_channels) == ("row_lstm", 7, 16)
     assert (config.residual, config.skip, config.dilations, config.extra_column) == (True, False, (1,), False)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("num_layers", 0), ("hidden_channels", 0), ("output_channels", -1), ("dilations", (1, 0))]
+)
+def test_numbers_that_no_model_can_have_are_refused_by_name(option: str, value: object) -> None:
+    with pytest.raises(UserError, match=f"model.{option}: "):
+        ModelConfig(**{option: value})  # type: ignore[arg-type]
