@@ -75,9 +75,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Refuse numbers that no model can have, by their name."""
-        for name in ("num_layers", "hidden_channels", "output_channels"):
-            if getattr(self, name) < 1:
-                raise UserError(f"model.{name}: {getattr(self, name)} is too small; give at least 1")
+        for name, least in (("num_layers", 0), ("hidden_channels", 1), ("output_channels", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"model.{name}: {getattr(self, name)} is too small; give at least {least}")
         if not self.dilations or min(self.dilations) < 1:
             raise UserError(f"model.dilations: {list(self.dilations)}; give one or more numbers from 1 up")
 

@@ -127,7 +127,7 @@ class _Network:
             torch.cat([_with_bias(part) for part in (up, skip) if part is not None])
             for up, skip in zip(model.up, skips, strict=True)
         ]
-        self._padding = weight.new_zeros(len(self._rise[0]) - self._features, batch)
+        self._padding = weight.new_zeros(self._features if model.skips is not None else 0, batch)
         self._output = [_with_bias(layer) for layer in model.output if isinstance(layer, MaskedConv2d)]
         self._widened = [weight.new_ones(kernel.shape[1], batch) for kernel in self._output]
 

@@ -219,7 +219,7 @@ def test_defaults_are_the_papers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("num_layers", 0), ("hidden_channels", 0), ("output_channels", -1), ("dilations", (1, 0))]
+    ("option", "value"), [("num_layers", -1), ("hidden_channels", 0), ("output_channels", -1), ("dilations", (1, 0))]
 )
 def test_numbers_that_no_model_can_have_are_refused_by_name(option: str, value: object) -> None:
     with pytest.raises(UserError, match=f"model.{option}: "):

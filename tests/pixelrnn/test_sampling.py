@@ -98,8 +98,9 @@ def test_single_precision(make_model: MakeModel, architecture: str, levels: int)
 
 
 def test_a_layer_alone(make_model: MakeModel, variant: dict[str, Any]) -> None:
-    model = make_model(3, 5, 1, 16, **(variant | {"num_layers": 1}))
-    check_same_as_naive(model, everything(model))
+    for num_layers in (0, 1):
+        model = make_model(3, 5, 1, 16, **(variant | {"num_layers": num_layers}))
+        check_same_as_naive(model, everything(model))
 
 
 def test_samples_follow_the_models_distribution(make_model: MakeModel, variant: dict[str, Any], order: Order) -> None:
