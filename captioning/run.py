@@ -8,13 +8,12 @@ import json
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import lightning
 import torch
 import yaml
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from captioning.batches import CaptionedImages, batches
@@ -27,6 +26,7 @@ from data_prep.errors import UserError
 from data_prep.files import atomic_path, read_json, write_json
 from data_prep.model_folder import save_model
 from data_prep.prepared import PreparedCaptions
+from data_prep.run_folder import check_data, checkpoint_callbacks, checkpoint_to_resume, read_checkpoint
 
 
 def train(
@@ -55,9 +55,11 @@ def train(
         UserError: Something named does not exist, or the run folder holds a run already.
     """
     folder = Path(output)
-    checkpoint = _checkpoint_to_resume(folder, ckpt_path)
+    checkpoint = checkpoint_to_resume(folder, ckpt_path)
+    if checkpoint:
+        read_checkpoint(checkpoint, "captioner", "a captioner")
     prepared = PreparedCaptions.open(data)
-    _check_splits(prepared, folder / "manifest.json")
+    check_data(prepared, folder)
     lightning.seed_everything(training.seed, verbose=False)
     captioner = _initial_captioner(prepared, encoder, decoder, search, init_from)
     captioner.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -79,19 +81,7 @@ def train(
         for split, mirrored in (("train", training.mirror), ("validation", False))
     )
     callbacks: list[Any] = [
-        # At the end of an epoch alone: a checkpoint within one could not say which of its images are left.
-        ModelCheckpoint(
-            folder / "checkpoints",
-            filename="best",
-            monitor=training.monitor,
-            mode="max",
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        ),
-        # Not save_last, which saves when there is a better epoch, and not after every one.
-        ModelCheckpoint(
-            folder / "checkpoints", filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-        ),
+        *checkpoint_callbacks(folder, training.monitor, "max"),
         EarlyStopping(training.monitor, mode="max", patience=training.patience, check_on_train_epoch_end=True),
     ]
     if training.average_decay:
@@ -157,7 +147,7 @@ def export(
     measured = read_json(evaluation) if evaluation else None
     if evaluation and not (isinstance(measured, dict) and {"protocol", "CIDEr-D", "content_hash"} <= measured.keys()):
         raise UserError(f"{evaluation}: not an evaluation; write one with: captioning evaluate -o FILE")
-    checkpoint = _read_checkpoint(path)
+    checkpoint = read_checkpoint(path, "captioner", "a captioner")
     captioner = Captioner.from_description(checkpoint["captioner"])
     weights = {name.removeprefix("captioner."): tensor for name, tensor in checkpoint["state_dict"].items()}
     captioner.load_state_dict(weights, strict=True)
@@ -184,45 +174,6 @@ def _mix_in(captioner: Captioner, initial: Captioner, share: float) -> None:
         for name, tensor in captioner.state_dict().items()
     }
     captioner.load_state_dict(mean)
-
-
-def _check_splits(prepared: PreparedCaptions, begun_with: Path) -> None:
-    """Refuse data without the splits that training needs, or other data than the run began with, if it has begun."""
-    if missing := {"train", "validation"} - prepared.manifest["splits"].keys():
-        raise UserError(
-            f"{prepared.folder}: has no split '{missing.pop()}', and training needs 'train' and 'validation'; "
-            "name one in the source, or prepare it without any, to have it split"
-        )
-    if begun_with.is_file() and read_json(begun_with)["content_hash"] != prepared.content_hash:
-        raise UserError(f"{prepared.folder}: not the data that {begun_with.parent} began with; choose another output")
-
-
-def _checkpoint_to_resume(folder: Path, ckpt_path: str | None) -> Path | None:
-    last = folder / "checkpoints" / "last.ckpt"
-    if ckpt_path is None:
-        if last.is_file():
-            raise UserError(f"{folder}: holds a run already; add --ckpt_path last to go on, or choose another output")
-        return None
-    checkpoint = last if ckpt_path == "last" else Path(ckpt_path)
-    if not checkpoint.is_file():
-        raise UserError(f"{checkpoint}: no such checkpoint; leave out --ckpt_path to start anew")
-    _read_checkpoint(checkpoint)
-    return checkpoint
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint of ours, executing no code.
-
-    Raises:
-        UserError: The file is damaged, or something else.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, UnpicklingError):
-        checkpoint = None
-    if not isinstance(checkpoint, dict) or not {"captioner", "state_dict"} <= checkpoint.keys():
-        raise UserError(f"{path}: damaged, or no checkpoint of a captioner; name another, or train again")
-    return checkpoint
 
 
 def _initial_captioner(

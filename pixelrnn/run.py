@@ -10,13 +10,11 @@ import warnings
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import lightning
-import torch
 import yaml
-from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
@@ -24,6 +22,7 @@ from data_prep.errors import UserError
 from data_prep.files import atomic_path, read_json, write_json
 from data_prep.model_folder import load_model, save_model
 from data_prep.prepared_pixels import PreparedPixels
+from data_prep.run_folder import check_data, checkpoint_callbacks, checkpoint_to_resume, read_checkpoint
 from pixelrnn.batches import batches, check_fit, image_shape
 from pixelrnn.model import ModelConfig, PixelModel
 from pixelrnn.model_card import model_card
@@ -54,9 +53,9 @@ def train(
             loss is no number any more.
     """
     folder = Path(output)
-    checkpoint = _checkpoint_to_resume(folder, ckpt_path)
+    checkpoint = checkpoint_to_resume(folder, ckpt_path)
     prepared = PreparedPixels.open(data)
-    _check_data(prepared, folder / "manifest.json")
+    check_data(prepared, folder)
     lightning.seed_everything(training.seed, verbose=False)
     pixel_model = _initial_model(prepared, model, init_from)
     if checkpoint:
@@ -113,7 +112,7 @@ def export(run: str | Path, output: str | Path, evaluation: str | Path | None = 
     measured = read_json(evaluation) if evaluation else None
     if evaluation and not (isinstance(measured, dict) and {"protocol", "nats_per_image"} <= measured.keys()):
         raise UserError(f"{evaluation}: not an evaluation; write one with: pixelrnn evaluate -o FILE")
-    checkpoint = _read_checkpoint(path)
+    checkpoint = read_checkpoint(path, "model", "a pixel model")
     model = PixelModel.from_description(checkpoint["model"])
     weights = {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items()}
     model.load_state_dict(weights, strict=True)
@@ -126,20 +125,7 @@ def export(run: str | Path, output: str | Path, evaluation: str | Path | None = 
 
 
 def _trainer(folder: Path, model: PixelModel, training: TrainingConfig, log_interval: int) -> lightning.Trainer:
-    callbacks: list[Any] = [
-        # At the end of an epoch alone: a checkpoint within one could not say which of its images are left.
-        ModelCheckpoint(
-            folder / "checkpoints",
-            filename="best",
-            monitor="validation",
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        ),
-        # Not save_last, which saves when there is a better epoch, and not after every one.
-        ModelCheckpoint(
-            folder / "checkpoints", filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-        ),
-    ]
+    callbacks: list[Any] = [*checkpoint_callbacks(folder, "validation", "min")]
     if training.average_decay:
         callbacks.append(WeightAveraging(avg_fn=partial(_averaged, decay=training.average_decay)))
     # After the averaging, which puts the averaged weights in place when a validation starts.
@@ -169,46 +155,8 @@ def _initial_model(prepared: PreparedPixels, config: ModelConfig, init_from: str
     return trained.train()
 
 
-def _check_data(prepared: PreparedPixels, begun_with: Path) -> None:
-    """Refuse data without the splits that training needs, or other data than the run began with, if it has begun."""
-    if missing := {"train", "validation"} - prepared.manifest["splits"].keys():
-        raise UserError(
-            f"{prepared.folder}: has no split '{missing.pop()}', and training needs 'train' and 'validation'; "
-            "name one in the source, or prepare it without any, to have it split"
-        )
-    if begun_with.is_file() and read_json(begun_with)["content_hash"] != prepared.content_hash:
-        raise UserError(f"{prepared.folder}: not the data that {begun_with.parent} began with; choose another output")
-
-
-def _checkpoint_to_resume(folder: Path, ckpt_path: str | None) -> Path | None:
-    last = folder / "checkpoints" / "last.ckpt"
-    if ckpt_path is None:
-        if last.is_file():
-            raise UserError(f"{folder}: holds a run already; add --ckpt_path last to go on, or choose another output")
-        return None
-    checkpoint = last if ckpt_path == "last" else Path(ckpt_path)
-    if not checkpoint.is_file():
-        raise UserError(f"{checkpoint}: no such checkpoint; leave out --ckpt_path to start anew")
-    return checkpoint
-
-
 def _check_resumable(checkpoint: Path, model: PixelModel) -> None:
     """Refuse a checkpoint of another architecture."""
-    begun = PixelModel.from_description(_read_checkpoint(checkpoint)["model"])
+    begun = PixelModel.from_description(read_checkpoint(checkpoint, "model", "a pixel model")["model"])
     if (begun.config, begun.shape) != (model.config, model.shape):
         raise UserError(f"{checkpoint}: of another architecture; give the options that its run began with")
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint of ours, executing no code.
-
-    Raises:
-        UserError: The file is damaged, or something else.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, UnpicklingError):
-        checkpoint = None
-    if not isinstance(checkpoint, dict) or not {"model", "state_dict"} <= checkpoint.keys():
-        raise UserError(f"{path}: damaged, or no checkpoint of a pixel model; name another, or train again")
-    return checkpoint
