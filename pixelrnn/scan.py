@@ -82,7 +82,7 @@ class _Scan(torch.autograd.Function):
         initial_cell = initial_cell[..., None].expand(-1, -1, batch).flatten(1)
         input_kernels = input_to_state.chunk(len(geometry.input_taps), dim=1)
         state_kernels = state_to_state.chunk(len(geometry.state_taps), dim=1)
-        bias = bias[:, None]
+        bias = bias[:, None].expand(-1, positions * batch)
         begun = 0
         steps = zip(gates.unbind(), x.unbind(), hidden[:-1].unbind(), hidden[1:].unbind(), cell.unbind(), strict=False)
         next_cells = cell[1:].unbind()
@@ -92,22 +92,24 @@ class _Scan(torch.autograd.Function):
                 before[:, begun:last] = initial_hidden[:, begun:last]
                 cell_before[:, begun:last] = initial_cell[:, begun:last]
                 begun = last
-            line = gate[:, first:last]
-            line.copy_(bias.expand_as(line))
-            for offset, kernel in zip(geometry.input_taps, input_kernels, strict=True):
-                target, source = _tap(gate, features, offset * batch, first, last)
-                target.addmm_(kernel, source)
-            for offset, kernel in zip(geometry.state_taps, state_kernels, strict=True):
-                target, source = _tap(gate, before, offset * batch, first, last)
-                target.addmm_(kernel, source)
+            line = _columns(gate, first, last)
+            line.copy_(_columns(bias, first, last))
+            for source, taps, kernels in (
+                (features, geometry.input_taps, input_kernels),
+                (before, geometry.state_taps, state_kernels),
+            ):
+                for offset, kernel in zip(taps, kernels, strict=True):
+                    shift = offset * batch
+                    start, stop = _reached(shift, first, last, positions * batch)
+                    _columns(gate, start, stop).addmm_(kernel, _columns(source, start + shift, stop + shift))
             line[: 3 * h].sigmoid_()
             line[3 * h :].tanh_()
             output, forget, write, candidate = line.split(h)
-            new_cell, tanh = next_cells[t][:, first:last], squashed[:, first:last]
-            torch.mul(forget, cell_before[:, first:last], out=new_cell)
+            new_cell, tanh = _columns(next_cells[t], first, last), _columns(squashed, first, last)
+            torch.mul(forget, _columns(cell_before, first, last), out=new_cell)
             new_cell.addcmul_(write, candidate)
             torch.tanh(new_cell, out=tanh)
-            torch.mul(output, tanh, out=after[:, first:last])
+            torch.mul(output, tanh, out=_columns(after, first, last))
         ctx.save_for_backward(x, input_to_state, state_to_state, hidden, cell, gates)
         ctx.geometry, ctx.batch = geometry, batch
         return hidden[1:].unflatten(2, (positions, batch))
@@ -119,7 +121,7 @@ class _Scan(torch.autograd.Function):
         geometry, batch = ctx.geometry, ctx.batch
         grad = grad.flatten(2)
         _, h, width = hidden.shape
-        grad_x = torch.zeros_like(x)
+        grad_x = torch.empty_like(x)
         grad_input_to_state = torch.zeros_like(input_to_state)
         grad_state_to_state = torch.zeros_like(state_to_state)
         num_inputs, num_states = len(geometry.input_taps), len(geometry.state_taps)
@@ -139,20 +141,20 @@ class _Scan(torch.autograd.Function):
         for t in reversed(range(len(lines))):
             first, last = (position * batch for position in geometry.ranges[t])
             gate, features, grad_features, before, grad_after = lines[t]
-            line = gate[:, first:last]
+            line = _columns(gate, first, last)
             output, forget, write, candidate = line.split(h)
-            tanh, grad_tanh = tanh_buffer[:, first:last], grad_tanh_buffer[:, first:last]
-            grad_line = grad_gate[:, first:last]
+            tanh, grad_tanh = _columns(tanh_buffer, first, last), _columns(grad_tanh_buffer, first, last)
+            grad_line = _columns(grad_gate, first, last)
             grad_output, grad_forget, grad_write, grad_candidate = grad_line.split(h)
-            grad_state, grad_cell = grad_hidden[:, first:last], grad_cell_all[:, first:last]
+            grad_state, grad_cell = _columns(grad_hidden, first, last), _columns(grad_cell_all, first, last)
 
-            grad_state += grad_after[:, first:last]
-            torch.tanh(cells[t + 1][:, first:last], out=tanh)
+            grad_state += _columns(grad_after, first, last)
+            torch.tanh(_columns(cells[t + 1], first, last), out=tanh)
             torch.mul(grad_state, tanh, out=grad_output)
             torch.mul(grad_state, output, out=grad_tanh)
             _tanh_backward(grad_tanh, tanh, grad_tanh)
             grad_cell += grad_tanh
-            torch.mul(grad_cell, cells[t][:, first:last], out=grad_forget)
+            torch.mul(grad_cell, _columns(cells[t], first, last), out=grad_forget)
             torch.mul(grad_cell, candidate, out=grad_write)
             torch.mul(grad_cell, write, out=grad_candidate)
             grad_cell *= forget
@@ -160,17 +162,18 @@ class _Scan(torch.autograd.Function):
             _tanh_backward(grad_candidate, candidate, grad_candidate)
 
             grad_bias += grad_line.sum(1)
+            grad_features.zero_()
             grad_hidden_before.zero_()
-            for tap, offset in enumerate(geometry.input_taps):
-                target, source = _tap(grad_gate, features, offset * batch, first, last)
-                grad_input_kernels[tap].addmm_(target, source.t())
-                _, grad_source = _tap(grad_gate, grad_features, offset * batch, first, last)
-                grad_source.addmm_(input_kernels[tap], target)
-            for tap, offset in enumerate(geometry.state_taps):
-                target, source = _tap(grad_gate, before, offset * batch, first, last)
-                grad_state_kernels[tap].addmm_(target, source.t())
-                _, grad_source = _tap(grad_gate, grad_hidden_before, offset * batch, first, last)
-                grad_source.addmm_(state_kernels[tap], target)
+            for source, grad_source, taps, kernels, grad_kernels in (
+                (features, grad_features, geometry.input_taps, input_kernels, grad_input_kernels),
+                (before, grad_hidden_before, geometry.state_taps, state_kernels, grad_state_kernels),
+            ):
+                for offset, kernel, grad_kernel in zip(taps, kernels, grad_kernels, strict=True):
+                    shift = offset * batch
+                    start, stop = _reached(shift, first, last, width)
+                    grad_tap = _columns(grad_gate, start, stop)
+                    grad_kernel.addmm_(grad_tap, _columns(source, start + shift, stop + shift).t())
+                    _columns(grad_source, start + shift, stop + shift).addmm_(kernel, grad_tap)
             begun = geometry.ranges[t - 1][1] * batch if t else 0
             if last > begun:
                 grad_initial_hidden[:, begun:last] = grad_hidden_before[:, begun:last]
@@ -187,19 +190,22 @@ class _Scan(torch.autograd.Function):
         )
 
 
-def _tap(gates: Tensor, line: Tensor, shift: int, first: int, last: int) -> tuple[Tensor, Tensor]:
-    """Return those columns of `gates` in [first, last) whose tap lies on the line, and the columns that it reads.
+def _reached(shift: int, first: int, last: int, width: int) -> tuple[int, int]:
+    """Return the first, and one after the last, of the columns in [first, last) whose tap lies on the line.
 
     Args:
-        gates: (4h, positions x batch).
-        line: (channels, positions x batch).
-        shift: The tap's offset, in columns of these matrices.
+        shift: The tap's offset, in columns.
         first: First column.
         last: One after the last.
+        width: Columns of the line.
     """
     first = max(first, -shift)
-    last = max(first, min(last, line.shape[1] - shift))  # A tap may lie off a short line everywhere.
-    return gates[:, first:last], line[:, first + shift : last + shift]
+    return first, max(first, min(last, width - shift))  # A tap may lie off a short line everywhere.
+
+
+def _columns(matrix: Tensor, first: int, last: int) -> Tensor:
+    """Return columns [first, last). A view takes a microsecond to make, so that of the whole is left out."""
+    return matrix if last - first == matrix.shape[1] else matrix[:, first:last]
 
 
 def _sigmoid_backward(grad: Tensor, activated: Tensor, target: Tensor) -> None:
