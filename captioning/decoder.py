@@ -1,4 +1,4 @@
-"""The caption decoder: an LSTM that looks at the image again before every word.
+"""The caption decoder: a recurrent network that looks at the image again before every word.
 
 Xu et al., "Show, Attend and Tell: Neural Image Caption Generation with Visual Attention" (2015, arXiv 1502.03044),
 section 3.1.2. Deviations, each with its reason:
@@ -11,18 +11,24 @@ section 3.1.2. Deviations, each with its reason:
   over a million parameters fewer, which matters on a set of 30 thousand captions. The last word then enters through a
   projection L_y, L_y E y_{t-1} in place of E y_{t-1}: without one, every word would vote for its own repetition.
 
-Shapes: B images, K captions of each image (or beams), T words, L grid locations, C encoder channels, H hidden size,
-E embedding size, V vocabulary size.
+What the paper's LSTM improves on can be put in its place: a vanilla RNN, or a fixed window of words, which has no
+state to attend with and gets the mean location at every word instead. Layers can be stacked, each reading the states
+of the one below, with residual connections around all but the first (Wu et al., arXiv 1609.08144, section 3.1); the
+top layer attends and its output is the network's. Without an image the decoder is a language model.
+
+Shapes: B images, K captions of each image (or beams), T words, L grid locations, C encoder channels, N layers, H hidden
+size, M memory size (of the network: H for an LSTM), E embedding size, V vocabulary size.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from captioning.attention import AdditiveAttention, Attention, DotAttention
-from captioning.recurrent import LSTMCell
+from captioning.recurrent import Cell, LSTMCell, RNNCell, WindowCell
 from data_prep.errors import UserError
 
 
@@ -31,28 +37,44 @@ class DecoderConfig:
     """The decoder's architecture.
 
     Attributes:
-        hidden_size: Size of the LSTM's state and of the projected grid.
+        cell: What reads the words: a fixed window of them, a vanilla RNN, or an LSTM.
+        window: How many words the window holds.
+        num_layers: Recurrent layers, each on the states of the one below.
+        residual: Add to the output of every layer but the first what it read.
+        hidden_size: Size of a layer's state and of the projected grid.
         embedding_size: Size of a word's embedding.
         attention: How locations are scored; `none` leaves the image to the initial state.
+        hard: Look at one location a word, drawn by its weight, in place of at the weighted mean of all.
         attention_size: Size of the space in which queries meet keys.
         context_gate: The gate beta_t on the context (section 4.2.1): one number, one number a channel, or none.
         dropout: Share of units dropped from the projected grid, the embeddings and the output.
     """
 
+    cell: Literal["window", "rnn", "lstm"] = "lstm"
+    window: int = 4
+    num_layers: int = 1
+    residual: bool = False
     hidden_size: int = 512
     embedding_size: int = 512
     attention: Literal["none", "additive", "dot"] = "dot"
+    hard: bool = False
     attention_size: int = 512
     context_gate: Literal["none", "scalar", "vector"] = "vector"
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse numbers of which no decoder can be made, by their name."""
-        for name in ("hidden_size", "embedding_size", "attention_size"):
+        """Refuse what no decoder can be made of, by its name."""
+        for name in ("window", "num_layers", "hidden_size", "embedding_size", "attention_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"decoder.{name}: {getattr(self, name)} is too small; give at least 1")
         if not 0 <= self.dropout < 1:
             raise UserError(f"decoder.dropout: {self.dropout} is not a share; give at least 0 and less than 1")
+        if self.cell == "window" and (self.attention != "none" or self.num_layers > 1):
+            raise UserError("decoder.cell: a window has no state; give attention none and one layer, or another cell")
+        if self.residual and self.num_layers == 1:
+            raise UserError("decoder.residual: one layer has no other around which to lead; give more num_layers")
+        if self.hard and self.attention == "none":
+            raise UserError("decoder.hard: nothing is attended to; give another attention than none")
 
 
 class Memory(NamedTuple):
@@ -65,8 +87,17 @@ class Memory(NamedTuple):
 class State(NamedTuple):
     """What the decoder carries from word to word."""
 
-    hidden: Tensor  # (B, K, H)
-    cell: Tensor  # (B, K, H)
+    hidden: Tensor  # (B, K, N, H)
+    memory: Tensor  # (B, K, N, M)
+
+
+class Reading(NamedTuple):
+    """What the decoder made of known words, and where it looked before each."""
+
+    outputs: Tensor  # (B, K, T, E), the deep outputs
+    weights: Tensor  # (B, K, T, L), the attention weights
+    shares: Tensor  # (B, K, T, L), each location's share in the context: the weights, but for a hard look
+    hiddens: Tensor  # (T, B, K, N, H), the states
 
 
 class SequenceDropout(nn.Dropout):
@@ -82,27 +113,48 @@ class SequenceDropout(nn.Dropout):
 
 
 class Decoder(nn.Module):
-    """The attention LSTM with deep output."""
+    """The attention LSTM with deep output, or what stands in its place.
+
+    Args:
+        config: The architecture.
+        grid_channels: C; 0 for a language model, which sees no image.
+        vocabulary_size: V.
+
+    Raises:
+        UserError: A decoder that sees no image is to attend.
+    """
 
     def __init__(self, config: DecoderConfig, grid_channels: int, vocabulary_size: int):
         super().__init__()
+        if config.attention != "none" and not grid_channels:
+            raise UserError("decoder.attention: without an encoder there is no image to attend to; give none")
         hidden_size, embedding_size = config.hidden_size, config.embedding_size
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
         nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
-        self.grid = nn.Sequential(nn.Linear(grid_channels, hidden_size), nn.LayerNorm(hidden_size), nn.ReLU())
-        self.initial_hidden = nn.Linear(hidden_size, hidden_size)
-        self.initial_cell = nn.Linear(hidden_size, hidden_size)
+        self.grid = (
+            nn.Sequential(nn.Linear(grid_channels, hidden_size), nn.LayerNorm(hidden_size), nn.ReLU())
+            if grid_channels
+            else None
+        )
         attentions: dict[str, type[Attention]] = {"additive": AdditiveAttention, "dot": DotAttention}
         self.attention = (
-            attentions[config.attention](hidden_size, hidden_size, config.attention_size)
+            attentions[config.attention](hidden_size, hidden_size, config.attention_size, config.hard)
             if config.attention != "none"
             else None
         )
-        context_size = hidden_size if self.attention else 0
+        self.reads_mean = config.cell == "window" and grid_channels > 0
+        context_size = hidden_size if self.attention or self.reads_mean else 0
         gate_sizes = {"none": 0, "scalar": 1, "vector": context_size}
         gate_size = gate_sizes[config.context_gate] if self.attention else 0
         self.context_gate = nn.Linear(hidden_size, gate_size) if gate_size else None
-        self.cell = LSTMCell(embedding_size + context_size, hidden_size)
+        self.cell = _cell(config, embedding_size + context_size)
+        self.upper_cells = nn.ModuleList(_cell(config, hidden_size) for _ in range(config.num_layers - 1))
+        self.residual = config.residual
+        # A window holds no word at first, which zeros say.
+        states = {"window": 0, "rnn": 1, "lstm": 2}[config.cell]
+        sizes = config.num_layers * hidden_size
+        self.initial_hidden = nn.Linear(hidden_size, sizes) if states > 0 else None
+        self.initial_cell = nn.Linear(hidden_size, sizes) if states > 1 else None
         self.word_to_output = nn.Linear(embedding_size, embedding_size, bias=False)
         self.hidden_to_output = nn.Linear(hidden_size, embedding_size)
         self.context_to_output = nn.Linear(context_size, embedding_size, bias=False) if context_size else None
@@ -110,20 +162,29 @@ class Decoder(nn.Module):
         self.dropout = SequenceDropout(config.dropout)
 
     def remember(self, grid: Tensor) -> Memory:
-        """Project the encoder's grid, (B, L, C), once for all the words of all its captions."""
+        """Project the encoder's grid, (B, L, C), once for all the words of all its captions.
+
+        A language model reads nothing off it, and starts every sentence from one learned state.
+        """
+        if self.grid is None:
+            nothing = self.output_bias.new_zeros(*grid.shape[:2], self.hidden_to_output.in_features)
+            return Memory(nothing, nothing)
         values = self.dropout(self.grid(grid))
         return Memory(values, self.attention.key(values) if self.attention else values)
 
     def initial_state(self, memory: Memory, captions: int) -> State:
         """Return h_0 and c_0, made from the mean location (section 3.1.2), for `captions` captions of each image."""
         mean = memory.values.mean(dim=1, keepdim=True)
-        return State(
-            self.initial_hidden(mean).tanh().expand(-1, captions, -1),
-            self.initial_cell(mean).tanh().expand(-1, captions, -1),
-        )
+        layers, hidden_size = 1 + len(self.upper_cells), mean.shape[-1]
 
-    def forward(self, memory: Memory, words: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the deep outputs, (B, K, T, E), and the attention weights, (B, K, T, L), of all words at once.
+        def initial(layer: nn.Linear | None, size: int) -> Tensor:
+            state = layer(mean).tanh() if layer else mean.new_zeros(len(mean), 1, layers * size)
+            return state.unflatten(-1, (layers, size)).expand(-1, captions, -1, -1)
+
+        return State(initial(self.initial_hidden, hidden_size), initial(self.initial_cell, self.cell.memory_size))
+
+    def forward(self, memory: Memory, words: Tensor) -> Reading:
+        """Read known words, all at once as far as one does not depend on another.
 
         `logits` turns deep outputs into those of the words that follow: by far the widest product, so the caller picks
         out the words that count, leaves the padding, and makes it once for all.
@@ -134,14 +195,16 @@ class Decoder(nn.Module):
         """
         embedded, projected = self._embed(words)
         state = self.initial_state(memory, words.shape[1])
-        hiddens, contexts, weights = [], [], []
+        tops, contexts, weights, shares, hiddens = [], [], [], [], []
         for projected_word in projected.unbind(dim=2):
-            state, context, weight = self._advance(projected_word, state, memory)
-            hiddens.append(state.hidden)
-            contexts.append(context)
-            weights.append(weight)
-        outputs = self._output(embedded, torch.stack(hiddens, dim=2), torch.stack(contexts, dim=2))
-        return outputs, torch.stack(weights, dim=2)
+            context, weight, share = self._look(state, memory)
+            top, state = self._advance(projected_word, context, state)
+            for kept, tensor in zip(
+                (tops, contexts, weights, shares, hiddens), (top, context, weight, share, state.hidden), strict=True
+            ):
+                kept.append(tensor)
+        tops, contexts, weights, shares = (torch.stack(kept, dim=2) for kept in (tops, contexts, weights, shares))
+        return Reading(self._output(embedded, tops, contexts), weights, shares, torch.stack(hiddens))
 
     def logits(self, outputs: Tensor) -> Tensor:
         """Return the logits of the next words, (..., V), of deep outputs, (..., E): L_o of equation 7."""
@@ -156,27 +219,44 @@ class Decoder(nn.Module):
             memory: From `remember`.
         """
         embedded, projected = self._embed(word)
-        state, context, weights = self._advance(projected, state, memory)
-        return self.logits(self._output(embedded, state.hidden, context)), state, weights
+        context, weights, _ = self._look(state, memory)
+        top, state = self._advance(projected, context, state)
+        return self.logits(self._output(embedded, top, context)), state, weights
 
     def _embed(self, words: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the words' embeddings (..., E) and their share of the gates' input (..., 4H)."""
+        """Return the words' embeddings (..., E) and their share of the first layer's input product."""
         embedded = self.dropout(self.embedding(words))
         weight = self.cell.input_to_gates.weight[:, : embedded.shape[-1]]
         return embedded, nn.functional.linear(embedded, weight, self.cell.input_to_gates.bias)
 
-    def _advance(self, projected_word: Tensor, state: State, memory: Memory) -> tuple[State, Tensor, Tensor]:
-        """Attend, then take one LSTM step; return the state, the gated context (B, K, H) and the weights (B, K, L)."""
+    def _look(self, state: State, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gated context (B, K, H), or an empty one; the weights and the shares, both (B, K, L)."""
         if self.attention is None:
-            nothing = state.hidden.new_zeros(*state.hidden.shape[:2], 0)
-            uniform = state.hidden.new_full((*state.hidden.shape[:2], memory.values.shape[1]), 1.0)
-            return State(*self.cell(projected_word, *state)), nothing, uniform / memory.values.shape[1]
-        context, weights = self.attention(state.hidden, memory.keys, memory.values)
+            captions = state.hidden.shape[1]
+            weights = memory.values.new_full(memory.values.shape[:2], 1 / memory.values.shape[1])
+            weights = weights[:, None].expand(-1, captions, -1)
+            context = memory.values.mean(dim=1, keepdim=True) if self.reads_mean else memory.values[:, :1, :0]
+            return context.expand(-1, captions, -1), weights, weights
+        top = state.hidden[:, :, -1]
+        context, weights, shares = self.attention(top, memory.keys, memory.values)
         if self.context_gate is not None:
-            context = self.context_gate(state.hidden).sigmoid() * context  # section 4.2.1
-        context_weight = self.cell.input_to_gates.weight[:, -context.shape[-1] :]
-        gate_input = projected_word + nn.functional.linear(context, context_weight)
-        return State(*self.cell(gate_input, *state)), context, weights
+            context = self.context_gate(top).sigmoid() * context  # section 4.2.1
+        return context, weights, shares
+
+    def _advance(self, projected_word: Tensor, context: Tensor, state: State) -> tuple[Tensor, State]:
+        """Take one step of all layers; return the output of the top one (B, K, H) and the state."""
+        gate_input = projected_word
+        if context.shape[-1]:
+            context_weight = self.cell.input_to_gates.weight[:, -context.shape[-1] :]
+            gate_input = gate_input + nn.functional.linear(context, context_weight)
+        output, carried = self.cell(gate_input, state.hidden[:, :, 0], state.memory[:, :, 0])
+        hiddens, memories = [output], [carried]
+        for layer, cell in enumerate(cast("Iterable[Cell]", self.upper_cells), start=1):
+            hidden, carried = cell(cell.input_to_gates(output), state.hidden[:, :, layer], state.memory[:, :, layer])
+            output = output + hidden if self.residual else hidden
+            hiddens.append(hidden)
+            memories.append(carried)
+        return output, State(torch.stack(hiddens, dim=2), torch.stack(memories, dim=2))
 
     def _output(self, embedded: Tensor, hidden: Tensor, context: Tensor) -> Tensor:
         """Equation 7 inside L_o: L_y E y_{t-1} + L_h h_t + L_z z_t, (..., E)."""
@@ -184,3 +264,10 @@ class Decoder(nn.Module):
         if self.context_to_output is not None:
             deep = deep + self.context_to_output(context)
         return self.dropout(deep)
+
+
+def _cell(config: DecoderConfig, input_size: int) -> Cell:
+    """Make one layer."""
+    if config.cell == "window":
+        return WindowCell(input_size, config.hidden_size, config.window)
+    return {"rnn": RNNCell, "lstm": LSTMCell}[config.cell](input_size, config.hidden_size)

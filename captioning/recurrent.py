@@ -1,18 +1,33 @@
-"""The recurrent cell of the caption decoder: an LSTM with its four gates in the open.
+"""The networks that read a caption word by word: a fixed window, a vanilla RNN, and an LSTM with its gates in the open.
 
-Hochreiter and Schmidhuber (1997), with the forget gate of Gers, Schmidhuber and Cummins (2000); the equations are
-those of Xu et al., "Show, Attend and Tell" (arXiv 1502.03044), section 3.1.2, equations 1 to 3.
+All have one form, so that the decoder can be built of any: a step takes the input's product with its weights, the
+last hidden state, and whatever else the network carries from step to step, its memory.
 
-Shapes: `...` any leading dimensions, here (images, captions of an image); I input size; H hidden size.
+Shapes: `...` any leading dimensions, here (images, captions of an image); I input size; H hidden size; G the width of
+the input's product; M the width of the memory.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+class Gates(NamedTuple):
+    """What the gates of an LSTM let through at one step, each (..., H)."""
+
+    input: Tensor
+    forget: Tensor
+    output: Tensor
+    candidate: Tensor
+
+
 class LSTMCell(nn.Module):
     """One step of an LSTM, the product of the input with its weights being left to the caller.
+
+    Hochreiter and Schmidhuber (1997), with the forget gate of Gers, Schmidhuber and Cummins (2000); the equations are
+    those of Xu et al., "Show, Attend and Tell" (arXiv 1502.03044), section 3.1.2, equations 1 to 3.
 
     The words of a caption are known beforehand in training, so their part of the input product is made once for the
     whole sequence; only what depends on the last state remains in the loop.
@@ -22,6 +37,7 @@ class LSTMCell(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__()
+        self.memory_size = hidden_size
         self.input_to_gates = nn.Linear(input_size, 4 * hidden_size)
         self.state_to_gates = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
         nn.init.xavier_uniform_(self.input_to_gates.weight)
@@ -31,16 +47,81 @@ class LSTMCell(nn.Module):
         with torch.no_grad():
             self.input_to_gates.bias[hidden_size : 2 * hidden_size] = 1.0
 
-    def forward(self, projected_input: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, projected_input: Tensor, hidden: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Return the next hidden state and cell, each (..., H).
 
         Args:
             projected_input: `input_to_gates` of the input, (..., 4H), in the order input, forget, output, candidate.
             hidden: The last hidden state h_{t-1}, (..., H).
-            cell: The last cell c_{t-1}, (..., H).
+            memory: The last cell c_{t-1}, (..., H).
         """
-        gates = projected_input + F.linear(hidden, self.state_to_gates.weight)  # (..., 4H), equation 1
-        sigmoid_gates, candidate = gates.split([3 * cell.shape[-1], cell.shape[-1]], dim=-1)
+        gates = self.gates(projected_input, hidden)
+        cell = gates.forget * memory + gates.input * gates.candidate  # equation 2
+        return gates.output * cell.tanh(), cell  # equation 3
+
+    def gates(self, projected_input: Tensor, hidden: Tensor) -> Gates:
+        """Return equation 1, of the same arguments."""
+        sums = projected_input + F.linear(hidden, self.state_to_gates.weight)  # (..., 4H)
+        sigmoid_gates, candidate = sums.split([3 * hidden.shape[-1], hidden.shape[-1]], dim=-1)
         input_gate, forget_gate, output_gate = sigmoid_gates.sigmoid().chunk(3, dim=-1)
-        cell = forget_gate * cell + input_gate * candidate.tanh()  # equation 2
-        return output_gate * cell.tanh(), cell  # equation 3
+        return Gates(input_gate, forget_gate, output_gate, candidate.tanh())
+
+
+class RNNCell(nn.Module):
+    """One step of the vanilla RNN (Elman, 1990): h_t = tanh(W x_t + U h_{t-1} + b), which carries nothing else.
+
+    U starts orthogonal: a fresh network then neither fades nor explodes by its weights, only by its tanh.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int):
+        super().__init__()
+        self.memory_size = 0
+        self.input_to_gates = nn.Linear(input_size, hidden_size)
+        self.state_to_gates = nn.Linear(hidden_size, hidden_size, bias=False)
+        nn.init.xavier_uniform_(self.input_to_gates.weight)
+        nn.init.orthogonal_(self.state_to_gates.weight)
+        nn.init.zeros_(self.input_to_gates.bias)
+
+    def forward(self, projected_input: Tensor, hidden: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the next hidden state, (..., H), and the memory as it is, (..., 0).
+
+        Args:
+            projected_input: `input_to_gates` of the input, (..., H).
+            hidden: The last hidden state, (..., H).
+            memory: Empty.
+        """
+        return (projected_input + F.linear(hidden, self.state_to_gates.weight)).tanh(), memory
+
+
+class WindowCell(nn.Module):
+    """A feed-forward layer over the last n inputs, as a step: h_t = tanh(W_1 x_t + ... + W_n x_{t-n+1} + b).
+
+    The fixed window of Bengio et al., "A Neural Probabilistic Language Model" (2003), equation 1 without its direct
+    connections. An input's products with all W_j are made at once, when it comes, and the memory holds the sums that
+    the next n - 1 steps go on from; what lies further back is gone. Each W_j has a bias of its own: b is the sum of
+    those whose inputs exist, so the first steps can tell that they are the first.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, window: int):
+        super().__init__()
+        self.memory_size = (window - 1) * hidden_size
+        self.input_to_gates = nn.Linear(input_size, window * hidden_size)
+        # As one layer that reads the n inputs side by side would start.
+        bound = (6 / (window * input_size + hidden_size)) ** 0.5
+        nn.init.uniform_(self.input_to_gates.weight, -bound, bound)
+        nn.init.zeros_(self.input_to_gates.bias)
+
+    def forward(self, projected_input: Tensor, hidden: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the next hidden state, (..., H), and the sums of the next n - 1 steps, (..., (n - 1) H).
+
+        Args:
+            projected_input: `input_to_gates` of the input, (..., n H): W_1 x, ..., W_n x.
+            hidden: The last hidden state, which is not read.
+            memory: The last sums, (..., (n - 1) H).
+        """
+        sums = projected_input + F.pad(memory, (0, hidden.shape[-1]))
+        now, later = sums.split([hidden.shape[-1], memory.shape[-1]], dim=-1)
+        return now.tanh(), later
+
+
+Cell = LSTMCell | RNNCell | WindowCell

@@ -179,7 +179,7 @@ class CaptioningTask(lightning.LightningModule):
 
     def _cross_entropy(self, grid: Tensor, batch: CaptionBatch) -> Tensor:
         decoder, mask = self.captioner.decoder, batch.targets != PAD
-        outputs, attention = decoder(decoder.remember(grid), batch.inputs)
+        outputs, attention, *_ = decoder(decoder.remember(grid), batch.inputs)
         logits = decoder.logits(outputs[mask]).float()
         loss = F.cross_entropy(logits, batch.targets[mask], label_smoothing=self.config.label_smoothing)
         if self.config.doubly_stochastic:
@@ -203,7 +203,7 @@ class CaptioningTask(lightning.LightningModule):
         baseline = (rewards.sum(dim=1, keepdim=True) - rewards) / (self.config.samples - 1)
         targets = words.words
         inputs = torch.cat([batch.words[:, :1, :1].expand(-1, self.config.samples, -1), targets[..., :-1]], dim=-1)
-        outputs, _ = decoder(memory, inputs)
+        outputs, *_ = decoder(memory, inputs)
         mask = targets != PAD
         logits = decoder.logits(outputs[mask]).float() / self.config.temperature
         log_probabilities = -F.cross_entropy(logits, targets[mask], reduction="none")

@@ -30,7 +30,7 @@ def test_weights_are_a_distribution_and_the_context_a_convex_combination(
 ) -> None:
     torch.manual_seed(seed)
     attention, hidden, values = make(kind, images, captions, locations)
-    context, weights = attention(scale * hidden, attention.key(values), values)
+    context, weights, _ = attention(scale * hidden, attention.key(values), values)
     assert weights.shape == (images, captions, locations)
     assert bool((weights >= 0).all())
     torch.testing.assert_close(weights.sum(-1), torch.ones(images, captions, dtype=torch.float64))
@@ -51,7 +51,7 @@ def score_by_hand(attention: Attention, location: np.ndarray, hidden: np.ndarray
 def test_equals_the_equations_written_as_loops(kind: type[Attention]) -> None:
     torch.manual_seed(0)
     attention, hidden, values = make(kind, images=2, captions=3, locations=5)
-    context, weights = attention(hidden, attention.key(values), values)
+    context, weights, _ = attention(hidden, attention.key(values), values)
     for image in range(2):
         for caption in range(3):
             scores = [score_by_hand(attention, a, hidden[image, caption].numpy()) for a in values[image].numpy()]

@@ -1,10 +1,10 @@
-"""The LSTM cell against torch's own, and against finite differences."""
+"""The cells against torch's own, against one layer over the window, and against finite differences."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from captioning.recurrent import LSTMCell
+from captioning.recurrent import LSTMCell, RNNCell, WindowCell
 
 INPUT_SIZE, HIDDEN_SIZE = 5, 3
 
@@ -71,3 +71,47 @@ def test_a_fresh_cell_remembers_and_has_orthogonal_gates() -> None:
     assert cell.input_to_gates.bias.tolist() == [0.0] * HIDDEN_SIZE + [1.0] * HIDDEN_SIZE + [0.0] * 2 * HIDDEN_SIZE
     for weight in cell.state_to_gates.weight.chunk(4):
         torch.testing.assert_close(weight @ weight.T, torch.eye(HIDDEN_SIZE))
+
+
+def test_the_vanilla_rnn_equals_torchs_cell_forward_and_backward() -> None:
+    torch.manual_seed(0)
+    cell = RNNCell(INPUT_SIZE, HIDDEN_SIZE).double()
+    nn.init.normal_(cell.input_to_gates.bias)
+    theirs = nn.RNNCell(INPUT_SIZE, HIDDEN_SIZE, dtype=torch.float64)
+    theirs.load_state_dict(
+        {
+            "weight_ih": cell.input_to_gates.weight.data,
+            "weight_hh": cell.state_to_gates.weight.data,
+            "bias_ih": cell.input_to_gates.bias.data,
+            "bias_hh": torch.zeros(HIDDEN_SIZE),
+        }
+    )
+    inputs = torch.randn(4, 6, INPUT_SIZE, dtype=torch.float64)
+    hidden = their_hidden = torch.randn(6, HIDDEN_SIZE, dtype=torch.float64)
+    for step in inputs:
+        hidden, memory = cell(cell.input_to_gates(step), hidden, hidden[:, :0])
+        assert memory.shape == (6, 0)
+        their_hidden = theirs(step, their_hidden)
+    torch.testing.assert_close(hidden, their_hidden)
+    hidden.sin().sum().backward()
+    their_hidden.sin().sum().backward()
+    torch.testing.assert_close(cell.state_to_gates.weight.grad, theirs.weight_hh.grad)
+    torch.testing.assert_close(cell.input_to_gates.weight.grad, theirs.weight_ih.grad)
+
+
+@pytest.mark.parametrize("window", [1, 2, 4])
+def test_a_window_is_one_layer_over_the_last_inputs_side_by_side(window: int) -> None:
+    torch.manual_seed(0)
+    cell = WindowCell(INPUT_SIZE, HIDDEN_SIZE, window).double()
+    nn.init.normal_(cell.input_to_gates.bias)
+    inputs = torch.randn(7, 2, INPUT_SIZE, dtype=torch.float64, requires_grad=True)
+    hidden, memory = torch.zeros(2, HIDDEN_SIZE).double(), torch.zeros(2, cell.memory_size).double()
+    weights, biases = cell.input_to_gates.weight.chunk(window), cell.input_to_gates.bias.chunk(window)
+    for time in range(len(inputs)):
+        hidden, memory = cell(cell.input_to_gates(inputs[time]), hidden, memory)
+        seen = [(inputs[time - back], weights[back], biases[back]) for back in range(min(window, time + 1))]
+        expected = torch.tanh(torch.stack([x @ weight.T + bias for x, weight, bias in seen]).sum(0))
+        torch.testing.assert_close(hidden, expected)
+    (gradient,) = torch.autograd.grad(hidden.sum(), inputs)
+    # What lies before the window has no influence at all.
+    assert (gradient != 0).any(-1).any(-1).tolist() == [False] * (7 - window) + [True] * window

@@ -47,7 +47,7 @@ def scored(decoded: Decoded, image: int = 0) -> list[tuple[tuple[int, ...], floa
 def teacher_forced(decoder: Decoder, memory: Memory, image: int, words: tuple[int, ...]) -> tuple[float, Tensor]:
     """Log-probability of a caption and the attention (T, L) of its words, from `Decoder.forward`."""
     one = Memory(*(tensor[image : image + 1] for tensor in memory))
-    outputs, weights = decoder(one, torch.tensor([[[BOS, *words[:-1]]]]))
+    outputs, weights, *_ = decoder(one, torch.tensor([[[BOS, *words[:-1]]]]))
     log_probabilities = decoder.logits(outputs).log_softmax(-1)[0, 0]
     return log_probabilities[range(len(words)), words].sum().item(), weights[0, 0]
 
@@ -76,7 +76,7 @@ def test_greedy_takes_the_likeliest_word_at_every_step() -> None:
     decoder, memory = make_decoder(seed=5)
     words: list[int] = []
     while len(words) < 8 and EOS not in words:
-        outputs, _ = decoder(memory, torch.tensor([[[BOS, *words]]]))
+        outputs, *_ = decoder(memory, torch.tensor([[[BOS, *words]]]))
         logits = decoder.logits(outputs)[0, 0, -1]
         words.append(max([EOS, *WORDS], key=lambda word: float(logits[word])))
     assert strip(greedy(decoder, memory, max_words=8).words[0, 0]) == tuple(words)
@@ -186,7 +186,7 @@ def test_sampling_frequencies_are_the_models_probabilities(temperature: float) -
     draws = 4000
     decoded = sample(decoder, memory, draws, temperature, max_words=1, generator=torch.Generator().manual_seed(0))
     choices = [EOS, *WORDS]
-    outputs, _ = decoder(memory, torch.full((2, 1, 1), BOS))
+    outputs, *_ = decoder(memory, torch.full((2, 1, 1), BOS))
     expected = draws * (decoder.logits(outputs)[:, 0, 0, choices] / temperature).softmax(-1)  # (B, choices)
     observed = torch.stack([(decoded.words[..., 0] == choice).sum(1) for choice in choices], dim=1)
     chi_squared = ((observed - expected).square() / expected).sum(1)
