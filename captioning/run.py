@@ -149,7 +149,9 @@ def export(
         raise UserError(f"{evaluation}: not an evaluation; write one with: captioning evaluate -o FILE")
     checkpoint = read_checkpoint(path, "captioner", "a captioner")
     captioner = Captioner.from_description(checkpoint["captioner"])
-    weights = {name.removeprefix("captioner."): tensor for name, tensor in checkpoint["state_dict"].items()}
+    prefix = "captioner."
+    states = checkpoint["state_dict"].items()
+    weights = {name.removeprefix(prefix): tensor for name, tensor in states if name.startswith(prefix)}
     captioner.load_state_dict(weights, strict=True)
     manifest, settings = read_json(run / "manifest.json"), yaml.safe_load((run / "config.yaml").read_text())
     # Without the places on this machine, which say nothing to others.

@@ -5,6 +5,10 @@ smoothing. `self_critical` continues a trained captioner by REINFORCE on CIDEr-D
 section 3), the baseline of a sampled caption being the mean reward of the image's other samples (Luo, arXiv
 2003.09971). The end token is part of the reward, and document frequencies are those of the training split.
 
+Hard attention adds the gradient of its looks to teacher forcing (Show, Attend and Tell, equation 12). Deviation: a look
+is rewarded by the likelihood of the words from its own on, since it has no influence on those before, and the moving
+average that serves as baseline is kept for each number of such words: both lower the variance alone.
+
 Which epoch is best is decided by real beam search on the validation split, never with the reference words fed in.
 """
 
@@ -18,9 +22,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.nn import functional as F
 
-from captioning.attention import doubly_stochastic_penalty
+from captioning.attention import attention_entropy, doubly_stochastic_penalty, reinforce_loss
 from captioning.batches import CaptionBatch, CaptionedImages
 from captioning.captioner import Captioner
+from captioning.decoder import Reading
 from captioning.search import beam_search, sample
 from data_prep.errors import UserError
 from data_prep.vocabulary import EOS, PAD
@@ -44,6 +49,9 @@ class TrainingConfig:
         weight_decay: AdamW's, on weight matrices alone.
         label_smoothing: Share of the target probability spread over all words.
         doubly_stochastic: Weight of the penalty that makes attention cover the whole image (lambda of equation 14).
+        look_reward: Weight of the gradient of hard looks (lambda_r of equation 12).
+        look_entropy: Weight of the entropy of hard attention's weights, in nats, which keeps it looking about
+            (lambda_e of equation 12).
         gradient_clip: The gradient's norm is cut to this.
         average_decay: Weights are averaged exponentially with this decay, and the average is what is kept; 0 does not.
         mirror: Train on every image's mirror image too.
@@ -65,6 +73,8 @@ class TrainingConfig:
     weight_decay: float = 0.01
     label_smoothing: float = 0.1
     doubly_stochastic: float = 0.0
+    look_reward: float = 1.0
+    look_entropy: float = 0.002
     gradient_clip: float = 1.0
     average_decay: float = 0.0
     mirror: bool = True
@@ -105,7 +115,11 @@ class CaptioningTask(lightning.LightningModule):
         self.config = config
         self._validation = validation
         self._candidates: dict[int, list[str]] = {}
+        self.look_baseline: Tensor
         self.captioner.encoder.requires_grad_(config.encoder_learning_rate > 0)
+        if captioner.decoder_config.hard:
+            longest = max(len(caption) for captions in training.words for caption in captions)
+            self.register_buffer("look_baseline", torch.zeros(longest))
         if config.objective == "self_critical":
             # The end token is scored as a word: without it nothing is lost by ending with "in a".
             ended = [[[*map(str, caption[1:].tolist())] for caption in captions] for captions in training.words]
@@ -179,12 +193,30 @@ class CaptioningTask(lightning.LightningModule):
 
     def _cross_entropy(self, grid: Tensor, batch: CaptionBatch) -> Tensor:
         decoder, mask = self.captioner.decoder, batch.targets != PAD
-        outputs, attention, *_ = decoder(decoder.remember(grid), batch.inputs)
-        logits = decoder.logits(outputs[mask]).float()
-        loss = F.cross_entropy(logits, batch.targets[mask], label_smoothing=self.config.label_smoothing)
+        reading: Reading = decoder(decoder.remember(grid), batch.inputs)
+        logits, targets = decoder.logits(reading.outputs[mask]).float(), batch.targets[mask]
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
         if self.config.doubly_stochastic:
-            loss = loss + self.config.doubly_stochastic * doubly_stochastic_penalty(attention, mask)
+            loss = loss + self.config.doubly_stochastic * doubly_stochastic_penalty(reading.weights, mask)
+        if self.captioner.decoder_config.hard:
+            log_likelihoods = torch.zeros(mask.shape, device=mask.device)
+            log_likelihoods[mask] = -F.cross_entropy(logits.detach(), targets, reduction="none")
+            looks = reinforce_loss(reading.weights, reading.shares, self._advantages(log_likelihoods, mask), mask)
+            loss = loss + self.config.look_reward * looks
+            loss = loss - self.config.look_entropy * attention_entropy(reading.weights, mask)
         return loss
+
+    def _advantages(self, log_likelihoods: Tensor, mask: Tensor) -> Tensor:
+        """Return what each look earned, less the baseline, which then moves on as in section 4.1; (B, K, T)."""
+        rewards = log_likelihoods.flip(-1).cumsum(-1).flip(-1)
+        remaining = mask.flip(-1).cumsum(-1).flip(-1)
+        advantages = rewards - self.look_baseline[remaining]
+        sums, counts = (torch.zeros_like(self.look_baseline) for _ in range(2))
+        sums.index_add_(0, remaining[mask], rewards[mask])
+        counts.index_add_(0, remaining[mask], torch.ones_like(rewards[mask]))
+        means = torch.where(counts > 0, sums / counts.clamp_min(1), self.look_baseline)
+        self.look_baseline.lerp_(means, 0.1)
+        return advantages
 
     def _self_critical(self, grid: Tensor, batch: CaptionBatch) -> Tensor:
         """Minus (reward - baseline) log p(sampled word), averaged: its gradient is equation 7 of arXiv 1612.00563."""

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -92,12 +93,7 @@ def test_every_step_is_logged_and_the_model_folder_captions(uninterrupted: Path,
     assert saved["decoder"]["hidden_size"] == 64
 
 
-@pytest.mark.parametrize("steps", [8, 13, 30])
-def test_resuming_after_an_interruption_gives_the_losses_of_an_uninterrupted_run(
-    steps: int, prepared: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """Stops at an epoch's first step, within an epoch, and in the last epoch."""
-
+def stop_and_resume(steps: int, prepared: Path, output: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     class Killed(BaseException):
         pass
 
@@ -111,11 +107,45 @@ def test_resuming_after_an_interruption_gives_the_losses_of_an_uninterrupted_run
     with monkeypatch.context() as patch:
         patch.setattr(CaptioningTask, "training_step", stop_at_step)
         with pytest.raises(Killed):
-            run(prepared, tmp_path)
-    run(prepared, tmp_path, ckpt_path="last")
-    assert losses(tmp_path) == losses(uninterrupted)
+            run(prepared, output, **options)
+    run(prepared, output, ckpt_path="last", **options)
+
+
+def assert_same(run_folder: Path, other: Path) -> None:
+    assert losses(run_folder) == losses(other)
     weights = "model/model.safetensors"
-    assert (tmp_path / weights).read_bytes() == (uninterrupted / weights).read_bytes()
+    assert (run_folder / weights).read_bytes() == (other / weights).read_bytes()
+
+
+@pytest.mark.parametrize("steps", [8, 13, 30])
+def test_resuming_after_an_interruption_gives_the_losses_of_an_uninterrupted_run(
+    steps: int, prepared: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Stops at an epoch's first step, within an epoch, and in the last epoch."""
+    stop_and_resume(steps, prepared, tmp_path, monkeypatch)
+    assert_same(tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        {"hard": True},
+        {"cell": "window", "attention": "none"},
+        {"cell": "rnn", "num_layers": 2, "residual": True},
+    ],
+)
+def test_every_rung_trains_resumes_and_captions(
+    decoder: dict[str, Any], prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    options = {
+        "decoder": dataclasses.replace(DECODER, **decoder),
+        "training": dataclasses.replace(TRAINING, epochs=2),
+    }
+    run(prepared, tmp_path / "whole", **options)
+    stop_and_resume(11, prepared, tmp_path / "resumed", monkeypatch, **options)
+    assert_same(tmp_path / "resumed", tmp_path / "whole")
+    captioner = load_captioner(tmp_path / "whole" / "model")
+    assert len(evaluate(captioner, PreparedCaptions.open(prepared), "test")["captions"]) == 4
 
 
 @pytest.mark.slow
@@ -227,6 +257,22 @@ def test_the_cross_entropy_is_that_of_its_equation(known: PreparedCaptions, tmp_
     assert task.training_step(batch, 0).item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_look_earns_the_words_from_its_own_on_less_their_moving_average(known: PreparedCaptions, tmp_path: Path):
+    captioner = load_captioner(learn(known, tmp_path, epochs=1, decoder=dataclasses.replace(DECODER, hard=True)))
+    images = CaptionedImages(known, "train", captioner.encoder, captioner.vocabulary, cached=True)
+    task = CaptioningTask(captioner, TRAINING, images, images)
+    words = torch.tensor([[[-1.0, -2.0, -4.0], [-3.0, -5.0, 0.0]]])
+    mask = torch.tensor([[[True, True, True], [True, True, False]]])
+    first = task._advantages(words, mask)
+    torch.testing.assert_close(first[mask], torch.tensor([-7.0, -6.0, -4.0, -8.0, -5.0]))
+    # A tenth of the way to the mean of those with one, two and three words to come.
+    expected = torch.tensor([0.0, -0.45, -0.7, -0.7])
+    torch.testing.assert_close(task.look_baseline[:4], expected)
+    assert task.look_baseline[4:].count_nonzero() == 0
+    second = task._advantages(words, mask)
+    torch.testing.assert_close(second[mask], torch.tensor([-6.3, -5.3, -3.55, -7.3, -4.55]))
+
+
 def test_training_stops_early_and_shows_captions(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """A learning rate of next to nothing never gives a better epoch than the first."""
     run(prepared, tmp_path, dataclasses.replace(TRAINING, epochs=9, patience=2, learning_rate=1e-12))
@@ -275,7 +321,7 @@ def known(synthetic_captions: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return PreparedCaptions.open(folder / "known")
 
 
-def learn(known: PreparedCaptions, output: Path, epochs: int) -> Path:
+def learn(known: PreparedCaptions, output: Path, epochs: int, **options: Any) -> Path:
     training = dataclasses.replace(
         TRAINING,
         epochs=epochs,
@@ -285,7 +331,7 @@ def learn(known: PreparedCaptions, output: Path, epochs: int) -> Path:
         mirror=False,
         average_decay=0.0,
     )
-    return run(known.folder, output, training, encoder=LITE)
+    return run(known.folder, output, training, encoder=LITE, **options)
 
 
 def test_a_synthetic_set_is_overfitted(known: PreparedCaptions, tmp_path: Path):
