@@ -5,6 +5,7 @@ The captions of an image travel together, so that its grid is encoded and projec
 Shapes: B images, K captions of the image that has most, T words of the longest caption with its end token.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -90,16 +91,21 @@ class CaptionedImages(Dataset):
 
 
 def collate(items: list[tuple[Tensor, list[Tensor], int]]) -> CaptionBatch:
-    """Stack images; pad captions to one length and one number (an absent caption is all padding)."""
-    most = max(len(captions) for _, captions, _ in items)
+    """Stack images, and pad their captions."""
+    images, captions, indices = zip(*items, strict=True)
+    return CaptionBatch(torch.stack(images), pad_captions(captions), torch.tensor(indices))
+
+
+def pad_captions(captions: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Pad the captions of B images to one length and one number, (B, K, T); an absent caption is all padding."""
+    most = max(map(len, captions))
     nothing = torch.empty(0, dtype=torch.long)
     padded = pad_sequence(
-        [caption for _, captions, _ in items for caption in (*captions, *[nothing] * (most - len(captions)))],
+        [caption for several in captions for caption in (*several, *[nothing] * (most - len(several)))],
         batch_first=True,
         padding_value=PAD,
     )
-    images, indices = torch.stack([image for image, _, _ in items]), torch.tensor([index for _, _, index in items])
-    return CaptionBatch(images, padded.unflatten(0, (len(items), most)), indices)
+    return padded.unflatten(0, (len(captions), most))
 
 
 def batches(images: CaptionedImages, batch_size: int, shuffle_seed: int | None = None) -> DataLoader:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captioning.decoder import Decoder, DecoderConfig
+from captioning.decoder import Decoder, DecoderConfig, Memory
 from captioning.encoder import EncoderConfig, GridEncoder
 from captioning.search import Decoded, beam_search, sample
 from data_prep.errors import UserError
@@ -126,8 +126,7 @@ class Captioner(SavedModel):
         if len(prefix) >= search.max_words:
             raise UserError(f"prefix: {len(prefix)} words, and captions end at {search.max_words}; shorten it")
         forced = self.vocabulary.encode(prefix)
-        pixels = torch.stack([self.encoder.preprocess(image) for image in images])
-        memory = self.decoder.remember(self.encoder(pixels.to(self.device)))
+        memory = self.remember(images)
         if samples:
             decoded = sample(self.decoder, memory, samples, temperature, search.max_words, forced, generator)
         else:
@@ -135,6 +134,11 @@ class Captioner(SavedModel):
                 self.decoder, memory, search.beam_size, search.length_exponent, search.max_words, forced
             )
         return self.read(decoded)
+
+    def remember(self, images: Sequence[Image.Image]) -> Memory:
+        """Return what the decoder reads of RGB images of any size."""
+        pixels = torch.stack([self.encoder.preprocess(image) for image in images])
+        return self.decoder.remember(self.encoder(pixels.to(self.device)))
 
     def read(self, decoded: Decoded) -> list[list[Caption]]:
         """Turn decoded ids into captions, leaving out empty beams."""

@@ -266,6 +266,8 @@ def _table(document: dict[str, Any]) -> str:
             "",
             "  ".join(f"{name:>7}" for name in scores),
             "  ".join(f"{document[name]:7.4f}" for name in scores),
+            "",
+            f"perplexity {document['perplexity']:.2f} a word, of {document['predicted_words']} words and end tokens",
         ]
     )
 

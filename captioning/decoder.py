@@ -136,6 +136,11 @@ class Decoder(nn.Module):
             if grid_channels
             else None
         )
+        # A window holds no word at first, which zeros say.
+        states = {"window": 0, "rnn": 1, "lstm": 2}[config.cell]
+        sizes = config.num_layers * hidden_size
+        self.initial_hidden = nn.Linear(hidden_size, sizes) if states > 0 else None
+        self.initial_cell = nn.Linear(hidden_size, sizes) if states > 1 else None
         attentions: dict[str, type[Attention]] = {"additive": AdditiveAttention, "dot": DotAttention}
         self.attention = (
             attentions[config.attention](hidden_size, hidden_size, config.attention_size, config.hard)
@@ -150,11 +155,6 @@ class Decoder(nn.Module):
         self.cell = _cell(config, embedding_size + context_size)
         self.upper_cells = nn.ModuleList(_cell(config, hidden_size) for _ in range(config.num_layers - 1))
         self.residual = config.residual
-        # A window holds no word at first, which zeros say.
-        states = {"window": 0, "rnn": 1, "lstm": 2}[config.cell]
-        sizes = config.num_layers * hidden_size
-        self.initial_hidden = nn.Linear(hidden_size, sizes) if states > 0 else None
-        self.initial_cell = nn.Linear(hidden_size, sizes) if states > 1 else None
         self.word_to_output = nn.Linear(embedding_size, embedding_size, bias=False)
         self.hidden_to_output = nn.Linear(hidden_size, embedding_size)
         self.context_to_output = nn.Linear(context_size, embedding_size, bias=False) if context_size else None

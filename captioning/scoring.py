@@ -1,21 +1,28 @@
-"""Scoring a captioner on a split of a prepared data set, by real decoding."""
+"""Scoring a captioner on a split of a prepared data set: its own captions, and how likely it finds the references."""
 
+import math
 from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
+from captioning.batches import pad_captions
 from captioning.captioner import Captioner, SearchConfig
+from captioning.likelihood import log_likelihoods
+from captioning.search import beam_search
 from data_prep.images import load_image
 from data_prep.prepared import PreparedCaptions
+from data_prep.vocabulary import BOS, EOS
 from evaluation.captions import score_captions
 
 BATCH_SIZE = 32
 PROTOCOL = (
     "COCO caption protocol: PTB tokens in lower case without punctuation, corpus BLEU with brevity penalty and closest "
     "reference length, CIDEr-D with document frequencies of the evaluated references, all references of the split; "
-    "captions from beam search (beam size {beam_size}, length exponent {length_exponent}, at most {max_words} words)."
+    "captions from beam search (beam size {beam_size}, length exponent {length_exponent}, at most {max_words} words). "
+    "Perplexity of the references a word, end tokens counted, every word unknown to the model counted as <unk>."
 )
 
 
@@ -25,6 +32,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Caption every image of a split and score the captions; return scores, counts, protocol and captions.
 
+    The perplexity is exp of the mean negative log-likelihood of the references' words and end tokens; it compares
+    models of one vocabulary.
+
     Args:
         captioner: The model.
         data: The prepared data set.
@@ -33,17 +43,31 @@ def evaluate(
     """
     rows = data.split(split)
     search = search or captioner.search
+    decoder = captioner.eval().decoder
     texts: list[list[str]] = []
+    nats, words = 0.0, 0
+
+    def encode(caption: list[str]) -> Tensor:
+        return torch.tensor([BOS, *captioner.vocabulary.encode(caption), EOS])
+
     with tqdm(total=len(rows), desc=f"captioning {split}", unit="image") as progress:
         for start in range(0, len(rows), BATCH_SIZE):
-            images = [load_image(image["bytes"]) for image in rows["image"][start : start + BATCH_SIZE]]
-            texts += [captions[0].words for captions in captioner.caption(images, search=search)]
-            progress.update(len(images))
+            batch = rows[start : start + BATCH_SIZE]
+            memory = captioner.remember([load_image(image["bytes"]) for image in batch["image"]])
+            decoded = beam_search(decoder, memory, search.beam_size, search.length_exponent, search.max_words)
+            texts += [captions[0].words for captions in captioner.read(decoded)]
+            ids = [[encode(caption) for caption in captions] for captions in batch["tokens"]]
+            references = pad_captions(ids).to(captioner.device)
+            nats -= log_likelihoods(decoder, memory, references).double().sum().item()
+            words += sum(len(caption) + 1 for captions in batch["tokens"] for caption in captions)
+            progress.update(len(batch["image"]))
     scores = score_captions(texts, rows["tokens"][:])
     return {
         "split": split,
         "content_hash": data.content_hash,
         "protocol": PROTOCOL.format(**asdict(search)),
         **scores.as_dict(),
+        "perplexity": math.exp(nats / words),
+        "predicted_words": words,
         "captions": dict(zip(rows["name"][:], map(" ".join, texts), strict=True)),
     }

@@ -422,8 +422,9 @@ def test_evaluate_prints_what_it_writes(run: Run, model_folder: Path, prepared: 
     assert document["images"] == len(document["captions"]) == 4
     assert output[0] == document["protocol"]
     assert "beam size 1, length exponent 0.0" in output[0]
-    names, values = output[-2].split(), output[-1].split()
+    names, values = output[-4].split(), output[-3].split()
     assert dict(zip(names, values, strict=True)) == {name: f"{document[name]:.4f}" for name in names}
+    assert output[-1].startswith(f"perplexity {document['perplexity']:.2f} a word")
     assert json.loads("\n".join(run(*arguments, "--json").output)) == document
 
 
