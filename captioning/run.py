@@ -80,9 +80,10 @@ def train(
         CaptionedImages(prepared, split, captioner.encoder, captioner.vocabulary, cached=cached, mirrored=mirrored)
         for split, mirrored in (("train", training.mirror), ("validation", False))
     )
+    mode = "min" if training.monitor == "perplexity" else "max"
     callbacks: list[Any] = [
-        *checkpoint_callbacks(folder, training.monitor, "max"),
-        EarlyStopping(training.monitor, mode="max", patience=training.patience, check_on_train_epoch_end=True),
+        *checkpoint_callbacks(folder, training.monitor, mode),
+        EarlyStopping(training.monitor, mode=mode, patience=training.patience, check_on_train_epoch_end=True),
     ]
     if training.average_decay:
         callbacks.append(EMAWeightAveraging(decay=training.average_decay))

@@ -26,6 +26,7 @@ from captioning.attention import attention_entropy, doubly_stochastic_penalty, r
 from captioning.batches import CaptionBatch, CaptionedImages
 from captioning.captioner import Captioner
 from captioning.decoder import Reading
+from captioning.likelihood import log_likelihoods
 from captioning.search import beam_search, sample
 from data_prep.errors import UserError
 from data_prep.vocabulary import EOS, PAD
@@ -41,7 +42,7 @@ class TrainingConfig:
         objective: `cross_entropy` from scratch, then perhaps `self_critical` from a trained model.
         epochs: At most this many passes over the images (and their mirror images).
         patience: Stop after this many epochs without a better validation score.
-        monitor: The validation score that decides which epoch is best.
+        monitor: The validation score that decides which epoch is best; a language model's is its perplexity.
         batch_size: Images a batch; each brings all its captions.
         learning_rate: The decoder's, at its peak.
         encoder_learning_rate: The encoder's, at its peak; 0 freezes it, and its grids are computed once.
@@ -65,7 +66,7 @@ class TrainingConfig:
     objective: Literal["cross_entropy", "self_critical"] = "cross_entropy"
     epochs: int = 20
     patience: int = 5
-    monitor: Literal["CIDEr-D", "BLEU-4"] = "CIDEr-D"
+    monitor: Literal["CIDEr-D", "BLEU-4", "perplexity"] = "CIDEr-D"
     batch_size: int = 64
     learning_rate: float = 1e-3
     encoder_learning_rate: float = 0.0
@@ -115,6 +116,7 @@ class CaptioningTask(lightning.LightningModule):
         self.config = config
         self._validation = validation
         self._candidates: dict[int, list[str]] = {}
+        self._nats, self._words = 0.0, 0
         self.look_baseline: Tensor
         self.captioner.encoder.requires_grad_(config.encoder_learning_rate > 0)
         if captioner.decoder_config.hard:
@@ -140,9 +142,11 @@ class CaptioningTask(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:
-        """Caption the images by beam search."""
+        """Caption the images by beam search, and measure how likely their own captions are."""
         decoder, search = self.captioner.decoder, self.captioner.search
         memory = decoder.remember(self._grid(batch.images))
+        self._nats -= log_likelihoods(decoder, memory, batch.words).double().sum().item()
+        self._words += int((batch.targets != PAD).sum())
         decoded = beam_search(decoder, memory, search.beam_size, search.length_exponent, search.max_words)
         for index, words in zip(batch.indices.tolist(), decoded.words[:, 0].tolist(), strict=True):
             self._candidates[index] = self.captioner.vocabulary.decode(words)
@@ -153,6 +157,8 @@ class CaptioningTask(lightning.LightningModule):
         scores = score_captions(list(self._candidates.values()), references).as_dict()
         for name in ("BLEU-4", "ROUGE-L", "CIDEr-D"):
             self.log(name, scores[name], prog_bar=True)
+        self.log("perplexity", torch.tensor(self._nats / self._words).exp(), prog_bar=True)
+        self._nats, self._words = 0.0, 0
         shown = [" ".join(self._candidates[index]) for index in sorted(self._candidates)[:8]]
         for logger in self.loggers:
             if isinstance(logger, TensorBoardLogger):

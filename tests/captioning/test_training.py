@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from captioning import encoder
 from captioning.batches import CaptionedImages, batches
 from captioning.captioner import SearchConfig, load_captioner
+from captioning.cli import main
 from captioning.decoder import DecoderConfig
 from captioning.encoder import EncoderConfig
 from captioning.run import export, train
@@ -255,6 +257,36 @@ def test_the_cross_entropy_is_that_of_its_equation(known: PreparedCaptions, tmp_
             penalties.append((1 - attended).square().sum().item())
     expected = statistics.fmean(words) + 0.5 * statistics.fmean(penalties)
     assert task.training_step(batch, 0).item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("cell", ["window", "rnn", "lstm"])
+def test_without_an_image_the_captioner_learns_to_write(cell: str, known: PreparedCaptions, tmp_path: Path, capsys):
+    run(
+        known.folder,
+        tmp_path,
+        dataclasses.replace(
+            TRAINING, epochs=6, monitor="perplexity", learning_rate=1e-2, mirror=False, label_smoothing=0
+        ),
+        encoder=EncoderConfig(backbone="none", image_size=1),
+        decoder=dataclasses.replace(DECODER, attention="none", cell=cell),
+    )
+    perplexities = [float(value) for value in logged(tmp_path, "perplexity").values()]
+    assert perplexities[-1] < 0.5 * perplexities[0]
+    capsys.readouterr()
+    assert main(["write", "--model", str(tmp_path / "model"), "--prefix", "a", "-n", "7"]) == 0
+    sentences = capsys.readouterr().out.splitlines()
+    assert len(sentences) == 7
+    assert all(sentence.split()[0] == "a" for sentence in sentences)
+    assert len(set(sentences)) > 1
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (8, 8)).save(photo)
+    assert main(["caption", str(photo), "--model", str(tmp_path / "model")]) == 2
+    assert "captioning write" in capsys.readouterr().err
+
+
+def test_writing_needs_a_language_model(uninterrupted: Path, capsys):
+    assert main(["write", "--model", str(uninterrupted / "model")]) == 2
+    assert "this one captions photos" in capsys.readouterr().err
 
 
 def test_a_look_earns_the_words_from_its_own_on_less_their_moving_average(known: PreparedCaptions, tmp_path: Path):
