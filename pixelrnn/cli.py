@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from data_prep.command import run_command
 from data_prep.errors import UserError
-from data_prep.files import write_json
+from data_prep.files import atomic_path, write_json
 from data_prep.images import ImageError, find_images
 from data_prep.version import tool_version
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pixelrnn.causality import Certificate
+    from pixelrnn.ladder import Rung
     from pixelrnn.model import ImageShape, PixelModel
 
 # What torch takes as a seed.
@@ -56,10 +57,12 @@ def _parser(argv: Sequence[str]) -> ArgumentParser:
     train = _train_parser() if argv[:1] == ["train"] else _new_parser()
     commands.add_subcommand("complete", _complete_parser(), help="draw the missing part of images")
     commands.add_subcommand("sample", _sample_parser(), help="draw whole images")
+    commands.add_subcommand("write", _write_parser(), help="draw digits in a row, in several hands")
     commands.add_subcommand("evaluate", _evaluate_parser(), help="measure the likelihood of a split of a data set")
     commands.add_subcommand("verify", _verify_parser(), help="prove that a model predicts from the past alone")
     commands.add_subcommand("train", train, help="train a model on a prepared data set")
     commands.add_subcommand("export", _export_parser(), help="make a model folder of a training run")
+    commands.add_subcommand("ladder", _ladder_parser(), help="train and compare models of several depths")
     return parser
 
 
@@ -95,6 +98,16 @@ def _sample_parser() -> ArgumentParser:
     parser.add_argument("-n", "--number", type=PositiveInt, default=64, metavar="N", help="how many")
     parser.add_argument("-o", "--output", default="samples.png", metavar="PNG", help="picture of them all")
     _add_randomness(parser)
+    return parser
+
+
+def _write_parser() -> ArgumentParser:
+    parser = _new_parser("Draw the digits of a text in a row, dark on white, by a model that was told classes.")
+    parser.add_argument("text", type=str, metavar="TEXT", help="digits")
+    parser.add_argument("--model", required=True, metavar="MODEL", help="model folder, or hub:OWNER/NAME")
+    parser.add_argument("--hands", type=PositiveInt, default=4, metavar="N", help="rows, each in another hand")
+    parser.add_argument("-o", "--output", default="written.png", metavar="PNG", help="picture of them all")
+    parser.add_argument("--seed", type=Seed, default=0, help="of the first hand; each further one's is one higher")
     return parser
 
 
@@ -134,6 +147,29 @@ def _export_parser() -> ArgumentParser:
     parser.add_argument("run", metavar="RUN", help="run folder, the output of pixelrnn train")
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="model folder to write")
     parser.add_argument("--evaluation", metavar="FILE", help="what evaluate -o wrote, to be quoted in the model card")
+    return parser
+
+
+def _ladder_parser() -> ArgumentParser:
+    parser = _new_parser(
+        "Train every configuration of a folder with every seed, measure each on the splits validation and test, and "
+        "write OUTPUT/ladder.json, .md and .png. What is done is passed over, and what was interrupted goes on."
+    )
+    parser.add_argument(
+        "configs",
+        nargs="?",
+        default="configs/pixelrnn/ladder",
+        metavar="FOLDER",
+        help="YAML files as of train --config, which name their rungs",
+    )
+    parser.add_argument("--seeds", type=Seed, nargs="+", default=[0], metavar="S", help="in place of training.seed")
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="runs/pixel-ladder",
+        metavar="FOLDER",
+        help="where the table, the figure and the run folders NAME-seedS lie",
+    )
     return parser
 
 
@@ -230,6 +266,20 @@ def _sample(options: Namespace) -> int:
     return 0
 
 
+def _write(options: Namespace) -> int:
+    from pixelrnn.pictures import save_picture
+    from pixelrnn.writing import classes_of, page, write
+
+    _check_picture(options.output)
+    model = _load(options.model)
+    classes = classes_of(options.text, model.shape)
+    with _rows(model, "writing") as progress:
+        drawn = write(model, classes, options.hands, options.seed, progress.update)
+    save_picture(page(drawn, model.shape.levels), options.output)
+    print(options.output)
+    return 0
+
+
 def _evaluate(options: Namespace) -> int:
     from data_prep.prepared_pixels import PreparedPixels
     from pixelrnn.scoring import evaluate
@@ -319,6 +369,43 @@ def _export(options: Namespace) -> int:
     return 0
 
 
+def _ladder(options: Namespace) -> int:
+    from pixelrnn.ladder import climb
+    from pixelrnn.ladder_report import ladder_picture, ladder_table
+
+    rungs = _rungs(Path(options.configs))
+    output, seeds = Path(options.output), list(dict.fromkeys(options.seeds))
+    # As in `train`.
+    with contextlib.redirect_stdout(sys.stderr):
+        measurements = climb(rungs, seeds, output, _note)
+    table = ladder_table(measurements)
+    write_json(output / "ladder.json", [measurement.document() for measurement in measurements])
+    with atomic_path(output / "ladder.md") as staged:
+        staged.write_text(table, encoding="utf-8")
+    ladder_picture(measurements, output / "ladder.png")
+    print(table, end="")
+    return 0
+
+
+def _rungs(folder: Path) -> "list[Rung]":
+    """Read the configurations of a folder, as `train` does."""
+    from pixelrnn.ladder import Rung
+
+    parser = _train_parser()
+    rungs = []
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            options = parser.instantiate(parser.parse_args(["--config", str(path)]))
+        except (ArgumentError, UserError) as error:
+            raise UserError(f"{path}: {error}") from error
+        if options.init_from or options.ckpt_path:
+            raise UserError(f"{path}: a rung is trained from nothing; leave out init_from and ckpt_path")
+        rungs.append(Rung(path.stem, options.data, options.model, options.training))
+    if not rungs:
+        raise UserError(f"{folder}: holds no configuration; name a folder of YAML files, as of pixelrnn train --config")
+    return rungs
+
+
 def _load(model: str | None) -> "PixelModel":
     import torch
 
@@ -362,10 +449,12 @@ def _note(text: str) -> None:
 _COMMANDS = {
     "complete": _complete,
     "sample": _sample,
+    "write": _write,
     "evaluate": _evaluate,
     "verify": _verify,
     "train": _train,
     "export": _export,
+    "ladder": _ladder,
 }
 
 if __name__ == "__main__":

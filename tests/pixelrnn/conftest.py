@@ -9,6 +9,7 @@ import torch
 
 from data_prep.pixels import prepare_pixels
 from data_prep.prepared_pixels import PreparedPixels
+from pixelrnn.masks import MaskedConv2d
 from pixelrnn.model import ImageShape, ModelConfig, Order, PixelModel
 
 # No width is a multiple of three: the groups of the channels are uneven.
@@ -57,6 +58,26 @@ def build_model(
 def make_model() -> Callable[..., PixelModel]:
     """A function of the image's height, width, channels and levels, and of settings of `ModelConfig`."""
     return build_model
+
+
+@pytest.fixture(scope="session")
+def make_parity_model() -> Callable[[int], PixelModel]:
+    """A function of the number of classes: models of 8x8 images that draw odd classes full, and even ones blank."""
+
+    def make(num_classes: int) -> PixelModel:
+        model = build_model(8, 8, num_classes=num_classes, dtype=torch.float32, num_layers=0)
+        for parameter in model.parameters():
+            parameter.data.zero_()
+        assert model.classes is not None
+        # The first feature is 1 of odd classes and 0 of even ones, and passes unchanged to the last convolution.
+        model.classes.weight.data[1::2, 0] = 1
+        *inner, last = (module for module in model.output if isinstance(module, MaskedConv2d))
+        for convolution in inner:
+            convolution.weight.data[0, 0] = 1
+        last.weight.data[0, 0], last.bias.data[0] = 120, -60
+        return model
+
+    return make
 
 
 @pytest.fixture(params=VARIANTS.values(), ids=VARIANTS.keys())

@@ -244,6 +244,49 @@ def test_a_conditional_model_draws_the_class_it_is_told(run: Run, folders: dict[
     assert len(pictures) == len(likelihoods) == 3
 
 
+# write
+
+
+def test_write_draws_a_row_a_hand_of_the_digits_it_is_given(
+    run: Run, tmp_path: Path, make_parity_model: Callable[[int], PixelModel]
+) -> None:
+    """Odd digits are full and even ones blank; nothing is taken for a number, whose leading zeros do not count."""
+    save_model(make_parity_model(10), tmp_path / "parity", "# A model for tests\n")
+    how = ("--model", tmp_path / "parity", "--hands", 2, "-o", "out.png")
+    assert run("write", "0019", *how) == Result(0, ["out.png"], [])
+    side = 8 * cell_scale(8, 8)
+    levels = np.asarray(Image.open("out.png"))
+    assert levels.shape == (2 * side, 4 * side)
+    for place, level in enumerate((255, 255, 0, 0)):
+        assert (levels[:, place * side : (place + 1) * side] == level).all()
+
+
+def test_hands_are_those_of_the_seed(run: Run, folders: dict[str, Path]) -> None:
+    lines = []
+    for seed, hands in ((1, 2), (2, 1)):
+        assert run(
+            "write", "2012", "--model", folders["conditional"], "--hands", hands, "--seed", seed, "-o", "out.png"
+        ) == Result(0, ["out.png"], [])
+        picture = np.asarray(Image.open("out.png"))
+        lines += [line.tobytes() for line in np.split(picture, hands)]
+    assert lines[0] != lines[1] == lines[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("conditional", "1a", "'a': the model has no class for this character; it has 012"),
+        ("conditional", "", "TEXT: is empty; give some of the characters 012"),
+        ("binary", "1", "--model: this model was told no classes; name one that was trained with model.conditional"),
+    ],
+)
+def test_what_cannot_be_written_is_one_line(
+    run: Run, folders: dict[str, Path], name: str, text: str, reason: str
+) -> None:
+    assert run("write", text, "--model", folders[name]) == Result(2, [], [f"pixelrnn: error: {reason}"])
+    assert not Path("written.png").exists()
+
+
 # evaluate and verify
 
 
@@ -372,6 +415,69 @@ def test_from_training_to_a_model_that_completes(run: Run, prepared: Path, image
     assert run("verify", "model").status == 0
 
 
+# ladder
+
+
+@pytest.fixture
+def rungs(prepared: Path, tmp_path: Path) -> Path:
+    """A folder of two configurations."""
+    folder = tmp_path / "rungs"
+    folder.mkdir()
+    for depth in (1, 2):
+        (folder / f"depth-{depth}.yaml").write_text(
+            f"data: {prepared}\noutput: never\ntraining: {{epochs: 1, batch_size: 5}}\n"
+            f"model: {{num_layers: {depth}, hidden_channels: 2, output_channels: 2}}\n"
+        )
+    return folder
+
+
+def test_ladder_prints_the_table_that_it_writes(run: Run, rungs: Path) -> None:
+    status, output, errors = run("ladder", rungs, "-o", "out", "--seeds", 4, 0, 4)
+    assert status == 0
+    assert output == Path("out/ladder.md").read_text().splitlines()
+    assert [line.split(" | ")[:2] for line in output[2:4]] == [["| depth-1", "1"], ["| depth-2", "2"]]
+    assert [line for line in errors if line.startswith("pixelrnn: run ")] == [
+        f"pixelrnn: run {number} of 4: {Path('out', f'depth-{depth}-seed{seed}')}"
+        for number, (seed, depth) in enumerate([(4, 1), (4, 2), (0, 1), (0, 2)], start=1)
+    ]
+    document = json.loads(Path("out/ladder.json").read_text())
+    assert [(rung["name"], rung["seeds"]) for rung in document] == [("depth-1", [4, 0]), ("depth-2", [4, 0])]
+    assert load_image("out/ladder.png").width > 500
+    assert not Path("never").exists()
+    again = run("ladder", rungs, "-o", "out", "--seeds", 4, 0)
+    assert (again.output, len(again.errors)) == (output, 4)
+
+
+def test_an_interrupted_ladder_says_how_to_go_on(run: Run, rungs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pixelrnn.training.PixelTask.training_step", interrupt)
+    status, output, errors = run("ladder", rungs, "-o", "out")
+    assert (status, output) == (130, [])
+    assert errors[-1] == "pixelrnn: interrupted; what was done is kept, and the same command goes on"
+    assert not Path("out/ladder.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("training: {epocks: 3}", "epocks"),
+        ("model: {num_layers: -1}", "model.num_layers: -1 is too small"),
+        ("training: [", "config"),
+        ("init_from: some/model", "a rung is trained from nothing; leave out init_from and ckpt_path"),
+    ],
+)
+def test_ladder_names_the_file_and_the_key_that_is_wrong(run: Run, rungs: Path, text: str, reason: str) -> None:
+    wrong = rungs / "depth-3.yaml"
+    wrong.write_text(f"data: d\noutput: o\n{text}\n")
+    status, output, errors = run("ladder", rungs, "-o", "out")
+    assert (status, output, len(errors)) == (2, [], 1)
+    assert errors[0].startswith(f"pixelrnn: error: {wrong}: ")
+    assert reason in errors[0]
+    assert not Path("out").exists()
+
+
 # Inputs that are wrong
 
 
@@ -393,6 +499,14 @@ def test_from_training_to_a_model_that_completes(run: Run, prepared: Path, image
         (["sample", "-n", "many"], "number"),
         (["sample", "-o", "out"], "end its name in .png"),
         (["sample", "--model", CAPTIONER], "a captioner, not a pixel model"),
+        (["write", "1"], "model"),
+        (["write", "--model", "no/such/model"], "text"),
+        (["write", "1", "--model", "no/such/model"], "no/such/model"),
+        (["write", "1", "--model", "m", "--hands", "0"], "hands"),
+        (["write", "1", "--model", "m", "-o", "out.jpg"], "end its name in .png"),
+        (["ladder", "no/such/folder"], "no/such/folder: holds no configuration"),
+        (["ladder", "--seeds"], "seeds"),
+        (["ladder", "--seeds", "-1"], "seeds"),
         (["evaluate"], "data"),
         (["evaluate", "--data", "no/such/data"], "no/such/data"),
         (["evaluate", "--data", "no/such/data", "-o", "."], "is a folder"),
@@ -485,9 +599,9 @@ def test_help_and_wrong_usage_import_nothing_heavy() -> None:
     script = """
 import sys
 from pixelrnn.cli import main
-for argv in (["--help"], ["complete", "--help"], ["verify", "--help"], ["--version"], ["sample", "--bogus"]):
+for line in ("--help", "complete --help", "verify --help", "ladder --help", "--version", "sample --bogus"):
     try:
-        main(argv)
+        main(line.split())
     except SystemExit as end:
         assert not end.code
 heavy = {"torch", "lightning", "datasets", "matplotlib", "pandas"} & set(sys.modules)

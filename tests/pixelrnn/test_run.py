@@ -326,6 +326,8 @@ def test_every_shipped_configuration_is_accepted_and_says_how_to_use_it(config: 
     assert settings.output == f"runs/{config.stem}"
     assert config.read_text().splitlines()[1] == f"#   pixelrnn train --config configs/pixelrnn/{config.name}"
     architecture = settings.model.architecture
-    assert architecture.replace("_", "-") in config.stem
+    # A further stage has the architecture of its start, and a conditional model is called after its classes.
+    if not (settings.init_from or settings.model.conditional):
+        assert architecture.replace("_", "-") in config.stem
     if config.stem.startswith("paper-"):
         assert settings.model == ModelConfig(architecture=architecture)

@@ -1,0 +1,331 @@
+"""The ladder: what is trained, passed over and taken up again; what is measured; the table and the figure."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+from matplotlib.figure import Figure
+from torch import Tensor
+
+import pixelrnn.ladder
+import pixelrnn.run
+from data_prep.errors import UserError
+from data_prep.files import read_json
+from data_prep.prepared_pixels import PreparedPixels
+from pixelrnn.ladder import Measurement, Rung, climb, finish
+from pixelrnn.ladder_report import ladder_picture, ladder_table
+from pixelrnn.model import ModelConfig, load_pixel_model
+from pixelrnn.run import train
+from pixelrnn.scoring import evaluate
+from pixelrnn.training import PixelTask, TrainingConfig
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "pixelrnn" / "ladder"
+TRAINING = TrainingConfig(epochs=2, batch_size=4, warmup_steps=1, average_decay=0.5)
+SEEDS = (0, 3)
+STEPS_PER_EPOCH = 3  # 12 images, 4 a batch
+
+
+def rung(name: str, data: PreparedPixels, num_layers: int, training: TrainingConfig = TRAINING, **model: Any) -> Rung:
+    small = {"hidden_channels": 3, "output_channels": 4} | model
+    return Rung(name, str(data.folder), ModelConfig(num_layers=num_layers, **small), training)
+
+
+@pytest.fixture(scope="module")
+def data(make_data: Callable[..., PreparedPixels]) -> PreparedPixels:
+    random = np.random.default_rng(0)
+    sizes = {"train": 12, "valid": 5, "test": 6}
+    return make_data(**{name: (random.random((n, 4, 5)) < 0.3).astype(np.uint8) for name, n in sizes.items()})
+
+
+@pytest.fixture(scope="module")
+def rungs(data: PreparedPixels) -> list[Rung]:
+    return [rung("deep", data, 2, skip=True), rung("flat", data, 1, residual=False)]
+
+
+@pytest.fixture(scope="module")
+def climbed(rungs: list[Rung], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Measurement]]:
+    """A ladder that nothing interrupted."""
+    output = tmp_path_factory.mktemp("ladder")
+    return output, climb(rungs, SEEDS, output, lambda note: None)
+
+
+# What is trained, and what is not
+
+
+class Trainer:
+    """Stands in for a training: notes how it is called, and leaves behind what a real one leaves."""
+
+    def __init__(self, run: Path, interrupted_after: str | None = None):
+        self._run, self._interrupted_after = run, interrupted_after
+        self.called_with: list[str | None] = []
+
+    def __call__(self, checkpoint: str | None) -> None:
+        self.called_with.append(checkpoint)
+        for kept in ("checkpoints/last.ckpt", "model/config.json"):
+            (self._run / kept).parent.mkdir(parents=True, exist_ok=True)
+            (self._run / kept).touch()
+            if kept == self._interrupted_after:
+                raise KeyboardInterrupt
+
+
+def test_a_run_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    trainer = Trainer(tmp_path)
+    clock = iter([100.0, 160.5])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    finish(tmp_path, trainer)
+    finish(tmp_path, trainer)
+    assert trainer.called_with == [None]
+    assert read_json(tmp_path / "seconds.json") == 60.5
+
+
+def test_an_interrupted_run_goes_on_and_has_no_seconds(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt):
+        finish(tmp_path, Trainer(tmp_path, interrupted_after="checkpoints/last.ckpt"))
+    trainer = Trainer(tmp_path)
+    finish(tmp_path, trainer)
+    assert trainer.called_with == ["last"]
+    assert not (tmp_path / "seconds.json").exists()
+
+
+def test_every_rung_is_trained_with_every_seed_and_measured(
+    climbed: tuple[Path, list[Measurement]], rungs: list[Rung], data: PreparedPixels
+):
+    output, measurements = climbed
+    assert [measurement.rung.name for measurement in measurements] == ["flat", "deep"]
+    assert sorted(path.name for path in output.iterdir()) == ["deep-seed0", "deep-seed3", "flat-seed0", "flat-seed3"]
+    for measurement in measurements:
+        assert measurement.seeds == [0, 3]
+        for index, seed in enumerate(SEEDS):
+            model = load_pixel_model(output / f"{measurement.rung.name}-seed{seed}" / "model")
+            assert model.config == measurement.rung.model
+            assert model.history[-1]["training"]["seed"] == seed
+            assert measurement.parameters == len(torch.nn.utils.parameters_to_vector(model.parameters()))
+            for split, nats in (("validation", measurement.validation), ("test", measurement.test)):
+                assert nats[index] == pytest.approx(evaluate(model, data, split, batch_size=2)["nats_per_image"])
+        assert measurement.test[0] != measurement.test[1]
+        assert all(seconds and seconds > 0 for seconds in measurement.seconds)
+
+
+def test_a_finished_ladder_does_nothing_again(
+    climbed: tuple[Path, list[Measurement]], rungs: list[Rung], monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("nothing is left to do")
+
+    output, measurements = climbed
+    monkeypatch.setattr(pixelrnn.ladder, "train", refuse)
+    monkeypatch.setattr(pixelrnn.ladder, "evaluate", refuse)
+    assert climb(rungs, SEEDS, output, lambda note: None) == measurements
+    (only,) = climb(rungs[1:], [3], output, lambda note: None)
+    assert (only.seeds, only.test) == ([3], measurements[0].test[1:])
+
+
+@pytest.mark.parametrize(
+    ("step", "rung_has_seconds"),
+    [
+        pytest.param(1, True, id="within the first epoch, which starts again"),
+        pytest.param(STEPS_PER_EPOCH + 1, False, id="within the second, which goes on"),
+    ],
+)
+def test_an_interrupted_ladder_goes_on_as_if_nothing_had_happened(
+    step: int,
+    rung_has_seconds: bool,
+    climbed: tuple[Path, list[Measurement]],
+    rungs: list[Rung],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    training_step = PixelTask.training_step
+
+    def interrupted(task: PixelTask, batch: list[Tensor], batch_idx: int) -> Tensor:
+        if task.model.config.num_layers == 1 and task.global_step == step:
+            raise KeyboardInterrupt
+        return training_step(task, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PixelTask, "training_step", interrupted)
+        with pytest.raises(KeyboardInterrupt, match=r"^what was done is kept, and the same command goes on$"):
+            climb(rungs, [0], tmp_path, lambda note: None)
+    known, notes = climbed[1], []
+    for of_this, of_known in zip(climb(rungs, [0], tmp_path, notes.append), known, strict=True):
+        assert (of_this.validation, of_this.test) == (of_known.validation[:1], of_known.test[:1])
+        has_seconds = of_this.rung.name == "deep" or rung_has_seconds
+        assert [seconds is not None for seconds in of_this.seconds] == [has_seconds]
+    assert notes == [f"run 1 of 2: {tmp_path / 'deep-seed0'}", f"run 2 of 2: {tmp_path / 'flat-seed0'}"]
+
+
+def test_a_run_that_was_killed_before_its_model_was_written_gets_it(
+    climbed: tuple[Path, list[Measurement]], rungs: list[Rung], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pixelrnn.run, "export", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            climb(rungs[1:], [3], tmp_path, lambda note: None)
+    (measurement,) = climb(rungs[1:], [3], tmp_path, lambda note: None)
+    assert (measurement.test, measurement.seconds) == (climbed[1][0].test[1:], [None])
+
+
+def test_an_interrupted_measurement_goes_on(rungs: list[Rung], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of a run whose model `pixelrnn train` made, so that nobody knows its seconds."""
+    measured: list[str] = []
+
+    def interrupted(model: Any, data: Any, split: str, **options: Any) -> dict[str, Any]:
+        measured.append(split)
+        if measured == ["validation", "test"]:
+            raise KeyboardInterrupt
+        return evaluate(model, data, split, **options)
+
+    flat = rungs[1]
+    train(flat.data, str(tmp_path / "flat-seed0"), flat.model, flat.training)
+    monkeypatch.setattr(pixelrnn.ladder, "evaluate", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
+        climb([flat], [0], tmp_path, lambda note: None)
+    (measurement,) = climb([flat], [0], tmp_path, lambda note: None)
+    assert measured == ["validation", "test", "test"]
+    assert measurement.seconds == [None]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"training": replace(TRAINING, epochs=5)}, "training.epochs was 2, and is 5 now"),
+        ({"num_layers": 3}, "model.num_layers was 1, and is 3 now"),
+        ({"dilations": (1, 2)}, r"model.dilations was \(1,\), and is \(1, 2\) now"),
+    ],
+)
+def test_a_run_of_other_settings_is_refused(
+    changed: dict[str, Any],
+    reason: str,
+    climbed: tuple[Path, list[Measurement]],
+    rungs: list[Rung],
+    data: PreparedPixels,
+):
+    options: dict[str, Any] = {"num_layers": 1, "residual": False} | changed
+    other = rung("flat", data, **options)
+    with pytest.raises(UserError, match=rf"flat-seed3: begun with other settings \({reason}\); delete it"):
+        climb([rungs[0], other], [3], climbed[0], lambda note: None)
+
+
+def test_data_that_do_not_fit_are_refused_before_anything_is_trained(
+    climbed: tuple[Path, list[Measurement]], make_data: Callable[..., PreparedPixels], data: PreparedPixels
+):
+    ones = np.ones((6, 4, 5), np.uint8)
+    ones[:, 0, 0] = 0
+    other = make_data(train=ones, valid=ones, test=ones)
+    with pytest.raises(UserError, match="not the data that"):
+        climb([rung("flat", other, 1, residual=False)], [0], climbed[0], lambda note: None)
+    output = climbed[0] / "none"
+    with pytest.raises(UserError, match=rf"a: on {other.folder}, but b on {data.folder}; give all the same data"):
+        climb([rung("b", data, 1), rung("a", other, 1)], [0], output, lambda note: None)
+    untested = make_data(train=ones, valid=ones)
+    with pytest.raises(UserError, match="no split 'test', on which rungs are measured"):
+        climb([rung("a", untested, 1)], [0], output, lambda note: None)
+    assert not output.exists()
+
+
+# The table and the figure
+
+
+def measurement(
+    name: str, num_layers: int, test: Sequence[float], seconds: Sequence[float | None], **model: bool
+) -> Measurement:
+    config = ModelConfig(num_layers=num_layers, **model)
+    seeds = list(range(len(test)))
+    of_rung = Rung(name, "data/some", config, TRAINING)
+    return Measurement(of_rung, seeds, 12345, [nats + 1 for nats in test], list(test), list(seconds))
+
+
+MEASURED = [
+    measurement("one", 1, [90.0, 92.0, 94.0], [10.0, None, 21.0], residual=False),
+    measurement("four", 4, [80.0, 80.0, 80.0], [None, None, None], residual=False),
+    measurement("four-both", 4, [75.0, 77.0, 76.0], [30.0, 30.0, 33.0], skip=True),
+]
+
+
+def test_the_table_has_mean_and_deviation_over_the_seeds():
+    table = ladder_table(MEASURED)
+    assert table.splitlines()[:5] == [
+        "| rung | layers | residual | skip | parameters | validation nats | test nats | training seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| one | 1 | no | no | 12,345 | 93.00 ± 2.00 | 92.00 ± 2.00 | 16 |",
+        "| four | 4 | no | no | 12,345 | 81.00 ± 0.00 | 80.00 ± 0.00 |  |",
+        "| four-both | 4 | yes | yes | 12,345 | 77.00 ± 1.00 | 76.00 ± 1.00 | 31 |",
+    ]
+    assert "mean ± standard deviation over the seeds 0, 1, 2;" in table
+
+
+def test_a_single_seed_has_no_deviation(tmp_path: Path):
+    table = ladder_table([measurement("one", 1, [90.0], [12.4])])
+    assert table.splitlines()[2] == "| one | 1 | yes | no | 12,345 | 91.00 | 90.00 | 12 |"
+    assert "±" not in table
+    assert "in nats, seed 0;" in table
+    ladder_picture([measurement("one", 1, [90.0], [12.4])], tmp_path / "ladder.png")
+    document = measurement("one", 1, [90.0], [12.4]).document()
+    assert document["nats_per_image"]["test"] == {"of_each_seed": [90.0], "mean": 90.0, "standard_deviation": None}
+
+
+def test_the_document_says_what_was_trained_with_which_seeds():
+    document = json.loads(json.dumps(MEASURED[0].document()))
+    assert (document["name"], document["seeds"], document["seconds"]) == ("one", [0, 1, 2], [10.0, None, 21.0])
+    assert (document["model"]["num_layers"], document["training"]["epochs"]) == (1, 2)
+    assert "seed" not in document["training"]
+    nats = {"of_each_seed": [91.0, 93.0, 95.0], "mean": 93.0, "standard_deviation": 2.0}
+    assert document["nats_per_image"]["validation"] == nats
+
+
+def test_the_figure_has_a_line_for_each_choice_of_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    figures: list[Figure] = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **how: (figures.append(self), save(self, *args, **how)))
+    ladder_picture(MEASURED[::-1], tmp_path / "ladder.png")
+    assert (tmp_path / "ladder.png").read_bytes().startswith(b"\x89PNG")
+    (axes,) = figures[0].axes
+    drawn = {}
+    for container in axes.containers:
+        line, _, (bars,) = container.lines
+        ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
+        drawn[container.get_label()] = (line.get_xydata().tolist(), ends)
+    assert drawn == {
+        "neither": ([[1, 92], [4, 80]], [[90, 94], [80, 80]]),
+        "residual and skip connections": ([[4, 76]], [[75, 77]]),
+    }
+    assert sorted(len(dots.get_offsets()) for dots in axes.collections if len(dots.get_offsets()) > 1) == [3, 3, 3]
+
+
+# The configurations
+
+
+def test_the_shipped_rungs_differ_in_depth_and_connections_alone():
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_function_arguments(train)
+    found = {}
+    for path in CONFIGS.iterdir():
+        settings = parser.instantiate(parser.parse_args(["--config", str(path)]))
+        model = settings.model
+        assert model == ModelConfig(num_layers=model.num_layers, residual=model.residual, skip=model.skip)
+        assert settings.training == TrainingConfig(epochs=1)
+        assert (settings.data, settings.init_from) == ("data/binarized_mnist", None)
+        assert settings.output == f"runs/pixel-ladder/{path.stem}-seed0"
+        first, second = path.read_text().splitlines()[:2]
+        assert second == f"#   pixelrnn train --config configs/pixelrnn/ladder/{path.name}"
+        assert f" {model.num_layers} layer" in first
+        found[path.stem] = (model.num_layers, model.residual, model.skip)
+    assert found == {
+        **{f"layers-{depth}-both": (depth, True, True) for depth in (1, 2, 4, 7)},
+        **{f"layers-{depth}-neither": (depth, False, False) for depth in (1, 2, 4, 7)},
+        "layers-7-residual": (7, True, False),
+        "layers-7-skip": (7, False, True),
+    }
