@@ -10,15 +10,12 @@ _CARD = """\
 ---
 license: apache-2.0
 library_name: vision-rnn
-pipeline_tag: image-to-text
+pipeline_tag: {task}
 ---
-# An image captioner trained on {source}
+# {title} trained on {source}
 
-The encoder `{backbone}` gives a {side}x{side} grid of features; an LSTM decoder with attention `{attention}` reads it
-(Xu et al., "Show, Attend and Tell", arXiv 1502.03044). {parameters:.1f} million parameters, {words} words.
-Caption a photo with
-
-    captioning caption PHOTO.jpg --model FOLDER
+{what} {parameters:.1f} million parameters, {words} words.
+{use}
 
 ## Training
 
@@ -33,6 +30,27 @@ It knows {words} words, those of its training captions, and the kinds of photo t
 counts and actions as surely as right ones. It guesses people's sex and age from their looks, with the biases of its
 captions and of its encoder's training set. Do not let decisions about people rest on it.
 """
+
+_NETWORKS = {
+    "window": "a feed-forward decoder over the last {window} words",
+    "rnn": "a {layers}-layer vanilla RNN decoder",
+    "lstm": "a {layers}-layer LSTM decoder",
+}
+
+_CAPTIONER = {
+    "task": "image-to-text",
+    "title": "An image captioner",
+    "what": "The encoder `{backbone}` gives a {side}x{side} grid of features; {network} with attention `{attention}`\n"
+    'reads it (Xu et al., "Show, Attend and Tell", arXiv 1502.03044).',
+    "use": "Caption a photo with\n\n    captioning caption PHOTO.jpg --model FOLDER",
+}
+
+_LANGUAGE_MODEL = {
+    "task": "text-generation",
+    "title": "A language model",
+    "what": "It is {network}, and sees no image.",
+    "use": "Draw sentences with\n\n    captioning write --model FOLDER",
+}
 
 _TRAINING = """\
 On {source} ({counts}; content hash `{content_hash}`), by `captioning train` with these settings:
@@ -64,11 +82,19 @@ def model_card(captioner: Captioner, evaluation: dict[str, Any] | None = None) -
         captioner: The model.
         evaluation: What `captioning evaluate` wrote of it; without it the card says that nothing was measured.
     """
+    kind = _LANGUAGE_MODEL if captioner.encoder.blind else _CAPTIONER
+    decoder = captioner.decoder_config
     card = _CARD.format(
+        **{
+            name: text.format(
+                backbone=captioner.encoder.config.backbone,
+                side=captioner.encoder.grid_size,
+                network=_NETWORKS[decoder.cell].format(window=decoder.window, layers=decoder.num_layers),
+                attention=f"hard {decoder.attention}" if decoder.hard else decoder.attention,
+            )
+            for name, text in kind.items()
+        },
         source=captioner.history[-1]["data"]["source"],
-        backbone=captioner.encoder.config.backbone,
-        side=captioner.encoder.grid_size,
-        attention=captioner.decoder_config.attention,
         parameters=sum(parameter.numel() for parameter in captioner.parameters()) / 1e6,
         words=len(captioner.vocabulary.words),
         history="\n".join(map(_training, captioner.history)),

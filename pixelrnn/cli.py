@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # What torch takes as a seed.
 Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**63)])
 _LEAKS_SHOWN = 10
-_MODEL_HELP = "model folder, or hub:OWNER/NAME; unset: the bundled model"
+_MODEL_HELP = "model folder, bundled:diagonal-bilstm, or hub:OWNER/NAME; unset: bundled:row-lstm"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

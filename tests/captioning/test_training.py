@@ -272,6 +272,9 @@ def test_without_an_image_the_captioner_learns_to_write(cell: str, known: Prepar
     )
     perplexities = [float(value) for value in logged(tmp_path, "perplexity").values()]
     assert perplexities[-1] < 0.5 * perplexities[0]
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "sees no image" in card
+    assert "captioning write" in card
     capsys.readouterr()
     assert main(["write", "--model", str(tmp_path / "model"), "--prefix", "a", "-n", "7"]) == 0
     sentences = capsys.readouterr().out.splitlines()
