@@ -25,7 +25,8 @@ from pixelrnn.masks import MaskedConv2d, MaskedPointwise
 from pixelrnn.pixel_cnn import BottleneckConvolution
 from pixelrnn.row_lstm import RowLSTM
 
-BUNDLED = Path(__file__).parent / "pretrained" / "row-lstm"
+_PRETRAINED = Path(__file__).parent / "pretrained"
+BUNDLED = _PRETRAINED / "row-lstm"
 
 Architecture = Literal["row_lstm", "diagonal_bilstm", "pixel_cnn"]
 Order = Literal["raster", "rotated", "transposed"]
@@ -225,9 +226,15 @@ class PixelModel(SavedModel):
 
 
 def load_pixel_model(model: str | Path = BUNDLED) -> PixelModel:
-    """Load a pixel model for use: a model folder, or `hub:OWNER/NAME` from the Hugging Face hub.
+    """Load a pixel model for use: a model folder, `bundled:NAME`, or `hub:OWNER/NAME` from the Hugging Face hub.
 
     Raises:
-        UserError: As `data_prep.model_folder.load_model` does.
+        UserError: No such bundled model; else as `data_prep.model_folder.load_model` does.
     """
+    if str(model).startswith("bundled:"):
+        known = {folder.name: folder for folder in sorted(_PRETRAINED.iterdir())}
+        name = str(model).removeprefix("bundled:")
+        if name not in known:
+            raise UserError(f"{model}: no such bundled model; choose one of: {', '.join(known)}")
+        model = known[name]
     return load_model(PixelModel, model)
