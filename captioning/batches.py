@@ -67,8 +67,7 @@ class CaptionedImages(Dataset):
         rows = data.split(split)
         self.references: list[list[list[str]]] = rows["tokens"][:]
         self.words = [
-            [torch.tensor([BOS, *vocabulary.encode(caption)[:max_words], EOS]) for caption in captions]
-            for captions in self.references
+            [encode_caption(vocabulary, caption[:max_words]) for caption in captions] for captions in self.references
         ]
         self._encoder, self._images = encoder, rows["image"]
         views = (False, True) if mirrored else (False,)
@@ -88,6 +87,11 @@ class CaptionedImages(Dataset):
             image = self._encoder.preprocess(load_image(self._images[index]["bytes"]))
             image = image.flip(-1) if view else image
         return image, self.words[index], index
+
+
+def encode_caption(vocabulary: Vocabulary, caption: Sequence[str]) -> Tensor:
+    """Return a caption as ids, from the begin token to the end token."""
+    return torch.tensor([BOS, *vocabulary.encode(caption), EOS])
 
 
 def collate(items: list[tuple[Tensor, list[Tensor], int]]) -> CaptionBatch:

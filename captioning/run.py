@@ -26,7 +26,7 @@ from data_prep.errors import UserError
 from data_prep.files import atomic_path, read_json, write_json
 from data_prep.model_folder import save_model
 from data_prep.prepared import PreparedCaptions
-from data_prep.run_folder import check_data, checkpoint_callbacks, checkpoint_to_resume, read_checkpoint
+from data_prep.run_folder import check_data, checkpoint_callbacks, checkpoint_to_resume, read_checkpoint, resumable
 
 
 def train(
@@ -104,7 +104,7 @@ def train(
         intended = ("does not have many workers", "in eval mode at the start", "exists and is not empty")
         for expected in (*intended, "isinstance.treespec, LeafSpec"):
             warnings.filterwarnings("ignore", f".*{expected}")
-        try:
+        with resumable(folder):
             trainer.fit(
                 CaptioningTask(captioner, training, train_images, validation_images),
                 batches(train_images, training.batch_size, shuffle_seed=training.seed),
@@ -112,10 +112,6 @@ def train(
                 ckpt_path=checkpoint,
                 weights_only=True,
             )
-        except SystemExit:
-            # Lightning's answer to Ctrl-C.
-            begun = (folder / "checkpoints" / "last.ckpt").is_file()
-            raise KeyboardInterrupt("add --ckpt_path last to go on" if begun else "no epoch was completed") from None
     export(folder, folder / "model")
     return folder / "model"
 

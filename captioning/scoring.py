@@ -5,16 +5,14 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from captioning.batches import pad_captions
+from captioning.batches import encode_caption, pad_captions
 from captioning.captioner import Captioner, SearchConfig
 from captioning.likelihood import log_likelihoods
 from captioning.search import beam_search
 from data_prep.images import load_image
 from data_prep.prepared import PreparedCaptions
-from data_prep.vocabulary import BOS, EOS
 from evaluation.captions import score_captions
 
 BATCH_SIZE = 32
@@ -46,17 +44,15 @@ def evaluate(
     decoder = captioner.eval().decoder
     texts: list[list[str]] = []
     nats, words = 0.0, 0
-
-    def encode(caption: list[str]) -> Tensor:
-        return torch.tensor([BOS, *captioner.vocabulary.encode(caption), EOS])
-
     with tqdm(total=len(rows), desc=f"captioning {split}", unit="image") as progress:
         for start in range(0, len(rows), BATCH_SIZE):
             batch = rows[start : start + BATCH_SIZE]
             memory = captioner.remember([load_image(image["bytes"]) for image in batch["image"]])
             decoded = beam_search(decoder, memory, search.beam_size, search.length_exponent, search.max_words)
             texts += [captions[0].words for captions in captioner.read(decoded)]
-            ids = [[encode(caption) for caption in captions] for captions in batch["tokens"]]
+            ids = [
+                [encode_caption(captioner.vocabulary, caption) for caption in captions] for captions in batch["tokens"]
+            ]
             references = pad_captions(ids).to(captioner.device)
             nats -= log_likelihoods(decoder, memory, references).double().sum().item()
             words += sum(len(caption) + 1 for captions in batch["tokens"] for caption in captions)

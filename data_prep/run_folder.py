@@ -3,6 +3,8 @@
 A run folder holds `manifest.json`, that of its data set, and `checkpoints/` with `last.ckpt` and `best.ckpt`.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Literal, Protocol
@@ -107,3 +109,13 @@ def read_checkpoint(path: Path, description: str, kind: str) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not {description, "state_dict"} <= checkpoint.keys():
         raise UserError(f"{path}: damaged, or no checkpoint of {kind}; name another, or train again")
     return checkpoint
+
+
+@contextlib.contextmanager
+def resumable(run: Path) -> Iterator[None]:
+    """Turn Lightning's answer to Ctrl-C into an interruption that says whether the run can go on."""
+    try:
+        yield
+    except SystemExit:
+        begun = (run / "checkpoints" / "last.ckpt").is_file()
+        raise KeyboardInterrupt("add --ckpt_path last to go on" if begun else "no epoch was completed") from None

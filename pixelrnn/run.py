@@ -22,7 +22,7 @@ from data_prep.errors import UserError
 from data_prep.files import atomic_path, read_json, write_json
 from data_prep.model_folder import load_model, save_model
 from data_prep.prepared_pixels import PreparedPixels
-from data_prep.run_folder import check_data, checkpoint_callbacks, checkpoint_to_resume, read_checkpoint
+from data_prep.run_folder import check_data, checkpoint_callbacks, checkpoint_to_resume, read_checkpoint, resumable
 from pixelrnn.batches import batches, check_fit, image_shape
 from pixelrnn.model import ModelConfig, PixelModel
 from pixelrnn.model_card import model_card
@@ -78,7 +78,7 @@ def train(
             "isinstance.treespec, LeafSpec",
         ):
             warnings.filterwarnings("ignore", f".*{expected}")
-        try:
+        with resumable(folder):
             trainer.fit(
                 PixelTask(pixel_model, training),
                 train_batches,
@@ -86,10 +86,6 @@ def train(
                 ckpt_path=checkpoint,
                 weights_only=True,
             )
-        except SystemExit:
-            # Lightning's answer to Ctrl-C.
-            begun = (folder / "checkpoints" / "last.ckpt").is_file()
-            raise KeyboardInterrupt("add --ckpt_path last to go on" if begun else "no epoch was completed") from None
     export(folder, folder / "model")
     return folder / "model"
 
