@@ -51,11 +51,13 @@ def _parser(argv: Sequence[str]) -> ArgumentParser:
     commands = parser.add_subcommands(dest="command", metavar="COMMAND")
     # The options of `train` are the signatures of classes that need torch: read only when they are asked for.
     train = _train_parser() if argv[:1] == ["train"] else _new_parser()
+    ladder = _ladder_parser() if argv[:1] == ["ladder"] else _new_parser()
     commands.add_subcommand("caption", _caption_parser(), help="caption photos")
     commands.add_subcommand("write", _write_parser(), help="draw sentences from a model that sees no image")
     commands.add_subcommand("evaluate", _evaluate_parser(), help="score a model on a split of a data set")
     commands.add_subcommand("train", train, help="train a model on a prepared data set")
     commands.add_subcommand("export", _export_parser(), help="make a model folder of a training run")
+    commands.add_subcommand("ladder", ladder, help="train and compare decoders, from a window of words to attention")
     return parser
 
 
@@ -144,6 +146,17 @@ def _export_parser() -> ArgumentParser:
     parser.add_argument(
         "--length-exponent", type=NonNegativeFloat, metavar="X", help="of the model's search; unset: the run's own"
     )
+    return parser
+
+
+def _ladder_parser() -> ArgumentParser:
+    from data_prep.ladder import add_ladder_arguments
+
+    parser = _new_parser(
+        "Train every configuration of a folder with every seed, measure each on the splits validation and test, and "
+        "write OUTPUT/ladder.json, .md and .png. What is done is passed over, and what was interrupted goes on."
+    )
+    add_ladder_arguments(parser, "configs/captioning/ladder", "runs/caption-ladder")
     return parser
 
 
@@ -327,6 +340,20 @@ def _export(options: Namespace) -> int:
     return 0
 
 
+def _ladder(options: Namespace) -> int:
+    from captioning.ladder import CAPTIONERS, ladder_picture, ladder_table
+    from data_prep.ladder import climb, read_rungs, write_report
+
+    rungs, output = read_rungs(Path(options.configs), _train_parser()), Path(options.output)
+    # As in `train`.
+    with contextlib.redirect_stdout(sys.stderr):
+        measurements = climb(CAPTIONERS, rungs, options.seeds, output, _note)
+    table = ladder_table(measurements)
+    write_report(measurements, output, table, ladder_picture)
+    print(table, end="")
+    return 0
+
+
 def _load(model: str | None) -> "Captioner":
     import torch
 
@@ -351,7 +378,14 @@ def _note_if_alike(texts: Sequence[str]) -> None:
         _note(f"all {len(texts)} images got the same caption; is the model trained, and are the images sound?")
 
 
-_COMMANDS = {"caption": _caption, "write": _write, "evaluate": _evaluate, "train": _train, "export": _export}
+_COMMANDS = {
+    "caption": _caption,
+    "write": _write,
+    "evaluate": _evaluate,
+    "train": _train,
+    "export": _export,
+    "ladder": _ladder,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from data_prep.command import run_command
 from data_prep.errors import UserError
-from data_prep.files import atomic_path, write_json
+from data_prep.files import write_json
 from data_prep.images import ImageError, find_images
 from data_prep.version import tool_version
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pixelrnn.causality import Certificate
-    from pixelrnn.ladder import Rung
     from pixelrnn.model import ImageShape, PixelModel
 
 # What torch takes as a seed.
@@ -55,6 +54,7 @@ def _parser(argv: Sequence[str]) -> ArgumentParser:
     commands = parser.add_subcommands(dest="command", metavar="COMMAND")
     # The options of `train` are the signatures of classes that need torch: read only when they are asked for.
     train = _train_parser() if argv[:1] == ["train"] else _new_parser()
+    ladder = _ladder_parser() if argv[:1] == ["ladder"] else _new_parser()
     commands.add_subcommand("complete", _complete_parser(), help="draw the missing part of images")
     commands.add_subcommand("sample", _sample_parser(), help="draw whole images")
     commands.add_subcommand("write", _write_parser(), help="draw digits in a row, in several hands")
@@ -62,7 +62,7 @@ def _parser(argv: Sequence[str]) -> ArgumentParser:
     commands.add_subcommand("verify", _verify_parser(), help="prove that a model predicts from the past alone")
     commands.add_subcommand("train", train, help="train a model on a prepared data set")
     commands.add_subcommand("export", _export_parser(), help="make a model folder of a training run")
-    commands.add_subcommand("ladder", _ladder_parser(), help="train and compare models of several depths")
+    commands.add_subcommand("ladder", ladder, help="train and compare models of several depths")
     return parser
 
 
@@ -151,25 +151,13 @@ def _export_parser() -> ArgumentParser:
 
 
 def _ladder_parser() -> ArgumentParser:
+    from data_prep.ladder import add_ladder_arguments
+
     parser = _new_parser(
         "Train every configuration of a folder with every seed, measure each on the splits validation and test, and "
         "write OUTPUT/ladder.json, .md and .png. What is done is passed over, and what was interrupted goes on."
     )
-    parser.add_argument(
-        "configs",
-        nargs="?",
-        default="configs/pixelrnn/ladder",
-        metavar="FOLDER",
-        help="YAML files as of train --config, which name their rungs",
-    )
-    parser.add_argument("--seeds", type=Seed, nargs="+", default=[0], metavar="S", help="in place of training.seed")
-    parser.add_argument(
-        "-o",
-        "--output",
-        default="runs/pixel-ladder",
-        metavar="FOLDER",
-        help="where the table, the figure and the run folders NAME-seedS lie",
-    )
+    add_ladder_arguments(parser, "configs/pixelrnn/ladder", "runs/pixel-ladder")
     return parser
 
 
@@ -370,40 +358,17 @@ def _export(options: Namespace) -> int:
 
 
 def _ladder(options: Namespace) -> int:
-    from pixelrnn.ladder import climb
-    from pixelrnn.ladder_report import ladder_picture, ladder_table
+    from data_prep.ladder import climb, read_rungs, write_report
+    from pixelrnn.ladder import PIXEL_MODELS, ladder_picture, ladder_table
 
-    rungs = _rungs(Path(options.configs))
-    output, seeds = Path(options.output), list(dict.fromkeys(options.seeds))
+    rungs, output = read_rungs(Path(options.configs), _train_parser()), Path(options.output)
     # As in `train`.
     with contextlib.redirect_stdout(sys.stderr):
-        measurements = climb(rungs, seeds, output, _note)
+        measurements = climb(PIXEL_MODELS, rungs, options.seeds, output, _note)
     table = ladder_table(measurements)
-    write_json(output / "ladder.json", [measurement.document() for measurement in measurements])
-    with atomic_path(output / "ladder.md") as staged:
-        staged.write_text(table, encoding="utf-8")
-    ladder_picture(measurements, output / "ladder.png")
+    write_report(measurements, output, table, ladder_picture)
     print(table, end="")
     return 0
-
-
-def _rungs(folder: Path) -> "list[Rung]":
-    """Read the configurations of a folder, as `train` does."""
-    from pixelrnn.ladder import Rung
-
-    parser = _train_parser()
-    rungs = []
-    for path in sorted(folder.glob("*.yaml")):
-        try:
-            options = parser.instantiate(parser.parse_args(["--config", str(path)]))
-        except (ArgumentError, UserError) as error:
-            raise UserError(f"{path}: {error}") from error
-        if options.init_from or options.ckpt_path:
-            raise UserError(f"{path}: a rung is trained from nothing; leave out init_from and ckpt_path")
-        rungs.append(Rung(path.stem, options.data, options.model, options.training))
-    if not rungs:
-        raise UserError(f"{folder}: holds no configuration; name a folder of YAML files, as of pixelrnn train --config")
-    return rungs
 
 
 def _load(model: str | None) -> "PixelModel":

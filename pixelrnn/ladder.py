@@ -1,198 +1,124 @@
-"""The ladder by depth: the same pixel model with more and more layers, every rung trained and measured alike.
+"""The ladder by depth: the same pixel model with more and more layers.
 
 The ablations of Pixel Recurrent Neural Networks (arXiv 1601.06759, section 5.4: residual and skip connections, and
-depth; there of CIFAR-10), at a fixed budget. A rung is a configuration of `pixelrnn train`; with a seed it is a run, in
-a folder of its own, to which is added: `seconds.json`, how long its training took; `validation.json` and `test.json`,
-how likely its model finds these splits.
+depth; there of CIFAR-10), at a fixed budget.
 """
 
 import statistics
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import yaml
 from tqdm import tqdm
 
-from data_prep.errors import UserError
-from data_prep.files import read_json, write_json
+from data_prep.files import atomic_path
+from data_prep.ladder import Kind, Measurement, deviation, markdown_table, over_seeds
 from data_prep.prepared_pixels import PreparedPixels
-from data_prep.run_folder import check_data
-from pixelrnn.model import ModelConfig, load_pixel_model
+from pixelrnn.model import PixelModel, load_pixel_model
 from pixelrnn.run import train
 from pixelrnn.scoring import evaluate
-from pixelrnn.training import TrainingConfig
 
-MEASURED = ("validation", "test")
-_SECONDS = "seconds.json"
-
-
-@dataclass(frozen=True)
-class Rung:
-    """One configuration of the ladder; its seed is replaced by the runs'.
-
-    Attributes:
-        name: What its runs are called after.
-        data: Folder of the prepared data set.
-        model: The architecture.
-        training: How it is trained.
-    """
-
-    name: str
-    data: str
-    model: ModelConfig
-    training: TrainingConfig
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What became of one rung; each list has a number for each seed.
-
-    Attributes:
-        rung: The rung.
-        seeds: Of its runs.
-        parameters: Of its model.
-        validation: -ln p of an image of the validation split, in nats, the mean over its images.
-        test: The same of the test split.
-        seconds: Wall-clock time of the training, its validation included; None if it was interrupted and resumed.
-    """
-
-    rung: Rung
-    seeds: list[int]
-    parameters: int
-    validation: list[float]
-    test: list[float]
-    seconds: list[float | None]
-
-    def document(self) -> dict[str, Any]:
-        """Return it as JSON can hold it, with mean and standard deviation over the seeds."""
-        nats = {
-            split: {"of_each_seed": values, "mean": statistics.mean(values), "standard_deviation": deviation(values)}
-            for split, values in (("validation", self.validation), ("test", self.test))
-        }
-        rung = asdict(self.rung)
-        del rung["training"]["seed"]
-        return rung | {
-            "seeds": self.seeds,
-            "parameters": self.parameters,
-            "seconds": self.seconds,
-            "nats_per_image": nats,
-        }
+NATS = "nats_per_image"
+_COLUMNS = (
+    "rung",
+    "layers",
+    "residual",
+    "skip",
+    "parameters",
+    "validation nats",
+    "test nats",
+    "training seconds",
+)
+# By residual and skip connections: what the legend says, colour and marker.
+_STYLES = {
+    (True, True): ("residual and skip connections", "#4c9f70", "o"),
+    (False, False): ("neither", "#d1495b", "s"),
+    (True, False): ("residual connections alone", "#3d6cb9", "^"),
+    (False, True): ("skip connections alone", "#edae49", "v"),
+}
+_DOTS_PER_INCH = 110
 
 
-def deviation(values: Sequence[float]) -> float | None:
-    """Return the standard deviation of what the values are a sample of; None for a single one."""
-    return statistics.stdev(values) if len(values) > 1 else None
+def _evaluate(model: PixelModel, data: PreparedPixels, split: str) -> dict[str, Any]:
+    total = data.manifest["splits"][split]["images"]
+    with tqdm(total=total, desc=f"measuring {split}", unit="image", disable=None) as progress:
+        return evaluate(model, data, split, progress=progress.update)
 
 
-def climb(
-    rungs: Sequence[Rung], seeds: Sequence[int], output: Path, note: Callable[[str], object]
-) -> list[Measurement]:
-    """Train and measure every rung with every seed, as far as that was not done before.
+def _sizes(model: PixelModel) -> dict[str, int]:
+    return {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+
+
+PIXEL_MODELS = Kind(PreparedPixels.open, train, load_pixel_model, _evaluate, _sizes, (NATS,))
+
+
+def ladder_table(measurements: Sequence[Measurement]) -> str:
+    """Return a Markdown table, a row a rung, and what its numbers are.
 
     Args:
-        rungs: The rungs, all on one data set.
-        seeds: Each rung is trained with each; all rungs with the first before any with the second.
-        output: Where the run folders `NAME-seedS` lie.
-        note: Told what is at hand.
+        measurements: The rungs in their order, each with the same seeds.
+    """
+    lines = [
+        markdown_table(_COLUMNS, [_cells(each) for each in measurements]),
+        f"Exact -ln p of an image in nats, {over_seeds(measurements)}; weights rounded to half precision, as in a "
+        "model folder.",
+        "Seconds are wall-clock time, validation included; a training that was resumed has none.",
+    ]
+    return "\n".join(lines) + "\n"
 
-    Returns:
-        One for each rung, those with fewer layers first.
+
+def ladder_picture(measurements: Sequence[Measurement], path: Path) -> None:
+    """Draw the nats of the test split against the number of layers, a line for each choice of connections.
+
+    Every run is a dot. Where there are several seeds, a line goes through their means, with a bar of one standard
+    deviation to both sides.
+
+    Args:
+        measurements: One or more.
+        path: The picture, in the format of its suffix; replaced if it exists.
 
     Raises:
-        UserError: The data lack a split, or a run was begun with other settings or other data.
-        KeyboardInterrupt: The user wants to stop; what was done is kept.
+        UserError: The picture cannot be written.
     """
-    data = _open_data(rungs)
-    runs = [(rung, seed, output / f"{rung.name}-seed{seed}") for seed in seeds for rung in rungs]
-    for rung, seed, run in runs:
-        _check_begun(run, rung, seed, data)
-    try:
-        for number, (rung, seed, run) in enumerate(runs, start=1):
-            note(f"run {number} of {len(runs)}: {run}")
-            finish(run, partial(_train, rung, seed, run))
-            _measure(run, data)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("what was done is kept, and the same command goes on") from None
-    by_depth = sorted(rungs, key=lambda rung: (rung.model.num_layers, rung.model.residual, rung.model.skip))
-    return [_collect(rung, {seed: output / f"{rung.name}-seed{seed}" for seed in seeds}) for rung in by_depth]
+    # Figure alone, without pyplot: no window system is asked for, and nothing is left behind in global state.
+    from matplotlib.figure import Figure
+
+    figure = Figure((7, 4.5), layout="constrained")
+    panel = figure.subplots()
+    for connections, (label, colour, marker) in _STYLES.items():
+        rungs = [each for each in measurements if (_model(each).residual, _model(each).skip) == connections]
+        if not rungs:
+            continue
+        rungs.sort(key=lambda each: _model(each).num_layers)
+        depths = [_model(each).num_layers for each in rungs]
+        nats = [each.scores["test"][NATS] for each in rungs]
+        bars = [spread for of_seeds in nats if (spread := deviation(of_seeds)) is not None]
+        means = [statistics.mean(of_seeds) for of_seeds in nats]
+        panel.errorbar(depths, means, bars or None, color=colour, marker=marker, capsize=4, label=label)
+        for depth, of_seeds in zip(depths, nats, strict=True):
+            panel.scatter([depth] * len(of_seeds), of_seeds, s=12, color=colour, alpha=0.5)
+    panel.set_xticks(sorted({_model(each).num_layers for each in measurements}))
+    panel.set_xlabel("layers")
+    panel.set_ylabel("test, nats an image (lower is better)")
+    panel.grid(alpha=0.3)
+    panel.legend()
+    with atomic_path(path) as staged:
+        figure.savefig(staged, dpi=_DOTS_PER_INCH)
 
 
-def finish(run: Path, train: Callable[[str | None], object]) -> None:
-    """Bring a run to its end: from nothing, from its last whole epoch, or by doing nothing if it has its model.
-
-    How long it took is written only for a training that was not resumed: what an interrupted one spent in vain is not
-    known.
-
-    Args:
-        run: The run folder.
-        train: Trains the run, given None or `last`, and writes `run/model` as the last thing.
-    """
-    if (run / "model").is_dir():
-        return
-    if (run / "checkpoints" / "last.ckpt").is_file():
-        train("last")
-        return
-    start = time.monotonic()
-    train(None)
-    write_json(run / _SECONDS, time.monotonic() - start)
+def _model(measurement: Measurement) -> Any:
+    return measurement.rung.configs["model"]
 
 
-def _train(rung: Rung, seed: int, run: Path, checkpoint: str | None) -> None:
-    train(rung.data, str(run), rung.model, replace(rung.training, seed=seed), ckpt_path=checkpoint)
-
-
-def _open_data(rungs: Sequence[Rung]) -> PreparedPixels:
-    first, *others = rungs
-    for other in others:
-        if other.data != first.data:
-            raise UserError(f"{other.name}: on {other.data}, but {first.name} on {first.data}; give all the same data")
-    data = PreparedPixels.open(first.data)
-    for split in MEASURED:
-        if split not in data.manifest["splits"]:
-            raise UserError(f"{data.folder}: has no split '{split}', on which rungs are measured; choose other data")
-    return data
-
-
-def _check_begun(run: Path, rung: Rung, seed: int, data: PreparedPixels) -> None:
-    """Refuse a run that was begun with other data or settings: its numbers would be those of another rung."""
-    check_data(data, run)
-    config = run / "config.yaml"
-    if not config.is_file():
-        return
-    written = yaml.safe_load(config.read_text())
-    for part, settings in (("model", rung.model), ("training", replace(rung.training, seed=seed))):
-        # A setting that the run does not know is younger than the run, and its default is what was done before.
-        begun = asdict(type(settings)()) | written[part]
-        for name, value in asdict(settings).items():
-            was = tuple(begun[name]) if isinstance(begun[name], list) else begun[name]
-            if was != value:
-                change = f"{part}.{name} was {was}, and is {value} now"
-                raise UserError(f"{run}: begun with other settings ({change}); delete it, or choose another output")
-
-
-def _measure(run: Path, data: PreparedPixels) -> None:
-    """Evaluate the model of a run on each split, and keep the results in its folder."""
-    missing = [split for split in MEASURED if not (run / f"{split}.json").is_file()]
-    if not missing:
-        return
-    model = load_pixel_model(run / "model").to("cuda" if torch.cuda.is_available() else "cpu")
-    for split in missing:
-        total = data.manifest["splits"][split]["images"]
-        with tqdm(total=total, desc=f"measuring {split}", unit="image", disable=None) as progress:
-            document = evaluate(model, data, split, progress=progress.update)
-        write_json(run / f"{split}.json", document)
-
-
-def _collect(rung: Rung, runs: dict[int, Path]) -> Measurement:
-    folders = list(runs.values())
-    model = load_pixel_model(folders[0] / "model")
-    validation, test = ([read_json(run / f"{split}.json")["nats_per_image"] for run in folders] for split in MEASURED)
-    seconds = [read_json(run / _SECONDS) if (run / _SECONDS).is_file() else None for run in folders]
-    return Measurement(
-        rung, list(runs), sum(parameter.numel() for parameter in model.parameters()), validation, test, seconds
-    )
+def _cells(measurement: Measurement) -> list[str]:
+    model = _model(measurement)
+    return [
+        measurement.rung.name,
+        str(model.num_layers),
+        "yes" if model.residual else "no",
+        "yes" if model.skip else "no",
+        f"{measurement.sizes['parameters']:,}",
+        measurement.summary("validation", NATS, 2),
+        measurement.summary("test", NATS, 2),
+        measurement.mean_seconds(),
+    ]

@@ -49,3 +49,13 @@ def test_perplexity_counts_end_tokens_and_unknown_words(
             count += len(caption) + 1
     assert document["predicted_words"] == count
     assert document["perplexity"] == pytest.approx(math.exp(nats / count), rel=1e-5)
+
+
+def test_cached_grids_give_the_same_scores(tiny_captioner: Captioner, synthetic_captions: Path, tmp_path: Path) -> None:
+    prepare_captions(synthetic_captions / "captions.jsonl", tmp_path / "data", min_count=1)
+    data = PreparedCaptions.open(tmp_path / "data")
+    plain, cached = (evaluate(tiny_captioner, data, "test", cached=cached) for cached in (False, True))
+    assert cached["captions"] == plain["captions"]
+    # The cache is in half precision.
+    assert cached["perplexity"] == pytest.approx(plain["perplexity"], rel=1e-2)
+    assert cached["perplexity"] != plain["perplexity"]

@@ -13,13 +13,13 @@ from jsonargparse import ArgumentParser
 from matplotlib.figure import Figure
 from torch import Tensor
 
-import pixelrnn.ladder
 import pixelrnn.run
+from data_prep import ladder
 from data_prep.errors import UserError
 from data_prep.files import read_json
+from data_prep.ladder import Measurement, Rung, finish
 from data_prep.prepared_pixels import PreparedPixels
-from pixelrnn.ladder import Measurement, Rung, climb, finish
-from pixelrnn.ladder_report import ladder_picture, ladder_table
+from pixelrnn.ladder import NATS, PIXEL_MODELS, ladder_picture, ladder_table
 from pixelrnn.model import ModelConfig, load_pixel_model
 from pixelrnn.run import train
 from pixelrnn.scoring import evaluate
@@ -33,7 +33,15 @@ STEPS_PER_EPOCH = 3  # 12 images, 4 a batch
 
 def rung(name: str, data: PreparedPixels, num_layers: int, training: TrainingConfig = TRAINING, **model: Any) -> Rung:
     small = {"hidden_channels": 3, "output_channels": 4} | model
-    return Rung(name, str(data.folder), ModelConfig(num_layers=num_layers, **small), training)
+    return Rung(name, str(data.folder), {"model": ModelConfig(num_layers=num_layers, **small), "training": training})
+
+
+def climb(rungs: Sequence[Rung], seeds: Sequence[int], output: Path, **parts: Any) -> list[Measurement]:
+    return ladder.climb(replace(PIXEL_MODELS, **parts), rungs, seeds, output, lambda note: None)
+
+
+def nats_of_test(measurement: Measurement) -> list[float]:
+    return measurement.scores["test"][NATS]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +60,7 @@ def rungs(data: PreparedPixels) -> list[Rung]:
 def climbed(rungs: list[Rung], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Measurement]]:
     """A ladder that nothing interrupted."""
     output = tmp_path_factory.mktemp("ladder")
-    return output, climb(rungs, SEEDS, output, lambda note: None)
+    return output, climb(rungs, SEEDS, output)
 
 
 # What is trained, and what is not
@@ -65,8 +73,8 @@ class Trainer:
         self._run, self._interrupted_after = run, interrupted_after
         self.called_with: list[str | None] = []
 
-    def __call__(self, checkpoint: str | None) -> None:
-        self.called_with.append(checkpoint)
+    def __call__(self, ckpt_path: str | None) -> None:
+        self.called_with.append(ckpt_path)
         for kept in ("checkpoints/last.ckpt", "model/config.json"):
             (self._run / kept).parent.mkdir(parents=True, exist_ok=True)
             (self._run / kept).touch()
@@ -97,33 +105,32 @@ def test_every_rung_is_trained_with_every_seed_and_measured(
     climbed: tuple[Path, list[Measurement]], rungs: list[Rung], data: PreparedPixels
 ):
     output, measurements = climbed
-    assert [measurement.rung.name for measurement in measurements] == ["flat", "deep"]
+    assert [measurement.rung.name for measurement in measurements] == ["deep", "flat"]
     assert sorted(path.name for path in output.iterdir()) == ["deep-seed0", "deep-seed3", "flat-seed0", "flat-seed3"]
     for measurement in measurements:
         assert measurement.seeds == [0, 3]
         for index, seed in enumerate(SEEDS):
             model = load_pixel_model(output / f"{measurement.rung.name}-seed{seed}" / "model")
-            assert model.config == measurement.rung.model
+            assert model.config == measurement.rung.configs["model"]
             assert model.history[-1]["training"]["seed"] == seed
-            assert measurement.parameters == len(torch.nn.utils.parameters_to_vector(model.parameters()))
-            for split, nats in (("validation", measurement.validation), ("test", measurement.test)):
-                assert nats[index] == pytest.approx(evaluate(model, data, split, batch_size=2)["nats_per_image"])
-        assert measurement.test[0] != measurement.test[1]
+            assert measurement.sizes == {"parameters": len(torch.nn.utils.parameters_to_vector(model.parameters()))}
+            for split, scores in measurement.scores.items():
+                assert scores[NATS][index] == pytest.approx(
+                    evaluate(model, data, split, batch_size=2)["nats_per_image"]
+                )
+        assert list(measurement.scores) == ["validation", "test"]
+        assert measurement.scores["test"][NATS][0] != measurement.scores["test"][NATS][1]
         assert all(seconds and seconds > 0 for seconds in measurement.seconds)
 
 
-def test_a_finished_ladder_does_nothing_again(
-    climbed: tuple[Path, list[Measurement]], rungs: list[Rung], monkeypatch: pytest.MonkeyPatch
-):
+def test_a_finished_ladder_does_nothing_again(climbed: tuple[Path, list[Measurement]], rungs: list[Rung]):
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("nothing is left to do")
 
     output, measurements = climbed
-    monkeypatch.setattr(pixelrnn.ladder, "train", refuse)
-    monkeypatch.setattr(pixelrnn.ladder, "evaluate", refuse)
-    assert climb(rungs, SEEDS, output, lambda note: None) == measurements
-    (only,) = climb(rungs[1:], [3], output, lambda note: None)
-    assert (only.seeds, only.test) == ([3], measurements[0].test[1:])
+    assert climb(rungs, SEEDS, output, train=refuse, evaluate=refuse) == measurements
+    (only,) = climb(rungs[1:], [3], output, train=refuse, evaluate=refuse)
+    assert (only.seeds, nats_of_test(only)) == ([3], nats_of_test(measurements[1])[1:])
 
 
 @pytest.mark.parametrize(
@@ -151,10 +158,12 @@ def test_an_interrupted_ladder_goes_on_as_if_nothing_had_happened(
     with monkeypatch.context() as patch:
         patch.setattr(PixelTask, "training_step", interrupted)
         with pytest.raises(KeyboardInterrupt, match=r"^what was done is kept, and the same command goes on$"):
-            climb(rungs, [0], tmp_path, lambda note: None)
+            climb(rungs, [0], tmp_path)
     known, notes = climbed[1], []
-    for of_this, of_known in zip(climb(rungs, [0], tmp_path, notes.append), known, strict=True):
-        assert (of_this.validation, of_this.test) == (of_known.validation[:1], of_known.test[:1])
+    again = ladder.climb(PIXEL_MODELS, rungs, [0], tmp_path, notes.append)
+    for of_this, of_known in zip(again, known, strict=True):
+        for split in ("validation", "test"):
+            assert of_this.scores[split][NATS] == of_known.scores[split][NATS][:1]
         has_seconds = of_this.rung.name == "deep" or rung_has_seconds
         assert [seconds is not None for seconds in of_this.seconds] == [has_seconds]
     assert notes == [f"run 1 of 2: {tmp_path / 'deep-seed0'}", f"run 2 of 2: {tmp_path / 'flat-seed0'}"]
@@ -169,27 +178,26 @@ def test_a_run_that_was_killed_before_its_model_was_written_gets_it(
     with monkeypatch.context() as patch:
         patch.setattr(pixelrnn.run, "export", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            climb(rungs[1:], [3], tmp_path, lambda note: None)
-    (measurement,) = climb(rungs[1:], [3], tmp_path, lambda note: None)
-    assert (measurement.test, measurement.seconds) == (climbed[1][0].test[1:], [None])
+            climb(rungs[1:], [3], tmp_path)
+    (measurement,) = climb(rungs[1:], [3], tmp_path)
+    assert (nats_of_test(measurement), measurement.seconds) == (nats_of_test(climbed[1][1])[1:], [None])
 
 
-def test_an_interrupted_measurement_goes_on(rungs: list[Rung], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupted_measurement_goes_on(rungs: list[Rung], tmp_path: Path):
     """Of a run whose model `pixelrnn train` made, so that nobody knows its seconds."""
     measured: list[str] = []
 
-    def interrupted(model: Any, data: Any, split: str, **options: Any) -> dict[str, Any]:
+    def interrupted(model: Any, data: Any, split: str) -> dict[str, Any]:
         measured.append(split)
         if measured == ["validation", "test"]:
             raise KeyboardInterrupt
-        return evaluate(model, data, split, **options)
+        return evaluate(model, data, split)
 
     flat = rungs[1]
-    train(flat.data, str(tmp_path / "flat-seed0"), flat.model, flat.training)
-    monkeypatch.setattr(pixelrnn.ladder, "evaluate", interrupted)
+    train(flat.data, str(tmp_path / "flat-seed0"), **flat.configs)
     with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
-        climb([flat], [0], tmp_path, lambda note: None)
-    (measurement,) = climb([flat], [0], tmp_path, lambda note: None)
+        climb([flat], [0], tmp_path, evaluate=interrupted)
+    (measurement,) = climb([flat], [0], tmp_path, evaluate=interrupted)
     assert measured == ["validation", "test", "test"]
     assert measurement.seconds == [None]
 
@@ -215,7 +223,7 @@ def test_a_run_of_other_settings_is_refused(
     options: dict[str, Any] = {"num_layers": 1, "residual": False} | changed
     other = rung("flat", data, **options)
     with pytest.raises(UserError, match=rf"flat-seed3: begun with other settings \({reason}\); delete it"):
-        climb([rungs[0], other], [3], climbed[0], lambda note: None)
+        climb([rungs[0], other], [3], climbed[0])
 
 
 def test_data_that_do_not_fit_are_refused_before_anything_is_trained(
@@ -225,13 +233,13 @@ def test_data_that_do_not_fit_are_refused_before_anything_is_trained(
     ones[:, 0, 0] = 0
     other = make_data(train=ones, valid=ones, test=ones)
     with pytest.raises(UserError, match="not the data that"):
-        climb([rung("flat", other, 1, residual=False)], [0], climbed[0], lambda note: None)
+        climb([rung("flat", other, 1, residual=False)], [0], climbed[0])
     output = climbed[0] / "none"
     with pytest.raises(UserError, match=rf"a: on {other.folder}, but b on {data.folder}; give all the same data"):
-        climb([rung("b", data, 1), rung("a", other, 1)], [0], output, lambda note: None)
+        climb([rung("b", data, 1), rung("a", other, 1)], [0], output)
     untested = make_data(train=ones, valid=ones)
     with pytest.raises(UserError, match="no split 'test', on which rungs are measured"):
-        climb([rung("a", untested, 1)], [0], output, lambda note: None)
+        climb([rung("a", untested, 1)], [0], output)
     assert not output.exists()
 
 
@@ -241,10 +249,10 @@ def test_data_that_do_not_fit_are_refused_before_anything_is_trained(
 def measurement(
     name: str, num_layers: int, test: Sequence[float], seconds: Sequence[float | None], **model: bool
 ) -> Measurement:
-    config = ModelConfig(num_layers=num_layers, **model)
-    seeds = list(range(len(test)))
-    of_rung = Rung(name, "data/some", config, TRAINING)
-    return Measurement(of_rung, seeds, 12345, [nats + 1 for nats in test], list(test), list(seconds))
+    configs = {"model": ModelConfig(num_layers=num_layers, **model), "training": TRAINING}
+    scores = {"validation": {NATS: [nats + 1 for nats in test]}, "test": {NATS: list(test)}}
+    of_rung = Rung(name, "data/some", configs)
+    return Measurement(of_rung, list(range(len(test))), {"parameters": 12345}, scores, list(seconds))
 
 
 MEASURED = [
@@ -273,7 +281,7 @@ def test_a_single_seed_has_no_deviation(tmp_path: Path):
     assert "in nats, seed 0;" in table
     ladder_picture([measurement("one", 1, [90.0], [12.4])], tmp_path / "ladder.png")
     document = measurement("one", 1, [90.0], [12.4]).document()
-    assert document["nats_per_image"]["test"] == {"of_each_seed": [90.0], "mean": 90.0, "standard_deviation": None}
+    assert document["scores"]["test"][NATS] == {"of_each_seed": [90.0], "mean": 90.0, "standard_deviation": None}
 
 
 def test_the_document_says_what_was_trained_with_which_seeds():
@@ -281,8 +289,8 @@ def test_the_document_says_what_was_trained_with_which_seeds():
     assert (document["name"], document["seeds"], document["seconds"]) == ("one", [0, 1, 2], [10.0, None, 21.0])
     assert (document["model"]["num_layers"], document["training"]["epochs"]) == (1, 2)
     assert "seed" not in document["training"]
-    nats = {"of_each_seed": [91.0, 93.0, 95.0], "mean": 93.0, "standard_deviation": 2.0}
-    assert document["nats_per_image"]["validation"] == nats
+    expected = {"of_each_seed": [91.0, 93.0, 95.0], "mean": 93.0, "standard_deviation": 2.0}
+    assert document["scores"]["validation"][NATS] == expected
 
 
 def test_the_figure_has_a_line_for_each_choice_of_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
