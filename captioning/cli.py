@@ -78,6 +78,9 @@ def _caption_parser() -> ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of --samples")
     parser.add_argument("--prefix", type=str, default="", metavar="TEXT", help="how every caption starts")
     parser.add_argument("--attention", metavar="FOLDER", help="write a picture a photo of where the model looked")
+    parser.add_argument(
+        "--gates", metavar="FOLDER", help="write a picture a photo of what the LSTM's gates let through"
+    )
     place = parser.add_mutually_exclusive_group()
     place.add_argument(
         "-o",
@@ -174,14 +177,23 @@ def _caption(options: Namespace) -> int:
         _note(f"{len(images) - len(pending)} of {len(images)} photos have captions and are skipped")
     try:
         if pending:
-            pictures = picture_paths(images, options.attention) if options.attention else {}
-            if overwritten := {path.resolve() for path in pictures.values()} & {path.resolve() for path in images}:
-                raise UserError(f"--attention: would overwrite the photo {min(overwritten)}; name another folder")
-            failures += _caption_photos(pending, output, options, pictures)
+            failures += _caption_photos(pending, output, options, _drawings(options, images))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*["add --skip-existing to go on"] * bool(options.output or options.sidecar)) from None
     output.finish()
     return 1 if failures else 0
+
+
+def _drawings(options: Namespace, images: Sequence[Path]) -> dict[str, dict[Path, Path]]:
+    """Return, for each kind of picture that is wanted, the path of each photo's; refuse those that overwrite."""
+    drawings = {kind: picture_paths(images, options[kind]) for kind in ("attention", "gates") if options[kind]}
+    taken = {path.resolve() for path in images}
+    for kind, pictures in drawings.items():
+        paths = {path.resolve() for path in pictures.values()}
+        if overwritten := paths & taken:
+            raise UserError(f"--{kind}: would overwrite {min(overwritten)}; name another folder")
+        taken |= paths
+    return drawings
 
 
 def _find(sources: Sequence[str], recursive: bool) -> tuple[list[Path], int]:
@@ -216,13 +228,19 @@ def _output(options: Namespace, images: Sequence[Path]) -> Output:
     return Document() if options.json else Lines(named=len(images) > 1)
 
 
-def _caption_photos(images: Sequence[Path], output: Output, options: Namespace, pictures: dict[Path, Path]) -> int:
+def _caption_photos(
+    images: Sequence[Path], output: Output, options: Namespace, drawings: dict[str, dict[Path, Path]]
+) -> int:
     """Caption photos, batch by batch, into `output`; return how many could not be read."""
+    from captioning.gates import gates_picture, open_gates
+
     captioner = _load(options.model)
     if captioner.encoder.blind:
         raise UserError("--model: this one is a language model and sees no photo; use it with: captioning write")
-    if pictures and captioner.decoder_config.attention == "none":
+    if "attention" in drawings and captioner.decoder_config.attention == "none":
         raise UserError("--attention: this model has no attention; choose another model, or leave out --attention")
+    if "gates" in drawings and captioner.decoder_config.cell != "lstm":
+        raise UserError("--gates: this model is no LSTM and has no gates; choose another model, or leave out --gates")
     how = _how(captioner, options)
     texts: list[str] = []
     # None: on a terminal alone, so that a log has nothing but what went wrong.
@@ -234,8 +252,10 @@ def _caption_photos(images: Sequence[Path], output: Output, options: Namespace, 
             photos = dict(_readable(batch))
             captions = captioner.caption(list(photos.values()), **how) if photos else []
             for (path, photo), best in zip(photos.items(), captions, strict=True):
-                if pictures:
-                    attention_picture(photo, best[0], pictures[path])
+                if "attention" in drawings:
+                    attention_picture(photo, best[0], drawings["attention"][path])
+                if "gates" in drawings and best[0].words:
+                    gates_picture(photo, best[0], open_gates(captioner, photo, best[0].words), drawings["gates"][path])
                 output.add(path, best[: options.samples or options.num_captions])
                 texts.append(best[0].text)
             progress.update(len(batch))

@@ -16,6 +16,8 @@ from PIL import Image
 from data_prep.files import atomic_path
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from captioning.captioner import Caption
 
 _COLUMNS = 5
@@ -39,8 +41,7 @@ def attention_picture(image: Image.Image, caption: "Caption", path: str | Path) 
     # Figure alone, without pyplot: no window system is asked for, and nothing is left behind in global state.
     from matplotlib.figure import Figure
 
-    photo = image.copy()
-    photo.thumbnail((_PANEL_PIXELS, _PANEL_PIXELS))
+    photo = _reduced(image)
     panels = 1 + len(caption.words)
     columns = min(panels, _COLUMNS)
     rows = math.ceil(panels / columns)
@@ -53,10 +54,16 @@ def attention_picture(image: Image.Image, caption: "Caption", path: str | Path) 
     axes[0].imshow(photo)
     for panel, word, weights in zip(axes[1:panels], caption.words, caption.attention.numpy(), strict=True):
         panel.set_title(word, parse_math=False)
-        panel.imshow(photo.convert("L"), cmap="gray", vmin=0, vmax=255)
-        panel.imshow(_stretch(weights, photo.size), cmap=_COLOURS, vmin=0, alpha=0.65)
+        draw_attention(panel, image, weights)
     with atomic_path(path) as staged:
         figure.savefig(staged, dpi=_DOTS_PER_INCH, bbox_inches="tight")
+
+
+def draw_attention(panel: "Axes", image: Image.Image, weights: np.ndarray) -> None:
+    """Draw where the model looked, weights (h, w), over the greyed photo."""
+    photo = _reduced(image)
+    panel.imshow(photo.convert("L"), cmap="gray", vmin=0, vmax=255)
+    panel.imshow(_stretch(weights, photo.size), cmap=_COLOURS, vmin=0, alpha=0.65)
 
 
 def picture_paths(images: Iterable[Path], folder: str | Path) -> dict[Path, Path]:
@@ -71,6 +78,12 @@ def picture_paths(images: Iterable[Path], folder: str | Path) -> dict[Path, Path
         taken.add(name)
         paths[image] = Path(folder, f"{name}.png")
     return paths
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    photo = image.copy()
+    photo.thumbnail((_PANEL_PIXELS, _PANEL_PIXELS))
+    return photo
 
 
 def _stretch(weights: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -389,7 +389,7 @@ def test_attention_does_not_overwrite_a_photo(caption: Run, photos: Path) -> Non
     before = photo.read_bytes()
     status, _, errors = caption(photo, "--attention", photo.parent)
     assert status == 2
-    assert "would overwrite the photo" in errors[-1]
+    assert f"would overwrite {photo}" in errors[-1]
     assert photo.read_bytes() == before
 
 
