@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, PositiveInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from PIL import Image
 from tqdm import tqdm
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 # Fewer alike captions may be chance.
 _SUSPICIOUS = 10
+_PICTURES = (".png", ".svg", ".pdf")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,6 +58,7 @@ def _parser(argv: Sequence[str]) -> ArgumentParser:
     commands.add_subcommand("evaluate", _evaluate_parser(), help="score a model on a split of a data set")
     commands.add_subcommand("train", train, help="train a model on a prepared data set")
     commands.add_subcommand("export", _export_parser(), help="make a model folder of a training run")
+    commands.add_subcommand("gradients", _gradients_parser(), help="measure how far back losses reach, and draw it")
     commands.add_subcommand("ladder", ladder, help="train and compare decoders, from a window of words to attention")
     return parser
 
@@ -149,6 +151,22 @@ def _export_parser() -> ArgumentParser:
     parser.add_argument(
         "--length-exponent", type=NonNegativeFloat, metavar="X", help="of the model's search; unset: the run's own"
     )
+    return parser
+
+
+def _gradients_parser() -> ArgumentParser:
+    parser = _new_parser(
+        "Measure and draw the norm of a loss's gradient with respect to the states before: explosion, vanishing, "
+        "mended by clipping, mended by gates. It takes about a minute."
+    )
+    parser.add_argument("--data", required=True, metavar="DIR", help="prepared data set")
+    parser.add_argument("--split", type=str, default="validation", help="split of it")
+    parser.add_argument(
+        "--model", nargs="+", default=[], metavar="MODEL", help="trained models to measure: folders, or hub:OWNER/NAME"
+    )
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of the fresh networks and the words' order")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the picture: .png, .svg or .pdf")
+    parser.add_argument("--json", action="store_true", help="print all numbers as JSON in place of tables")
     return parser
 
 
@@ -360,6 +378,21 @@ def _export(options: Namespace) -> int:
     return 0
 
 
+def _gradients(options: Namespace) -> int:
+    from captioning.gradient_picture import gradient_picture, gradient_table
+    from captioning.gradient_study import study_gradients
+    from data_prep.prepared import PreparedCaptions
+
+    if Path(options.output).is_dir():
+        raise UserError(f"{options.output}: is a folder; name a file")
+    if Path(options.output).suffix not in _PICTURES:
+        raise UserError(f"{options.output}: not a picture's name; end it in one of {', '.join(_PICTURES)}")
+    study = study_gradients(PreparedCaptions.open(options.data), options.split, options.model, options.seed)
+    gradient_picture(study, options.output)
+    print(json.dumps(study.document(), indent=2) + "\n" if options.json else gradient_table(study), end="")
+    return 0
+
+
 def _ladder(options: Namespace) -> int:
     from captioning.ladder import CAPTIONERS, ladder_picture, ladder_table
     from data_prep.ladder import climb, read_rungs, write_report
@@ -404,6 +437,7 @@ _COMMANDS = {
     "evaluate": _evaluate,
     "train": _train,
     "export": _export,
+    "gradients": _gradients,
     "ladder": _ladder,
 }
 

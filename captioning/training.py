@@ -26,12 +26,15 @@ from captioning.attention import attention_entropy, doubly_stochastic_penalty, r
 from captioning.batches import CaptionBatch, CaptionedImages
 from captioning.captioner import Captioner
 from captioning.decoder import Reading
+from captioning.gradient_flow import geometric_mean, gradient_flow
 from captioning.likelihood import log_likelihoods
 from captioning.search import beam_search, sample
 from data_prep.errors import UserError
 from data_prep.vocabulary import EOS, PAD
 from evaluation.captions import score_captions
 from evaluation.cider import CiderDScorer
+
+_LOGGED_WORDS_BACK = (1, 5, 10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,9 @@ class TrainingConfig:
             1, most sampled captions hold one.
         precision: `bf16` autocast, or `32`; `auto` takes bf16 where the hardware multiplies it.
         seed: Of the initial weights, the order of the images, dropout and sampling.
+        log_gradients: Every this many steps, log how far back the captions reach: the norm of the gradient of their
+            last word's loss with respect to the states 1, 5 and 10 words before (`captioning.gradient_flow`); 0 does
+            not.
     """
 
     objective: Literal["cross_entropy", "self_critical"] = "cross_entropy"
@@ -83,6 +89,7 @@ class TrainingConfig:
     temperature: float = 0.6
     precision: Literal["auto", "32", "bf16"] = "auto"
     seed: int = 0
+    log_gradients: int = 0
 
     def __post_init__(self) -> None:
         """Refuse numbers that no training can use, by their name."""
@@ -106,6 +113,9 @@ class CaptioningTask(lightning.LightningModule):
         config: How to train it.
         training: The training images.
         validation: The validation images.
+
+    Raises:
+        UserError: Gradients are to be logged of a decoder that is a window.
     """
 
     def __init__(
@@ -118,6 +128,8 @@ class CaptioningTask(lightning.LightningModule):
         self._candidates: dict[int, list[str]] = {}
         self._nats, self._words = 0.0, 0
         self.look_baseline: Tensor
+        if config.log_gradients and captioner.decoder_config.cell == "window":
+            raise UserError("training.log_gradients: a window has no recurrent path to measure; leave it 0")
         self.captioner.encoder.requires_grad_(config.encoder_learning_rate > 0)
         if captioner.decoder_config.hard:
             longest = max(len(caption) for captions in training.words for caption in captions)
@@ -139,6 +151,8 @@ class CaptioningTask(lightning.LightningModule):
         else:
             loss = self._self_critical(grid, batch)
         self.log("loss", loss, prog_bar=True, on_step=True, batch_size=len(batch.indices))
+        if self.config.log_gradients and self.global_step % self.config.log_gradients == 0:
+            self._log_gradients(grid, batch)
         return loss
 
     def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:
@@ -196,6 +210,20 @@ class CaptioningTask(lightning.LightningModule):
     def _grid(self, images: Tensor) -> Tensor:
         """Return the grid of a batch that holds either grids or pixels."""
         return images if images.ndim == 3 else self.captioner.encoder(images)
+
+    def _log_gradients(self, grid: Tensor, batch: CaptionBatch) -> None:
+        """Log how far back the last words' losses reach; without dropout, so that no random number is drawn."""
+        decoder = self.captioner.decoder
+        mode = decoder.training
+        decoder.eval()
+        words = batch.words.masked_fill(batch.words == EOS, PAD)
+        norms = geometric_mean(gradient_flow(decoder, decoder.remember(grid), words).hidden)
+        decoder.train(mode)
+        reached = norms[~norms.isnan()].tolist()
+        logged = {f"gradient_norm_{k}": reached[k - 1] for k in _LOGGED_WORDS_BACK if k <= len(reached)}
+        # `self.log` would repeat them at every step until they are measured again.
+        for logger in self.loggers:
+            logger.log_metrics(logged, self.global_step)
 
     def _cross_entropy(self, grid: Tensor, batch: CaptionBatch) -> Tensor:
         decoder, mask = self.captioner.decoder, batch.targets != PAD

@@ -558,3 +558,34 @@ def test_a_full_disk_behind_standard_output_is_one_line(photos: Path, model_fold
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "captioning: error: [Errno 28] No space left on device\n")
+
+
+# gradients
+
+
+def test_gradients_draws_a_picture_and_prints_tables(
+    run: Run, prepared: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("captioning.gradient_study._STEPS", 2)
+    picture = tmp_path / "gradients.png"
+    measure = functools.partial(run, "gradients", "--data", prepared, "--split", "train", "--model", model_folder)
+    status, output, errors = measure("-o", picture)
+    assert (status, errors) == (0, [])
+    assert load_image(picture).width > 500
+    assert [line.split(" | ")[1:3] for line in output if line.startswith(f"| {model_folder} | h")]
+    document = json.loads("\n".join(measure("-o", picture, "--json").output))
+    assert [network["name"] for network in document["trained"]] == [str(model_folder)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["-o", "gradients.txt"], "gradients.txt: not a picture's name; end it in one of .png, .svg, .pdf"),
+        (["-o", "."], ".: is a folder; name a file"),
+        (["-o", "g.png", "--split", "test", "--model", "no/such"], "no/such"),
+    ],
+)
+def test_gradients_names_what_is_wrong(run: Run, prepared: Path, arguments: list[str], reason: str) -> None:
+    status, output, errors = run("gradients", "--data", prepared, *arguments)
+    assert (status, output, len(errors)) == (2, [], 1)
+    assert reason in errors[0]

@@ -26,6 +26,7 @@ from captioning.captioner import SearchConfig, load_captioner
 from captioning.cli import main
 from captioning.decoder import DecoderConfig
 from captioning.encoder import EncoderConfig
+from captioning.gradient_flow import gradient_flow
 from captioning.run import export, train
 from captioning.scoring import evaluate
 from captioning.search import sample
@@ -33,7 +34,7 @@ from captioning.training import CaptioningTask, TrainingConfig
 from data_prep.captions import prepare_captions
 from data_prep.errors import UserError
 from data_prep.prepared import PreparedCaptions
-from data_prep.vocabulary import BOS, PAD
+from data_prep.vocabulary import BOS, EOS, PAD
 from evaluation.cider import DocumentFrequencies, cider_d
 
 # One of timm's smallest backbones.
@@ -425,3 +426,53 @@ def test_the_encoder_is_fine_tuned_only_when_asked(prepared: Path, tmp_path: Pat
     changed = [name for name in before if not torch.equal(before[name], after[name])]
     assert any("conv" in name for name in changed)
     assert not any("running" in name for name in changed)
+
+
+def test_logging_gradients_changes_nothing_else(uninterrupted: Path, prepared: Path, tmp_path: Path):
+    run(prepared, tmp_path, dataclasses.replace(TRAINING, log_gradients=3))
+    assert losses(tmp_path) == losses(uninterrupted)
+    for back in (1, 5):
+        norms = logged(tmp_path, f"gradient_norm_{back}")
+        assert sorted(norms) == list(range(0, 4 * 8, 3))
+        assert all(float(norm) > 0 for norm in norms.values())
+    with (uninterrupted / "logs" / "csv" / "version_0" / "metrics.csv").open(newline="") as file:
+        assert not any("gradient" in name for name in csv.DictReader(file).fieldnames or [])
+
+
+def test_the_logged_norms_are_those_of_each_caption_that_is_long_enough(
+    known: PreparedCaptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Logger:
+        def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+            found.update(metrics)
+
+    captioner = load_captioner(learn(known, tmp_path, epochs=1)).train()
+    images = CaptionedImages(known, "train", captioner.encoder, captioner.vocabulary, cached=True)
+    task = CaptioningTask(captioner, dataclasses.replace(TRAINING, log_gradients=1), images, images)
+    found: dict[str, float] = {}
+    monkeypatch.setattr(task, "log", lambda *_, **__: None)
+    monkeypatch.setattr(CaptioningTask, "loggers", [Logger()])
+    task.training_step(next(iter(batches(images, 3))), 0)  # images with two and with three captions
+    assert captioner.decoder.training
+    captioner.eval()
+    norms: dict[int, list[float]] = {1: [], 5: [], 10: []}
+    for index in range(3):
+        memory = captioner.decoder.remember(images[index][0][None])
+        for caption in images.words[index]:
+            words = caption[caption != EOS]
+            flow = gradient_flow(captioner.decoder, memory, words[None, None]).hidden[0, 0]
+            for back in norms:
+                if back < len(words):
+                    norms[back].append(flow[back - 1].item())
+    assert len(norms[1]) > len(norms[10])
+    for back, of_captions in norms.items():
+        if of_captions:
+            assert found[f"gradient_norm_{back}"] == pytest.approx(statistics.geometric_mean(of_captions), rel=1e-4)
+        else:
+            assert f"gradient_norm_{back}" not in found
+
+
+def test_gradients_of_a_window_are_not_logged(prepared: Path, tmp_path: Path):
+    window = dataclasses.replace(DECODER, cell="window", attention="none")
+    with pytest.raises(UserError, match=r"training\.log_gradients: a window"):
+        run(prepared, tmp_path, dataclasses.replace(TRAINING, log_gradients=1), decoder=window)
