@@ -59,6 +59,7 @@ def _parser(argv: Sequence[str]) -> ArgumentParser:
     commands.add_subcommand("train", train, help="train a model on a prepared data set")
     commands.add_subcommand("export", _export_parser(), help="make a model folder of a training run")
     commands.add_subcommand("gradients", _gradients_parser(), help="measure how far back losses reach, and draw it")
+    commands.add_subcommand("gap", _gap_parser(), help="measure what networks remember across a gap of words")
     commands.add_subcommand("ladder", ladder, help="train and compare decoders, from a window of words to attention")
     return parser
 
@@ -167,6 +168,16 @@ def _gradients_parser() -> ArgumentParser:
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of the fresh networks and the words' order")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the picture: .png, .svg or .pdf")
     parser.add_argument("--json", action="store_true", help="print all numbers as JSON in place of tables")
+    return parser
+
+
+def _gap_parser() -> ArgumentParser:
+    parser = _new_parser(
+        "Train small networks on made-up sentences whose last word hangs on two others, and measure how it depends on "
+        "the words between these; write OUTPUT, and the numbers beside it as .json. It takes some minutes."
+    )
+    parser.add_argument("--seeds", type=NonNegativeInt, nargs="+", default=[0, 1, 2], metavar="S", help="of trainings")
+    parser.add_argument("-o", "--output", default="gap.png", metavar="FILE", help="the picture: .png, .svg or .pdf")
     return parser
 
 
@@ -383,14 +394,34 @@ def _gradients(options: Namespace) -> int:
     from captioning.gradient_study import study_gradients
     from data_prep.prepared import PreparedCaptions
 
-    if Path(options.output).is_dir():
-        raise UserError(f"{options.output}: is a folder; name a file")
-    if Path(options.output).suffix not in _PICTURES:
-        raise UserError(f"{options.output}: not a picture's name; end it in one of {', '.join(_PICTURES)}")
+    picture = _checked_picture(options.output)
     study = study_gradients(PreparedCaptions.open(options.data), options.split, options.model, options.seed)
-    gradient_picture(study, options.output)
+    gradient_picture(study, picture)
     print(json.dumps(study.document(), indent=2) + "\n" if options.json else gradient_table(study), end="")
     return 0
+
+
+def _gap(options: Namespace) -> int:
+    from captioning.gap_task import LEARNERS, STEPS, gap_picture, gap_table, measure
+
+    picture = _checked_picture(options.output)
+    seeds = list(dict.fromkeys(options.seeds))
+    total = len(LEARNERS) * len(seeds) * STEPS
+    with tqdm(total=total, desc="learning", unit="batch", disable=None) as progress:
+        curves = measure(seeds, progress=progress.update)
+    write_json(picture.with_suffix(".json"), [curve.document() for curve in curves])
+    gap_picture(curves, picture)
+    print(gap_table(curves), end="")
+    return 0
+
+
+def _checked_picture(path: str) -> Path:
+    """Refuse a path for a picture before anything is measured."""
+    if Path(path).is_dir():
+        raise UserError(f"{path}: is a folder; name a file")
+    if Path(path).suffix not in _PICTURES:
+        raise UserError(f"{path}: not a picture's name; end it in one of {', '.join(_PICTURES)}")
+    return Path(path)
 
 
 def _ladder(options: Namespace) -> int:
@@ -438,6 +469,7 @@ _COMMANDS = {
     "train": _train,
     "export": _export,
     "gradients": _gradients,
+    "gap": _gap,
     "ladder": _ladder,
 }
 
