@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from captioning.outputs import Document, Lines, Output, RecordFile, Sidecars
 from captioning.pictures import attention_picture, picture_paths
-from data_prep.command import run_command
+from data_prep.command import add_ladder_arguments, run_command
 from data_prep.errors import UserError
 from data_prep.files import write_json
 from data_prep.images import ImageError, find_images, load_image
@@ -182,8 +182,6 @@ def _gap_parser() -> ArgumentParser:
 
 
 def _ladder_parser() -> ArgumentParser:
-    from data_prep.ladder import add_ladder_arguments
-
     parser = _new_parser(
         "Train every configuration of a folder with every seed, measure each on the splits validation and test, and "
         "write OUTPUT/ladder.json, .md and .png. What is done is passed over, and what was interrupted goes on."

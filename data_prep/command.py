@@ -1,8 +1,11 @@
-"""How the project's commands end: their exit status, and one line about what went wrong in place of a traceback."""
+"""What the project's commands share: exit status, one-line errors in place of tracebacks, arguments of a ladder."""
 
 import os
 import sys
 from collections.abc import Callable
+
+from jsonargparse import ArgumentParser
+from jsonargparse.typing import NonNegativeInt
 
 from data_prep.errors import UserError
 
@@ -29,6 +32,33 @@ def run_command(name: str, action: Callable[[], int], *mistakes: type[Exception]
         # What has a better explanation is a UserError: left is a pipe whose reader has gone, or a full disk behind it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _fail(name, f"error: {error}", 2)
+
+
+def add_ladder_arguments(parser: ArgumentParser, configs: str, output: str) -> None:
+    """Add the arguments of a command that climbs a ladder.
+
+    Args:
+        parser: The command's.
+        configs: By default the folder of the rungs' configurations.
+        output: By default the folder of the runs.
+    """
+    parser.add_argument(
+        "configs",
+        nargs="?",
+        default=configs,
+        metavar="FOLDER",
+        help="YAML files as of train --config, which name their rungs",
+    )
+    parser.add_argument(
+        "--seeds", type=NonNegativeInt, nargs="+", default=[0], metavar="S", help="in place of training.seed"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default=output,
+        metavar="FOLDER",
+        help="where the table, the figure and the run folders NAME-seedS lie",
+    )
 
 
 def _fail(name: str, message: str, status: int) -> int:

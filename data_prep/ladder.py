@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
-from jsonargparse.typing import NonNegativeInt
 from torch import nn
 
 from data_prep.errors import UserError
@@ -129,33 +128,6 @@ def over_seeds(measurements: Sequence[Measurement]) -> str:
     seeds = measurements[0].seeds
     listed = ", ".join(map(str, seeds))
     return f"mean ± standard deviation over the seeds {listed}" if len(seeds) > 1 else f"seed {listed}"
-
-
-def add_ladder_arguments(parser: ArgumentParser, configs: str, output: str) -> None:
-    """Add the arguments of a command that climbs a ladder.
-
-    Args:
-        parser: The command's.
-        configs: By default the folder of the rungs' configurations.
-        output: By default the folder of the runs.
-    """
-    parser.add_argument(
-        "configs",
-        nargs="?",
-        default=configs,
-        metavar="FOLDER",
-        help="YAML files as of train --config, which name their rungs",
-    )
-    parser.add_argument(
-        "--seeds", type=NonNegativeInt, nargs="+", default=[0], metavar="S", help="in place of training.seed"
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        default=output,
-        metavar="FOLDER",
-        help="where the table, the figure and the run folders NAME-seedS lie",
-    )
 
 
 def read_rungs(folder: Path, parser: ArgumentParser) -> list[Rung]:

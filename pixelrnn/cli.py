@@ -15,7 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt, restricted_number_type
 from tqdm import tqdm
 
-from data_prep.command import run_command
+from data_prep.command import add_ladder_arguments, run_command
 from data_prep.errors import UserError
 from data_prep.files import write_json
 from data_prep.images import ImageError, find_images
@@ -151,8 +151,6 @@ def _export_parser() -> ArgumentParser:
 
 
 def _ladder_parser() -> ArgumentParser:
-    from data_prep.ladder import add_ladder_arguments
-
     parser = _new_parser(
         "Train every configuration of a folder with every seed, measure each on the splits validation and test, and "
         "write OUTPUT/ladder.json, .md and .png. What is done is passed over, and what was interrupted goes on."
