@@ -102,13 +102,13 @@ class _Scan(torch.autograd.Function):
                     shift = offset * batch
                     start, stop = _reached(shift, first, last, positions * batch)
                     _columns(gate, start, stop).addmm_(kernel, _columns(source, start + shift, stop + shift))
-            line[: 3 * h].sigmoid_()
-            line[3 * h :].tanh_()
             output, forget, write, candidate = line.split(h)
+            line[: 3 * h].sigmoid_()
+            _tanh(candidate, candidate)
             new_cell, tanh = _columns(next_cells[t], first, last), _columns(squashed, first, last)
             torch.mul(forget, _columns(cell_before, first, last), out=new_cell)
             new_cell.addcmul_(write, candidate)
-            torch.tanh(new_cell, out=tanh)
+            _tanh(new_cell, tanh)
             torch.mul(output, tanh, out=_columns(after, first, last))
         ctx.save_for_backward(x, input_to_state, state_to_state, hidden, cell, gates)
         ctx.geometry, ctx.batch = geometry, batch
@@ -149,7 +149,7 @@ class _Scan(torch.autograd.Function):
             grad_state, grad_cell = _columns(grad_hidden, first, last), _columns(grad_cell_all, first, last)
 
             grad_state += _columns(grad_after, first, last)
-            torch.tanh(_columns(cells[t + 1], first, last), out=tanh)
+            _tanh(_columns(cells[t + 1], first, last), tanh)
             torch.mul(grad_state, tanh, out=grad_output)
             torch.mul(grad_state, output, out=grad_tanh)
             _tanh_backward(grad_tanh, tanh, grad_tanh)
@@ -206,6 +206,17 @@ def _reached(shift: int, first: int, last: int, width: int) -> tuple[int, int]:
 def _columns(matrix: Tensor, first: int, last: int) -> Tensor:
     """Return columns [first, last). A view takes a microsecond to make, so that of the whole is left out."""
     return matrix if last - first == matrix.shape[1] else matrix[:, first:last]
+
+
+def _tanh(x: Tensor, target: Tensor) -> None:
+    """Write tanh(x) = 2 sigma(2x) - 1; on a CPU torch's own tanh takes as long as nine of its sigmoids.
+
+    Near zero it is exact to the resolution of 1 in place of that of x.
+    """
+    if x.device.type == "cpu":
+        torch.mul(x, 2, out=target).sigmoid_().mul_(2).sub_(1)
+    else:
+        torch.tanh(x, out=target)
 
 
 def _sigmoid_backward(grad: Tensor, activated: Tensor, target: Tensor) -> None:
