@@ -56,6 +56,7 @@ def _parser(argv: Sequence[str]) -> ArgumentParser:
     commands.add_subcommand("caption", _caption_parser(), help="caption photos")
     commands.add_subcommand("write", _write_parser(), help="draw sentences from a model that sees no image")
     commands.add_subcommand("evaluate", _evaluate_parser(), help="score a model on a split of a data set")
+    commands.add_subcommand("score", _score_parser(), help="score the captions of a file against references")
     commands.add_subcommand("train", train, help="train a model on a prepared data set")
     commands.add_subcommand("export", _export_parser(), help="make a model folder of a training run")
     commands.add_subcommand("gradients", _gradients_parser(), help="measure how far back losses reach, and draw it")
@@ -125,6 +126,22 @@ def _evaluate_parser() -> ArgumentParser:
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="write scores, counts, protocol and captions as JSON")
     parser.add_argument("--json", action="store_true", help="print the same document in place of a table")
+    return parser
+
+
+def _score_parser() -> ArgumentParser:
+    parser = _new_parser(
+        "Score captions, whoever made them, by the COCO caption protocol, with intervals. PREDICTIONS: COCO results, "
+        "what caption or evaluate wrote, JSON lines or CSV. REFERENCES: any source of data-prep captions, whose images "
+        "need not be there, or a prepared data set."
+    )
+    parser.add_argument("predictions", metavar="PREDICTIONS", help="file with a caption an image")
+    parser.add_argument("references", metavar="REFERENCES", help="file or folder with what people wrote")
+    parser.add_argument("--split", type=str, help="of the references; unset: that of the captioned images")
+    parser.add_argument("--against", metavar="FILE", help="other captions of the same images, to compare with in pairs")
+    parser.add_argument("--audit", action="store_true", help="score by the usual wrong protocols too; name oddities")
+    parser.add_argument("--claimed", type=str, metavar="X", help="find the protocol that gives this number")
+    parser.add_argument("--json", action="store_true", help="print one JSON document in place of tables")
     return parser
 
 
@@ -367,6 +384,42 @@ def _table(document: dict[str, Any]) -> str:
     )
 
 
+def _score(options: Namespace) -> int:
+    from captioning.score_file import compare, match, score
+    from captioning.score_table import score_table
+    from data_prep.predictions import read_predictions
+    from data_prep.references import read_references
+
+    claimed = None if options.claimed is None else _checked_claim(options.claimed)
+    references = read_references(options.references)
+    captioned = match(read_predictions(options.predictions), references, options.split)
+    training = [] if captioned.split == "train" else [image for image in references if image.split == "train"]
+    document = score(captioned, [text for image in training for text in image.captions])
+    if options.against:
+        other = match(read_predictions(options.against), references, captioned.split)
+        document["against"] = {"file": options.against, "scores": compare(captioned, other)}
+    if options.audit or claimed:
+        from captioning.audit import matching, recompute, suspicions
+
+        protocols = recompute(captioned, training)
+        document["audit"] = {
+            "protocols": {protocol.name: protocol.scores for protocol in protocols},
+            "suspicions": suspicions(captioned, training),
+        }
+        if claimed:
+            document["audit"] |= {"claimed": claimed, "matching": matching(protocols, claimed)}
+    print(json.dumps(document, indent=2, ensure_ascii=False) if options.json else score_table(document))
+    return 0
+
+
+def _checked_claim(text: str) -> str:
+    try:
+        float(text)
+    except ValueError:
+        raise UserError(f"--claimed: {text} is no number; give a score as it was published") from None
+    return text
+
+
 def _train(options: Namespace) -> int:
     from captioning.run import train
 
@@ -464,6 +517,7 @@ _COMMANDS = {
     "caption": _caption,
     "write": _write,
     "evaluate": _evaluate,
+    "score": _score,
     "train": _train,
     "export": _export,
     "gradients": _gradients,

@@ -23,7 +23,8 @@ from torch.nn import functional as F
 from captioning.decoder import Decoder, DecoderConfig
 from captioning.recurrent import RNNCell
 from data_prep.files import atomic_path
-from data_prep.ladder import deviation, markdown_table
+from data_prep.ladder import deviation
+from data_prep.tables import markdown_table
 from data_prep.vocabulary import BOS, Vocabulary
 
 MARKS = ("really", "not")
@@ -218,7 +219,7 @@ def gap_picture(curves: Sequence[Curve], path: str | Path) -> None:
     panel.set_xlabel("gap: words between the two marks")
     panel.set_ylabel("right verdicts, %")
     panel.grid(alpha=0.3)
-    panel.legend(loc="center right")
+    figure.legend(loc="outside lower center", ncols=3)
     with atomic_path(path) as staged:
         figure.savefig(staged, dpi=_DOTS_PER_INCH)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from captioning.gradient_study import LAST, Descent, GradientStudy, Network
 from data_prep.files import atomic_path
-from data_prep.ladder import markdown_table
+from data_prep.tables import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure

@@ -15,8 +15,9 @@ from captioning.captioner import Captioner, load_captioner
 from captioning.run import train
 from captioning.scoring import evaluate
 from data_prep.files import atomic_path
-from data_prep.ladder import MEASURED, Kind, Measurement, deviation, markdown_table, over_seeds
+from data_prep.ladder import MEASURED, Kind, Measurement, deviation, over_seeds
 from data_prep.prepared import PreparedCaptions
+from data_prep.tables import markdown_table
 from data_prep.vocabulary import BOS
 
 # With the digits that are shown.

@@ -66,7 +66,7 @@ def prepare_captions(
     check_replaceable(output, KIND)
     format = resolve_format(source, format)
     left_out: LeftOut = []
-    records = _merge(read_captions(source, format, None if image_root is None else Path(image_root)), left_out)
+    records = merge_records(read_captions(source, format, None if image_root is None else Path(image_root)), left_out)
     given = [record.split for record in records]
     splits_made, split_by = complete_splits(given, [record.name for record in records], seed)
     records = [replace(record, split=split) for record, split in zip(records, splits_made, strict=True)]
@@ -97,10 +97,15 @@ def prepare_captions(
     return manifest
 
 
-def _merge(records: Iterable[CaptionRecord], left_out: LeftOut) -> list[CaptionRecord]:
+def merge_records(records: Iterable[CaptionRecord], left_out: LeftOut) -> list[CaptionRecord]:
     """Join the records of each image, since many formats have one a caption; sort by split and name.
 
-    Captions without words, and then images without captions, are dropped and listed in `left_out`.
+    Args:
+        records: As a reader yields them.
+        left_out: Gets captions without words, and then images without captions, which are dropped.
+
+    Raises:
+        UserError: Two different images of a split have one name.
     """
     merged: dict[tuple[str, str], CaptionRecord] = {}
     for record in records:

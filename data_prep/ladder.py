@@ -117,12 +117,6 @@ def deviation(values: Sequence[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = (columns, ["---"] * len(columns), *rows)
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
 def over_seeds(measurements: Sequence[Measurement]) -> str:
     """Say what the numbers of a table are: of one seed, or over which."""
     seeds = measurements[0].seeds

@@ -7,6 +7,7 @@ remain: names of US states ("Ill."), "@home", "#tag", emoticons, web addresses, 
 """
 
 import re
+import string
 
 from nltk.tokenize import NLTKWordTokenizer
 
@@ -50,6 +51,11 @@ _SEPARATED = re.compile(
 
 _TREEBANK = NLTKWordTokenizer()
 
+# Most captions are nothing but words, perhaps with a stop behind: these are cut at their spaces, many times as fast.
+_PLAIN = re.compile(r"[A-Za-z\s]*\.?\s*", re.ASCII)
+_CONTRACTED = frozenset(["cannot", "gimme", "gonna", "gotta", "lemme", "wanna"])
+_STOPPED = frozenset(f"{word}." for word in (*_ABBREVIATIONS.split("|"), *string.ascii_lowercase))
+
 
 def tokenize(caption: str) -> list[str]:
     """Cut a caption into lower-case Penn Treebank tokens without punctuation.
@@ -60,6 +66,15 @@ def tokenize(caption: str) -> list[str]:
     Returns:
         The tokens; none for a caption without words.
     """
+    if _PLAIN.fullmatch(caption):
+        *words, last = caption.lower().split() or [""]
+        if _CONTRACTED.isdisjoint([*words, last.removesuffix(".")]) and last not in _STOPPED:
+            return [*words, last.removesuffix(".")] if last.strip(".") else words
+    return _tokenize(caption)
+
+
+def _tokenize(caption: str) -> list[str]:
+    """Do so by the rules, whatever the caption."""
     tokens: list[str] = []
     for index, piece in enumerate(_KEPT_WHOLE.split(caption.translate(_TO_ASCII))):
         if index % 2:  # `split` puts what the pattern's group matched at the odd places.

@@ -5,11 +5,11 @@ et al., "Microsoft COCO Captions", 2015, arXiv:1504.00325, section 3.2. Each can
 closest to it in length; of two equally close, the shorter.
 """
 
-import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from nltk.util import ngrams
 
 _ORDERS = (1, 2, 3, 4)
@@ -31,22 +31,52 @@ class Bleu:
     candidate_length: int
     reference_length: int
 
+    @classmethod
+    def of_sums(cls, sums: Sequence[int]) -> "Bleu":
+        """Name the sums over a corpus of what `bleu_counts` returns of each image."""
+        numbers = [int(number) for number in sums]
+        return cls(tuple(numbers[:4]), tuple(numbers[4:8]), numbers[8], numbers[9])
+
     @property
     def brevity_penalty(self) -> float:
         """Factor in 0..1 that lowers the scores of candidates shorter than their references."""
-        if self.candidate_length == 0:
-            return 0.0
-        return math.exp(min(0.0, 1 - self.reference_length / self.candidate_length))
+        return _brevity_penalty(np.array(float(self.candidate_length)), np.array(float(self.reference_length))).item()
 
     @property
     def scores(self) -> tuple[float, ...]:
         """BLEU-1 to BLEU-4, each in 0..1; BLEU-n is 0 where no n-gram is correct."""
-        scores = []
-        product = 1.0
-        for order, correct, guess in zip(_ORDERS, self.correct, self.guess, strict=True):
-            product *= correct / guess if guess else 0.0
-            scores.append(self.brevity_penalty * product ** (1 / order))
-        return tuple(scores)
+        sums = [*self.correct, *self.guess, self.candidate_length, self.reference_length]
+        return tuple(bleu_scores(np.array(sums)).tolist())
+
+
+def bleu_scores(sums: np.ndarray) -> np.ndarray:
+    """Return BLEU-1 to BLEU-4, (..., 4), of sums over a corpus of what `bleu_counts` returns of each image.
+
+    Args:
+        sums: (..., 10).
+    """
+    correct, guess, candidate_length, reference_length = np.split(sums.astype(float), [4, 8, 9], axis=-1)
+    precisions = np.divide(correct, guess, out=np.zeros_like(correct), where=guess > 0)
+    means = np.cumprod(precisions, axis=-1) ** (1 / np.array(_ORDERS))
+    return _brevity_penalty(candidate_length, reference_length) * means
+
+
+def bleu_counts(candidate: Sequence[Hashable], references: Sequence[Sequence[Hashable]]) -> tuple[int, ...]:
+    """Return what corpus BLEU sums over the images: correct and guess for n = 1..4, and the two lengths.
+
+    Args:
+        candidate: The tokens of an image's candidate.
+        references: The tokens of its references; at least one.
+    """
+    correct, guess = [], []
+    for order in _ORDERS:
+        counts = Counter(ngrams(candidate, order))
+        largest = Counter[tuple[Hashable, ...]]()
+        for reference in references:
+            largest |= Counter(ngrams(reference, order))
+        correct.append((counts & largest).total())
+        guess.append(counts.total())
+    return (*correct, *guess, len(candidate), _closest_length(len(candidate), references))
 
 
 def corpus_bleu(candidates: Sequence[Sequence[Hashable]], references: Sequence[Sequence[Sequence[Hashable]]]) -> Bleu:
@@ -59,24 +89,15 @@ def corpus_bleu(candidates: Sequence[Sequence[Hashable]], references: Sequence[S
     Raises:
         ValueError: The two differ in length, or an image has no reference.
     """
-    correct = dict.fromkeys(_ORDERS, 0)
-    guess = dict.fromkeys(_ORDERS, 0)
-    reference_length = 0
-    for candidate, image_references in zip(candidates, references, strict=True):
-        reference_length += _closest_length(len(candidate), image_references)
-        for order in _ORDERS:
-            counts = Counter(ngrams(candidate, order))
-            largest = Counter[tuple[Hashable, ...]]()
-            for reference in image_references:
-                largest |= Counter(ngrams(reference, order))
-            correct[order] += (counts & largest).total()
-            guess[order] += counts.total()
-    return Bleu(
-        correct=tuple(correct.values()),
-        guess=tuple(guess.values()),
-        candidate_length=sum(map(len, candidates)),
-        reference_length=reference_length,
-    )
+    counts = [bleu_counts(*pair) for pair in zip(candidates, references, strict=True)]
+    return Bleu.of_sums(np.sum(counts, axis=0) if counts else [0] * 10)
+
+
+def _brevity_penalty(candidate_length: np.ndarray, reference_length: np.ndarray) -> np.ndarray:
+    # Infinite where candidates are empty, whose penalty is then 0.
+    infinite = np.full_like(reference_length, np.inf)
+    ratio = np.divide(reference_length, candidate_length, out=infinite, where=candidate_length > 0)
+    return np.exp(np.minimum(0.0, 1 - ratio))
 
 
 def _closest_length(length: int, references: Sequence[Sequence[Hashable]]) -> int:

@@ -1,12 +1,20 @@
 """All scores of the COCO caption evaluation that this project reports, in one call."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from evaluation.bleu import Bleu, corpus_bleu
-from evaluation.cider import cider_d
+import numpy as np
+
+from evaluation.bleu import Bleu, bleu_counts, bleu_scores
+from evaluation.bootstrap import Score
+from evaluation.cider import cider, cider_d
 from evaluation.rouge import rouge_l
+
+# The columns of the statistics: BLEU's counts, then the scores that are means over the images.
+_COUNTS = 10
+_MEANS = ("ROUGE-L", "CIDEr-D", "CIDEr")
 
 
 @dataclass(frozen=True)
@@ -17,15 +25,19 @@ class CaptionScores:
         bleu: Corpus BLEU-1..4, each in 0..1, with its counts.
         rouge_l: Mean ROUGE-L, in 0..1.
         cider_d: Mean CIDEr-D, in 0..10; a human against four others has about 0.8.
+        cider: Mean plain CIDEr, in 0..10.
         num_images: Images scored, with one candidate each.
         num_references: References of all images together.
+        statistics: (images, 13), what the scores are sums of, for `evaluation.bootstrap`.
     """
 
     bleu: Bleu
     rouge_l: float
     cider_d: float
+    cider: float
     num_images: int
     num_references: int
+    statistics: np.ndarray = field(compare=False, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """The scores, counts and lengths under their usual names, ready for JSON."""
@@ -33,6 +45,7 @@ class CaptionScores:
             **{f"BLEU-{order}": score for order, score in enumerate(self.bleu.scores, start=1)},
             "ROUGE-L": self.rouge_l,
             "CIDEr-D": self.cider_d,
+            "CIDEr": self.cider,
             "images": self.num_images,
             "references": self.num_references,
             "correct": list(self.bleu.correct),
@@ -40,6 +53,21 @@ class CaptionScores:
             "candidate_length": self.bleu.candidate_length,
             "reference_length": self.bleu.reference_length,
         }
+
+
+def _bleu(sums: np.ndarray, _: int, order: int) -> np.ndarray:
+    return bleu_scores(sums[..., :_COUNTS])[..., order - 1]
+
+
+def _mean(sums: np.ndarray, images: int, column: int) -> np.ndarray:
+    return sums[..., column] / images
+
+
+# Each score as a function of the sums of `CaptionScores.statistics`, for `evaluation.bootstrap`.
+SCORES: dict[str, Score] = {
+    **{f"BLEU-{order}": partial(_bleu, order=order) for order in (1, 2, 3, 4)},
+    **{name: partial(_mean, column=column) for column, name in enumerate(_MEANS, start=_COUNTS)},
+}
 
 
 def score_captions(
@@ -65,10 +93,13 @@ def score_captions(
             raise ValueError(f"the image at index {index} has no references")
         if any(isinstance(caption, str) for caption in (candidate, *image_references)):
             raise ValueError(f"a caption of the image at index {index} is a string; cut it into tokens first")
+    counts = np.array([bleu_counts(*pair) for pair in zip(candidates, references, strict=True)])
+    means = [scores(candidates, references).scores for scores in (rouge_l, cider_d, cider)]
+    statistics = np.column_stack([counts, *means])
     return CaptionScores(
-        bleu=corpus_bleu(candidates, references),
-        rouge_l=rouge_l(candidates, references).score,
-        cider_d=cider_d(candidates, references).score,
+        Bleu.of_sums(counts.sum(0)),
+        *statistics[:, _COUNTS:].mean(0).tolist(),
         num_images=len(candidates),
         num_references=sum(map(len, references)),
+        statistics=statistics,
     )

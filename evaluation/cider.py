@@ -1,10 +1,11 @@
-"""CIDEr-D as the COCO caption evaluation computes it.
+"""CIDEr-D as the COCO caption evaluation computes it, and CIDEr as its paper defines it.
 
 R. Vedantam, C. L. Zitnick, D. Parikh, "CIDEr: Consensus-based Image Description Evaluation", CVPR 2015,
-arXiv:1411.5726, the equation of CIDEr-D: the cosine of the captions' TF-IDF n-gram vectors, the candidate's weights
-clipped to the reference's, times a Gaussian of the difference in length, averaged over n = 1..4 and the references.
-Deviation, the evaluation's own: a term frequency is a plain count (the cosine cancels the caption's length, but the
-clipping then sees counts).
+arXiv:1411.5726. CIDEr (equations 1 to 3) is the cosine of the captions' TF-IDF n-gram vectors, averaged over n = 1..4
+and the references. CIDEr-D clips the candidate's weights to the reference's and damps by a Gaussian of the difference
+in length, so that neither repetition nor length pays. What the evaluation prints as "CIDEr" is CIDEr-D.
+Deviations, the evaluation's own: words are not stemmed, both are 10 times as large as in the paper, and a term
+frequency is a plain count (the cosine cancels the caption's length, but the clipping then sees counts).
 """
 
 import math
@@ -71,12 +72,13 @@ class _References:
     postings: dict[_Ngram, list[_Posting]]
 
 
-class CiderDScorer:
+class CiderScorer:
     """Scores any number of candidates for images whose reference vectors are computed once.
 
     Args:
         references_by_image: For each image, the tokens of its references; at least one.
         frequencies: Document frequencies; by default those of `references_by_image`.
+        plain: CIDEr in place of CIDEr-D: without the clipping and the Gaussian.
 
     Raises:
         ValueError: There is no image.
@@ -86,12 +88,14 @@ class CiderDScorer:
         self,
         references_by_image: Sequence[Sequence[Sequence[Hashable]]],
         frequencies: DocumentFrequencies | None = None,
+        plain: bool = False,
     ):
+        self._plain = plain
         self._frequencies = frequencies or DocumentFrequencies(references_by_image)
         self._images = [self._index(references) for references in references_by_image]
 
     def score(self, image_index: int, candidate: Sequence[Hashable]) -> float:
-        """CIDEr-D, in 0..10, of a candidate for the image at `image_index` of the references given.
+        """The score, in 0..10, of a candidate for the image at `image_index` of the references given.
 
         Raises:
             ValueError: The image has no reference.
@@ -103,11 +107,15 @@ class CiderDScorer:
             norm = math.hypot(*weights.values())
             for ngram, weight in weights.items():
                 for reference, reference_weight, unit_weight in image.postings.get(ngram, ()):
-                    cosines[reference] += min(weight, reference_weight) * unit_weight / norm
+                    counted = weight if self._plain else min(weight, reference_weight)
+                    cosines[reference] += counted * unit_weight / norm
         return _SCALE * fmean(
-            cosine / len(_ORDERS) * math.exp(-((len(candidate) - length) ** 2) / (2 * _SIGMA**2))
+            cosine / len(_ORDERS) * self._damping(len(candidate) - length)
             for cosine, length in zip(cosines, image.lengths, strict=True)
         )
+
+    def _damping(self, surplus: int) -> float:
+        return 1.0 if self._plain else math.exp(-(surplus**2) / (2 * _SIGMA**2))
 
     def _index(self, references: Sequence[Sequence[Hashable]]) -> _References:
         postings: dict[_Ngram, list[_Posting]] = {}
@@ -136,6 +144,22 @@ def cider_d(
     Raises:
         ValueError: The two differ in length, there is no image, or an image has no reference.
     """
-    scorer = CiderDScorer(references, frequencies)
+    return _scores(CiderScorer(references, frequencies), candidates, references)
+
+
+def cider(
+    candidates: Sequence[Sequence[Hashable]],
+    references: Sequence[Sequence[Sequence[Hashable]]],
+    frequencies: DocumentFrequencies | None = None,
+) -> ImageScores:
+    """Score by plain CIDEr, in 0..10; arguments and errors are those of `cider_d`."""
+    return _scores(CiderScorer(references, frequencies, plain=True), candidates, references)
+
+
+def _scores(
+    scorer: CiderScorer,
+    candidates: Sequence[Sequence[Hashable]],
+    references: Sequence[Sequence[Sequence[Hashable]]],
+) -> ImageScores:
     indices = range(len(references))
     return ImageScores(tuple(scorer.score(*pair) for pair in zip(indices, candidates, strict=True)))

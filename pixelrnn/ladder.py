@@ -12,8 +12,9 @@ from typing import Any
 from tqdm import tqdm
 
 from data_prep.files import atomic_path
-from data_prep.ladder import Kind, Measurement, deviation, markdown_table, over_seeds
+from data_prep.ladder import Kind, Measurement, deviation, over_seeds
 from data_prep.prepared_pixels import PreparedPixels
+from data_prep.tables import markdown_table
 from pixelrnn.model import PixelModel, load_pixel_model
 from pixelrnn.run import train
 from pixelrnn.scoring import evaluate

@@ -27,7 +27,8 @@ def read_coco(source: Path, image_root: Path | None) -> Iterator[CaptionRecord]:
         for index, entry in enumerate(field(document, "images", list, str(path))):
             where = f"{path}, images[{index}]"
             name, image = images.find(field(entry, "file_name", str, where))
-            yield CaptionRecord(name, image, captions.pop(field(entry, "id", Hashable, where), []), split, where)
+            key = field(entry, "id", Hashable, where)
+            yield CaptionRecord(name, image, captions.pop(key, []), split, where, str(key))
         if captions:
             raise UserError(f"{path}: captions of the unknown image_id {next(iter(captions))}; add it to 'images'")
 

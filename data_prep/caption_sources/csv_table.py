@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data_prep.caption_sources.caption_files import CAPTION_COLUMNS, SPLIT_COLUMN, find_files
@@ -21,14 +21,22 @@ def read_csv(source: Path, image_root: Path | None) -> Iterator[CaptionRecord]:
     """Yield one record a row; without a split column, a file named after a split (`train.csv`) tells it."""
     for path in find_files(source, PATTERNS):
         images = ImageFinder(image_root, path.parent)
-        for where, row in _read_rows(path):
+        for where, row in read_rows(path, IMAGE_COLUMNS):
             name, image = images.find(row[find_column(row, IMAGE_COLUMNS, where)])
             split = parse_split(row.get(SPLIT_COLUMN), where) or SPLIT_NAMES.get(path.stem.lower())
             yield CaptionRecord(name, image, [row[find_column(row, CAPTION_COLUMNS, where)]], split, where)
 
 
-def _read_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the place and the cells of each row; cells missing at its end are empty."""
+def read_rows(path: Path, image_columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the place and the cells of each row; cells missing at its end are empty.
+
+    Args:
+        path: The table, with a header row.
+        image_columns: One of these must be there, and one of `CAPTION_COLUMNS`.
+
+    Raises:
+        UserError: The file is no such table; the message names the line.
+    """
     text = read_text(path)
     header = text.partition("\n")[0]
     delimiter = next((mark for mark in DELIMITERS if mark in header), ",")
@@ -39,7 +47,7 @@ def _read_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     )
     try:
         columns = [column.strip().lower() for column in next(rows, [])]
-        find_column(columns, IMAGE_COLUMNS, f"{path}, line 1")
+        find_column(columns, image_columns, f"{path}, line 1")
         find_column(columns, CAPTION_COLUMNS, f"{path}, line 1")
         for row in filter(None, rows):
             where = f"{path}, line {rows.line_num}"

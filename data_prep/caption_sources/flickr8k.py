@@ -18,7 +18,9 @@ SPLIT_FILES = {
 
 
 def find_caption_file(source: Path) -> Path | None:
-    """Return the caption file of a folder that is laid out as Flickr8k is, None for any other."""
+    """Return the caption file of a folder that is laid out as Flickr8k is, or `source` if it is one; else None."""
+    if source.name == CAPTION_FILE and source.is_file():
+        return source
     candidates = (source / "Flickr8k_text" / CAPTION_FILE, source / CAPTION_FILE)
     return next((path for path in candidates if path.is_file()), None)
 
@@ -29,7 +31,7 @@ def read_flickr8k(source: Path, image_root: Path | None) -> Iterator[CaptionReco
     if captions is None:
         raise UserError(f"{source}: holds no {CAPTION_FILE}; name the folder above Flickr8k_text")
     splits = dict(_read_split_lists(captions.parent))
-    images = ImageFinder(image_root, source, captions.parent.parent)
+    images = ImageFinder(image_root, source if source.is_dir() else source.parent, captions.parent.parent)
     for number, line in read_lines(captions):
         where = f"{captions}, line {number}"
         key, tab, caption = line.partition("\t")

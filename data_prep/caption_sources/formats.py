@@ -56,7 +56,9 @@ def read_captions(source: str, format: str, image_root: Path | None) -> Iterator
 
 
 def _recognise(source: Path) -> str:
-    if source.is_dir():
+    if flickr8k.find_caption_file(source):
+        recognised = "flickr8k"
+    elif source.is_dir():
         recognised = _recognise_folder(source)
     elif source.suffix.lower() == ".json":
         recognised = _recognise_json(read_text(source))
@@ -75,8 +77,6 @@ def _recognise_json(text: str) -> str | None:
 
 
 def _recognise_folder(folder: Path) -> str | None:
-    if flickr8k.find_caption_file(folder):
-        return "flickr8k"
     with_text = sidecar.share_with_text(folder)
     # Such a folder may also hold a table of captions that was made of it.
     if with_text > 0.5:

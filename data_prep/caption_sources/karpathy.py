@@ -25,4 +25,7 @@ def read_karpathy(source: Path, image_root: Path | None) -> Iterator[CaptionReco
             names = [f"{entry['filepath']}/{file_name}", file_name] if entry.get("filepath") else [file_name]
             name, image = images.find(*names)
             captions = [field(sentence, "raw", str, where) for sentence in field(entry, "sentences", list, where)]
-            yield CaptionRecord(name, image, captions, parse_split(field(entry, "split", str, where), where), where)
+            split = parse_split(field(entry, "split", str, where), where)
+            # The splits of COCO keep COCO's own ids beside those of the file.
+            key = entry.get("cocoid", entry.get("imgid"))
+            yield CaptionRecord(name, image, captions, split, where, None if key is None else str(key))

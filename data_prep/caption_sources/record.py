@@ -15,6 +15,7 @@ class CaptionRecord:
         captions: Raw captions; they may be empty.
         split: `train`, `validation`, `test`, or None if the source gives none.
         where: The place in the source, for messages: the file and its line or entry.
+        id: What else the source calls the image, as results in COCO's format do.
     """
 
     name: str
@@ -22,3 +23,4 @@ class CaptionRecord:
     captions: list[str]
     split: str | None
     where: str
+    id: str | None = None

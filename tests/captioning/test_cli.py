@@ -478,6 +478,49 @@ def test_train_names_the_key_that_is_wrong(run: Run, tmp_path: Path, text: str, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture
+def scored(tmp_path: Path) -> tuple[Path, Path]:
+    """A file of captions, and one of what was written of their images."""
+    captions, references = tmp_path / "captions.json", tmp_path / "references.jsonl"
+    texts = {f"{number}.jpg": f"a {colour} dog runs" for number, colour in enumerate(COLOURS)}
+    captions.write_text(json.dumps(texts))
+    lines = [
+        {"image": name, "captions": [text, "The dog is running ."], "split": "test"} for name, text in texts.items()
+    ]
+    references.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return captions, references
+
+
+def test_score_prints_tables(run: Run, scored: tuple[Path, Path]) -> None:
+    result = run("score", *scored, "--against", scored[0], "--audit", "--claimed", "1.0")
+    assert (result.status, result.errors) == (0, [])
+    assert "| BLEU-4 | 1.0000 | 1.0000 to 1.0000 |" in result.output
+    assert "6 images, 12 references; 24 words, against 24 of the closest references" in result.output
+    assert "| BLEU-4 | +0.0000 | +0.0000 to +0.0000 | 1.000 |" in result.output
+    assert any(line.startswith("claimed 1.0: BLEU-1 (COCO caption protocol), BLEU-2 ") for line in result.output)
+    assert "suspicious: 6 of 6 captions are a reference of their own image, word for word" in result.output
+
+
+def test_score_prints_json(run: Run, scored: tuple[Path, Path]) -> None:
+    result = run("score", *scored, "--json")
+    document = json.loads("\n".join(result.output))
+    assert document["scores"]["BLEU-4"]["score"] == 1
+    assert document["images"] == 6
+    assert "audit" not in document
+
+
+def test_score_names_what_is_wrong(run: Run, scored: tuple[Path, Path], tmp_path: Path) -> None:
+    captions, references = scored
+    assert run("score", captions, references, "--claimed", "much").errors == [
+        "captioning: error: --claimed: much is no number; give a score as it was published"
+    ]
+    captions.write_text('{"0.jpg": "a"}')
+    result = run("score", captions, references)
+    assert result.status == 2
+    assert "5 of 6 images of the split test have no caption, such as 1.jpg" in result.errors[0]
+    assert run("score", tmp_path / "none.json", references).status == 2
+
+
 @pytest.mark.parametrize("backbone", ["resnet", "timm:resnet999", "torchvision:resnet999"])
 def test_train_names_an_unknown_backbone(run: Run, prepared: Path, tmp_path: Path, backbone: str) -> None:
     status, output, errors = run("train", "--data", prepared, "--output", tmp_path, "--encoder.backbone", backbone)

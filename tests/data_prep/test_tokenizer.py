@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.tokenizer import tokenize
+from data_prep.tokenizer import _tokenize, tokenize
 
 
 # Every expectation is what the COCO caption evaluation's Java tokenizer makes of the caption.
@@ -44,6 +44,24 @@ from data_prep.tokenizer import tokenize
 )
 def test_known_tokens(caption: str, tokens: str) -> None:
     assert tokenize(caption) == tokens.split()
+
+
+# Words of which the rules make something else than a word, alone or before a stop.
+WORDS = st.sampled_from(["a", "Dog", "cannot", "gonna", "Wanna", "St", "mr", "no", "etc", "vs", "i", "US"])
+
+
+@given(
+    st.lists(WORDS), st.sampled_from(["", ".", " .", ". ", " . \n", "..", ". ."]), st.sampled_from([" ", "  ", "\n"])
+)
+def test_plain_captions_are_cut_as_by_the_rules(words: list[str], end: str, space: str) -> None:
+    caption = space.join(words) + end
+    assert tokenize(caption) == _tokenize(caption)
+
+
+@pytest.mark.data
+def test_all_captions_of_flickr8k_are_cut_as_by_the_rules() -> None:
+    captions = _flickr8k_captions()
+    assert [caption for caption in captions if tokenize(caption) != _tokenize(caption)] == []
 
 
 @given(st.text())

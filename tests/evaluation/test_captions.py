@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.tokenizer import tokenize
-from evaluation.captions import score_captions
+from evaluation.captions import SCORES, score_captions
 
 captions = st.lists(st.sampled_from(["a", "dog", "cat", "runs", "on", "grass"]), min_size=4, max_size=9)
 caption_sets = st.lists(st.tuples(captions, st.lists(captions, min_size=1, max_size=4)), min_size=1, max_size=6)
@@ -90,6 +90,14 @@ def test_scores_stay_in_their_ranges(images: list[tuple[list[str], list[list[str
     result = score_captions(candidates, references)
     assert all(0 <= score <= 1 for score in (*result.bleu.scores, result.rouge_l))
     assert 0 <= result.cider_d <= 10 + 1e-9
+
+
+@given(caption_sets)
+def test_sums_of_the_statistics_give_every_score(images: list[tuple[list[str], list[list[str]]]]) -> None:
+    result = score_captions(*zip(*images, strict=True))
+    document = result.as_dict()
+    for name, score in SCORES.items():
+        assert score(result.statistics.sum(0), len(images)).item() == pytest.approx(document[name])
 
 
 @given(st.lists(st.lists(captions, min_size=1, max_size=4), min_size=1, max_size=6))

@@ -1,10 +1,12 @@
 """CIDEr-D on cases worked out by hand, and the parts that training reuses."""
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 
-from evaluation.cider import CiderDScorer, DocumentFrequencies, cider_d
+from evaluation.cider import CiderScorer, DocumentFrequencies, cider, cider_d
 
 REFERENCES = [
     [["a", "dog", "runs", "on", "grass"], ["a", "brown", "dog", "runs"]],
@@ -34,6 +36,34 @@ def test_length_penalty_and_clipping_by_hand() -> None:
     assert score == pytest.approx(10 / 4 * (1 / 3) * math.exp(-(2**2) / (2 * 6**2)))
 
 
+def test_plain_cider_neither_clips_nor_damps() -> None:
+    # The same captions: the cosine of the 1-grams is 1, whatever their number.
+    assert cider([["x"] * 3, ["y"]], [[["x"]], [["y"]]]).scores[0] == pytest.approx(10 / 4)
+
+
+def test_plain_cider_is_the_mean_cosine_of_tf_idf_vectors() -> None:
+    candidates = [["a", "dog", "runs", "on", "a", "wave"], ["a", "wave"], ["two", "two", "children", "play"]]
+
+    def grams(caption: list[str], order: int) -> list[str]:
+        return [" ".join(caption[start : start + order]) for start in range(len(caption) - order + 1)]
+
+    expected = []
+    for candidate, references in zip(candidates, REFERENCES, strict=True):
+        cosines = []
+        for reference, order in itertools.product(references, (1, 2, 3, 4)):
+            known = sorted({*grams(candidate, order), *grams(reference, order)})
+            seen = [sum(any(gram in grams(ref, order) for ref in refs) for refs in REFERENCES) for gram in known]
+            weights = np.log(3 / np.maximum(seen, 1))
+            first, second = (
+                np.array([grams(caption, order).count(gram) for gram in known]) * weights
+                for caption in (candidate, reference)
+            )
+            norms = np.linalg.norm(first) * np.linalg.norm(second)
+            cosines.append(first @ second / norms if norms else 0.0)
+        expected.append(10 * np.mean(cosines))
+    assert cider(candidates, REFERENCES).scores == pytest.approx(expected)
+
+
 def test_score_is_the_mean_over_the_references() -> None:
     candidates = [["a", "dog", "runs"], ["a", "wave"], ["children"]]
     frequencies = DocumentFrequencies(REFERENCES)
@@ -52,7 +82,7 @@ def test_frequencies_from_elsewhere_change_the_score_and_default_ones_do_not() -
 def test_scorer_scores_any_image_in_any_order() -> None:
     candidates = [["a", "dog", "runs"], ["a", "wave"], ["children"]]
     expected = cider_d(candidates, REFERENCES).scores
-    scorer = CiderDScorer(REFERENCES)
+    scorer = CiderScorer(REFERENCES)
     assert [scorer.score(index, candidates[index]) for index in (2, 0, 0, 1)] == [
         expected[index] for index in (2, 0, 0, 1)
     ]
@@ -69,7 +99,7 @@ def test_token_indices_score_as_words_do() -> None:
 
 @pytest.mark.parametrize("candidate", [[], ["unheard"], ["unheard"] * 9])
 def test_no_match_scores_zero(candidate: list[str]) -> None:
-    assert CiderDScorer(REFERENCES).score(0, candidate) == 0
+    assert CiderScorer(REFERENCES).score(0, candidate) == 0
 
 
 def test_an_ngram_of_every_image_is_worth_nothing() -> None:

@@ -1,0 +1,142 @@
+"""Scoring the captions that a file holds, whoever made them: what `captioning score` does.
+
+Every score is that of the COCO caption protocol, with a bootstrap interval over the images. The document frequencies of
+CIDEr stay those of all references while images are drawn again: they belong to the protocol and not to the sample.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import UserError
+from data_prep.references import Reference, in_split, names_of
+from data_prep.tokenizer import tokenize
+from data_prep.version import tool_version
+from evaluation.bootstrap import bootstrap, paired_bootstrap
+from evaluation.captions import SCORES, CaptionScores, score_captions
+from evaluation.diversity import diversity
+
+LEVEL = 0.95
+PROTOCOL = (
+    "COCO caption protocol: PTB tokens in lower case without punctuation, corpus BLEU with brevity penalty and closest "
+    "reference length, ROUGE-L with beta 1.2, CIDEr-D and CIDEr with document frequencies of the evaluated references. "
+    f"Intervals: {100 * LEVEL:.0f} %, percentiles of 1000 bootstrap samples of the images."
+)
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Images with a caption to score and its references, all as they were written.
+
+    Attributes:
+        images: The references of each image, and what its source says of it.
+        captions: One an image.
+        split: Of the images; None if the source has no splits.
+    """
+
+    images: list[Reference]
+    captions: list[str]
+    split: str | None
+
+    @property
+    def references(self) -> list[list[str]]:
+        """The references of each image."""
+        return [image.captions for image in self.images]
+
+
+def match(predictions: dict[str, str], references: Sequence[Reference], split: str | None = None) -> Captioned:
+    """Put every predicted caption beside the references of its image.
+
+    Args:
+        predictions: Captions by an image's name, its file name alone, or its id.
+        references: Of all images.
+        split: Score the images of this one and pass over the others; by default that of the predicted images.
+
+    Raises:
+        UserError: A caption's image is unknown or cannot be told from another, two are of one image, the images are of
+            several splits, or an image of the split has no caption: its score would be that of another task.
+    """
+    names = names_of(references)
+    captions: dict[int, str] = {}
+    for name, caption in predictions.items():
+        if name not in names and Path(name).name not in names:
+            raise UserError(f"{name}: a caption of an image that the references do not have; check both files")
+        index = names[name] if name in names else names[Path(name).name]
+        if index is None:
+            raise UserError(f"{name}: several images have this name; write their folders too")
+        if captions.setdefault(index, caption) != caption:
+            raise UserError(f"{name}: another caption of the same image stands under another name; keep one")
+    if split is None:
+        found = sorted({str(references[index].split) for index in captions})
+        if len(found) > 1:
+            raise UserError(f"the captions are of several splits ({', '.join(found)}); choose one with --split")
+        split = references[next(iter(captions))].split
+    images = in_split(references, split) if split else list(references)
+    kept = ((references[index], caption) for index, caption in captions.items())
+    of_image = {image.name: caption for image, caption in kept if split is None or image.split == split}
+    missing = [image.name for image in images if image.name not in of_image]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(images)} images of the {f'split {split}' if split else 'references'} have no "
+            f"caption, such as {missing[0]}; caption them, if need be by an empty text"
+        )
+    return Captioned(images, [of_image[image.name] for image in images], split)
+
+
+def score(captioned: Captioned, training_captions: Sequence[str] = ()) -> dict[str, Any]:
+    """Score captions; return scores with intervals and signatures, counts, and what the captions are like.
+
+    Args:
+        captioned: From `match`.
+        training_captions: Those that the captions' model learned from, if known.
+    """
+    candidates, scores = _scores(captioned)
+    number, document = scores.num_images, scores.as_dict()
+    like = diversity(candidates, [tokenize(caption) for caption in training_captions])
+    return {
+        "protocol": PROTOCOL,
+        "split": captioned.split,
+        "scores": {
+            name: {
+                **asdict(bootstrap(scores.statistics, of_sums, level=LEVEL)),
+                "signature": signature(name, captioned),
+            }
+            for name, of_sums in SCORES.items()
+        },
+        **{name: value for name, value in document.items() if name not in SCORES},
+        "images": number,
+        "captions": asdict(like),
+    }
+
+
+def compare(first: Captioned, second: Captioned) -> dict[str, Any]:
+    """Compare two sets of captions of the same images, each score with its difference, interval and p-value."""
+    (_, of_first), (_, of_second) = _scores(first), _scores(second)
+    return {
+        name: asdict(paired_bootstrap(of_first.statistics, of_second.statistics, of_sums, level=LEVEL))
+        for name, of_sums in SCORES.items()
+    }
+
+
+def signature(name: str, captioned: Captioned) -> str:
+    """Say in one line what a score is, so that it can be repeated."""
+    numbers = sorted({len(references) for references in captioned.references})
+    references = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
+    return "|".join(
+        [
+            name,
+            "protocol:coco",
+            "tokens:ptb-lower-nopunct",
+            f"references:{references}",
+            f"images:{len(captioned.images)}",
+            f"split:{captioned.split or 'all'}",
+            f"vision-rnn:{tool_version()}",
+        ]
+    )
+
+
+def _scores(captioned: Captioned) -> tuple[list[list[str]], CaptionScores]:
+    candidates = [tokenize(caption) for caption in captioned.captions]
+    references = [[tokenize(caption) for caption in captions] for captions in captioned.references]
+    return candidates, score_captions(candidates, references)

@@ -1,0 +1,88 @@
+"""References from every kind of source, without their images, and the names that an image goes by."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from data_prep.captions import prepare_captions
+from data_prep.errors import UserError
+from data_prep.references import Reference, in_split, names_of, read_references
+
+
+def write_coco(folder: Path) -> Path:
+    document = {
+        "images": [{"id": 7, "file_name": "b.jpg"}, {"id": 9, "file_name": "a.jpg"}],
+        "annotations": [
+            {"image_id": 7, "caption": "a dog"},
+            {"image_id": 9, "caption": "a cat"},
+            {"image_id": 7, "caption": "the dog"},
+        ],
+    }
+    path = folder / "captions_val.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_coco_keeps_its_ids(tmp_path: Path) -> None:
+    assert read_references(write_coco(tmp_path)) == [
+        Reference("a.jpg", "9", "validation", ["a cat"]),
+        Reference("b.jpg", "7", "validation", ["a dog", "the dog"]),
+    ]
+
+
+def test_karpathy_keeps_the_ids_of_coco(tmp_path: Path) -> None:
+    images = [
+        {"filename": "a.jpg", "filepath": "val2014", "split": "test", "cocoid": 3, "sentences": [{"raw": "a cat"}]},
+        {"filename": "b.jpg", "split": "train", "imgid": 4, "sentences": [{"raw": "a dog"}]},
+    ]
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps({"images": images}))
+    assert read_references(path) == [
+        Reference("val2014/a.jpg", "3", "test", ["a cat"]),
+        Reference("b.jpg", "4", "train", ["a dog"]),
+    ]
+
+
+def test_the_token_file_of_flickr8k_is_read_alone_and_with_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "Flickr8k.token.txt").write_text("a.jpg#0\tA cat .\na.jpg#1\tThe cat .\nb.jpg#0\tA dog .\n")
+    (tmp_path / "Flickr_8k.testImages.txt").write_text("a.jpg\n")
+    found = read_references(tmp_path / "Flickr8k.token.txt")
+    assert sorted(found, key=lambda reference: reference.name) == [
+        Reference("a.jpg", None, "test", ["A cat .", "The cat ."]),
+        Reference("b.jpg", None, None, ["A dog ."]),
+    ]
+    assert read_references(tmp_path) == found
+
+
+def test_a_prepared_data_set_gives_what_its_source_gives(synthetic_captions: Path, tmp_path: Path) -> None:
+    prepare_captions(synthetic_captions, tmp_path / "prepared", min_count=1)
+
+    def by_name(source: Path) -> dict[str, tuple[str | None, list[str]]]:
+        return {image.name: (image.split, image.captions) for image in read_references(source)}
+
+    prepared, source = by_name(tmp_path / "prepared"), by_name(synthetic_captions)
+    # Beside the captions the images' names have their folder, unless they are in one of the usual ones.
+    assert len(prepared) == 24
+    assert prepared == source
+
+
+def test_an_image_goes_by_its_path_its_file_name_and_its_id() -> None:
+    images = [Reference("x/a.jpg", "1", None, ["a"]), Reference("y/a.jpg", "2", None, ["b"])]
+    assert names_of(images) == {"x/a.jpg": 0, "y/a.jpg": 1, "1": 0, "2": 1, "a.jpg": None}
+
+
+def test_a_split_that_is_not_there_is_named_with_those_that_are() -> None:
+    images = [Reference("a.jpg", None, "test", ["a"]), Reference("b.jpg", None, None, ["b"])]
+    assert in_split(images, "test") == images[:1]
+    with pytest.raises(UserError, match="no references of the split 'train'; the splits are: test"):
+        in_split(images, "train")
+
+
+def test_a_source_without_captions_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "empty.jsonl"
+    path.write_text('{"image": "a.jpg", "caption": ""}\n')
+    with pytest.raises(UserError, match="holds no captions"):
+        read_references(path)
+    with pytest.raises(UserError, match="no such file"):
+        read_references(tmp_path / "none.json")
