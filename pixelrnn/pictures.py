@@ -43,6 +43,17 @@ class CompletionRow:
     samples: Tensor
 
 
+def image_of(pixels: Tensor, levels: int) -> Image.Image:
+    """Return one image as it is, a grey or RGB picture.
+
+    Args:
+        pixels: (C, H, W) uint8, values 0..levels-1; C is 1 (grey) or 3 (RGB).
+        levels: 2 or 256.
+    """
+    displayed = pixels.permute(1, 2, 0).numpy() * np.uint8(255 // (levels - 1))
+    return Image.fromarray(displayed[..., 0] if len(pixels) == 1 else displayed)
+
+
 def grid_image(pixels: Tensor, levels: int, columns: int, scale: int) -> Image.Image:
     """Lay images out in rows, from the left and from the top, with thin lines between them.
 

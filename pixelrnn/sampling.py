@@ -45,8 +45,39 @@ def draw(
     Returns:
         (B, C, H, W) uint8; known pixels are unchanged.
     """
+    noise = turn(noise, model.config.order)
+
+    def choose(logits: Tensor, channel: int, row: int, column: int) -> Tensor:
+        return choose_level(logits, noise[:, channel, row, column])
+
+    return visit(model, pixels, hole, choose, labels, progress)
+
+
+@torch.inference_mode()
+def visit(
+    model: PixelModel,
+    pixels: Tensor,
+    hole: Tensor,
+    choose: Callable[[Tensor, int, int, int], Tensor],
+    labels: Tensor | None = None,
+    progress: Callable[[], object] | None = None,
+) -> Tensor:
+    """Go through the pixels in the model's order, and let each one of a hole be chosen given those before it.
+
+    Args:
+        model: The model.
+        pixels: (B, C, H, W) uint8, the known levels; what lies in the hole is ignored.
+        hole: (H, W) bool, true where pixels are to be chosen.
+        choose: Given logits (B, 1 or levels), channel, row and column, these counted in the model's order (`turn`),
+            returns levels (B,) uint8.
+        labels: (B,), for a conditional model.
+        progress: Called after each row (of a transposed order: column).
+
+    Returns:
+        (B, C, H, W) uint8; known pixels are unchanged.
+    """
     order = model.config.order
-    drawn, hole, noise = turn(pixels, order).clone(), turn(hole, order), turn(noise, order)
+    drawn, hole = turn(pixels, order).clone(), turn(hole, order)
     drawn.masked_fill_(hole, 0)
     rows, columns = hole.shape
     to_draw = hole.tolist()
@@ -59,7 +90,7 @@ def draw(
                 continue
             for channel in range(model.shape.channels):
                 network.step(column)
-                level = choose_level(network.logits(channel).t(), noise[:, channel, row, column])
+                level = choose(network.logits(channel).t(), channel, row, column)
                 drawn[:, channel, row, column] = level
                 network.reveal(column, channel, level)
         if model.config.extra_column:

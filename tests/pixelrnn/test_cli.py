@@ -290,6 +290,57 @@ def test_what_cannot_be_written_is_one_line(
 # evaluate and verify
 
 
+@pytest.mark.parametrize("name", ["binary", "rotated", "rgb", "conditional"])
+def test_what_was_compressed_comes_back(run: Run, folders: dict[str, Path], images: Path, name: str) -> None:
+    label = ["--label", 1] if name == "conditional" else []
+    coded = run("compress", images, "--model", folders[name], *label, "-o", "coded")
+    assert (coded.status, coded.errors) == (0, [])
+    assert coded.output == [
+        f"coded: 3 images, {(size := Path('coded').stat().st_size)} bytes, "
+        f"{8 * size / (3 * HEIGHT * WIDTH * (3 if name == 'rgb' else 1)):.4f} bits/dim"
+    ]
+    assert run("decompress", "coded", "--model", folders[name], "-o", "back") == (0, ["back: 3 images"], [])
+    for path in images.iterdir():
+        assert np.array_equal(np.asarray(load_image(Path("back") / path.name)), np.asarray(load_image(path)))
+
+
+def test_compress_and_decompress_name_what_is_wrong(run: Run, folders: dict[str, Path], images: Path) -> None:
+    (images / "broken.png").write_bytes(b"no image")
+    coded = run("compress", images, "--model", folders["binary"], "-o", "coded")
+    assert coded.status == 1
+    assert len(coded.errors) == 1
+    assert "broken.png" in coded.errors[0]
+    other = run("decompress", "coded", "--model", folders["rotated"], "-o", "back")
+    assert (other.status, len(other.errors)) == (2, 1)
+    assert "coded: coded by another model" in other.errors[0]
+    assert run("compress", images, "--model", folders["binary"], "-o", images).status == 2
+    assert run("compress", images, "--model", folders["binary"], "-o", images / "0.png").status == 2
+    assert run("decompress", images / "0.png", "--model", folders["binary"], "-o", "back").errors == [
+        f"pixelrnn: error: {images / '0.png'}: no file of coded images; name one that pixelrnn compress wrote"
+    ]
+
+
+def test_a_likelihood_is_proved_by_coding(run: Run, folders: dict[str, Path], prepared: Path) -> None:
+    result = run("evaluate", "--model", folders["binary"], "--data", prepared, "--proof", "--json")
+    document = json.loads("\n".join(result.output))
+    assert result.status == 0
+    assert (document["proof"]["images"], document["proof"]["decoded"]) == (4, 4)
+    assert document["proof"]["coded_bits"] == pytest.approx(document["sum_nats"] / math.log(2), abs=65)
+    shown = run("evaluate", "--model", folders["binary"], "--data", prepared, "--proof").output
+    assert shown[-1].split() == ["decoded", "exactly", "4", "of", "4"]
+
+
+def test_a_likelihood_that_looks_ahead_is_found_out(
+    run: Run, folders: dict[str, Path], prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaking = load_model(PixelModel, folders["binary"])
+    leaking.first.mask[:, leaking.first.mask.shape[1] // 2] = 1
+    monkeypatch.setattr("pixelrnn.cli._load", lambda model: leaking)
+    result = run("evaluate", "--data", prepared, "--proof", "--json")
+    assert result.status == 1
+    assert json.loads("\n".join(result.output))["proof"]["decoded"] < 4
+
+
 def test_evaluate_prints_what_it_writes(run: Run, folders: dict[str, Path], prepared: Path) -> None:
     arguments = ("evaluate", "--model", folders["binary"], "--data", prepared, "--batch-size", 3)
     status, output, _ = run(*arguments, "-o", "scores.json")
