@@ -32,7 +32,7 @@ from captioning.search import beam_search, sample
 from data_prep.errors import UserError
 from data_prep.vocabulary import EOS, PAD
 from evaluation.captions import score_captions
-from evaluation.cider import CiderScorer
+from evaluation.cider import CiderDScorer
 
 _LOGGED_WORDS_BACK = (1, 5, 10)
 
@@ -137,7 +137,7 @@ class CaptioningTask(lightning.LightningModule):
         if config.objective == "self_critical":
             # The end token is scored as a word: without it nothing is lost by ending with "in a".
             ended = [[[*map(str, caption[1:].tolist())] for caption in captions] for captions in training.words]
-            self._rewards = CiderScorer(ended)
+            self._rewards = CiderDScorer(ended)
 
     def on_train_batch_start(self, batch: CaptionBatch, batch_idx: int) -> None:
         """Seed dropout and sampling by the step's number, so that a resumed run draws what it would have drawn."""

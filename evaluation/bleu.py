@@ -10,7 +10,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from nltk.util import ngrams
+
+from evaluation.ngrams import ngrams
 
 _ORDERS = (1, 2, 3, 4)
 
@@ -73,7 +74,7 @@ def bleu_counts(candidate: Sequence[Hashable], references: Sequence[Sequence[Has
         counts = Counter(ngrams(candidate, order))
         largest = Counter[tuple[Hashable, ...]]()
         for reference in references:
-            largest |= Counter(ngrams(reference, order))
+            largest |= Counter(ngram for ngram in ngrams(reference, order) if ngram in counts)
         correct.append((counts & largest).total())
         guess.append(counts.total())
     return (*correct, *guess, len(candidate), _closest_length(len(candidate), references))

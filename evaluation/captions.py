@@ -9,7 +9,7 @@ import numpy as np
 
 from evaluation.bleu import Bleu, bleu_counts, bleu_scores
 from evaluation.bootstrap import Score
-from evaluation.cider import cider, cider_d
+from evaluation.cider import DocumentFrequencies, cider, cider_d
 from evaluation.rouge import rouge_l
 
 # The columns of the statistics: BLEU's counts, then the scores that are means over the images.
@@ -94,8 +94,9 @@ def score_captions(
         if any(isinstance(caption, str) for caption in (candidate, *image_references)):
             raise ValueError(f"a caption of the image at index {index} is a string; cut it into tokens first")
     counts = np.array([bleu_counts(*pair) for pair in zip(candidates, references, strict=True)])
-    means = [scores(candidates, references).scores for scores in (rouge_l, cider_d, cider)]
-    statistics = np.column_stack([counts, *means])
+    frequencies = DocumentFrequencies(references)
+    of_cider = [score(candidates, references, frequencies).scores for score in (cider_d, cider)]
+    statistics = np.column_stack([counts, rouge_l(candidates, references).scores, *of_cider])
     return CaptionScores(
         Bleu.of_sums(counts.sum(0)),
         *statistics[:, _COUNTS:].mean(0).tolist(),

@@ -10,15 +10,14 @@ frequency is a plain count (the cosine cancels the caption's length, but the cli
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from statistics import fmean
 from typing import NamedTuple, TypeAlias
 
-from nltk.util import everygrams, ngrams
-
 from evaluation.image_scores import ImageScores
+from evaluation.ngrams import ngrams
 
 _Ngram: TypeAlias = tuple[Hashable, ...]
 
@@ -43,7 +42,7 @@ class DocumentFrequencies:
             raise ValueError("no references to count document frequencies in")
         images_with = Counter(
             chain.from_iterable(
-                {ngram for caption in captions for ngram in everygrams(caption, max_len=_ORDERS[-1])}
+                {ngram for caption in captions for order in _ORDERS for ngram in ngrams(caption, order)}
                 for captions in references
             )
         )
@@ -72,61 +71,27 @@ class _References:
     postings: dict[_Ngram, list[_Posting]]
 
 
-class CiderScorer:
-    """Scores any number of candidates for images whose reference vectors are computed once.
+class CiderDScorer:
+    """Scores any number of candidates for images whose reference vectors are computed once, by CIDEr-D.
 
     Args:
         references_by_image: For each image, the tokens of its references; at least one.
-        frequencies: Document frequencies; by default those of `references_by_image`.
-        plain: CIDEr in place of CIDEr-D: without the clipping and the Gaussian.
 
     Raises:
         ValueError: There is no image.
     """
 
-    def __init__(
-        self,
-        references_by_image: Sequence[Sequence[Sequence[Hashable]]],
-        frequencies: DocumentFrequencies | None = None,
-        plain: bool = False,
-    ):
-        self._plain = plain
-        self._frequencies = frequencies or DocumentFrequencies(references_by_image)
-        self._images = [self._index(references) for references in references_by_image]
+    def __init__(self, references_by_image: Sequence[Sequence[Sequence[Hashable]]]):
+        self._frequencies = DocumentFrequencies(references_by_image)
+        self._images = [_index(references, self._frequencies) for references in references_by_image]
 
     def score(self, image_index: int, candidate: Sequence[Hashable]) -> float:
-        """The score, in 0..10, of a candidate for the image at `image_index` of the references given.
+        """CIDEr-D, in 0..10, of a candidate for the image at `image_index` of the references given.
 
         Raises:
             ValueError: The image has no reference.
         """
-        image = self._images[image_index]
-        cosines = [0.0] * len(image.lengths)  # summed over the orders
-        for order in _ORDERS:
-            weights = self._frequencies.weights(candidate, order)
-            norm = math.hypot(*weights.values())
-            for ngram, weight in weights.items():
-                for reference, reference_weight, unit_weight in image.postings.get(ngram, ()):
-                    counted = weight if self._plain else min(weight, reference_weight)
-                    cosines[reference] += counted * unit_weight / norm
-        return _SCALE * fmean(
-            cosine / len(_ORDERS) * self._damping(len(candidate) - length)
-            for cosine, length in zip(cosines, image.lengths, strict=True)
-        )
-
-    def _damping(self, surplus: int) -> float:
-        return 1.0 if self._plain else math.exp(-(surplus**2) / (2 * _SIGMA**2))
-
-    def _index(self, references: Sequence[Sequence[Hashable]]) -> _References:
-        postings: dict[_Ngram, list[_Posting]] = {}
-        for index, reference in enumerate(references):
-            for order in _ORDERS:
-                weights = self._frequencies.weights(reference, order)
-                norm = math.hypot(*weights.values())
-                for ngram, weight in weights.items():
-                    if weight > 0:
-                        postings.setdefault(ngram, []).append(_Posting(index, weight, weight / norm))
-        return _References([len(reference) for reference in references], postings)
+        return _damped(self._images[image_index], candidate, self._frequencies)
 
 
 def cider_d(
@@ -144,7 +109,7 @@ def cider_d(
     Raises:
         ValueError: The two differ in length, there is no image, or an image has no reference.
     """
-    return _scores(CiderScorer(references, frequencies), candidates, references)
+    return _scores(_damped, candidates, references, frequencies)
 
 
 def cider(
@@ -153,13 +118,61 @@ def cider(
     frequencies: DocumentFrequencies | None = None,
 ) -> ImageScores:
     """Score by plain CIDEr, in 0..10; arguments and errors are those of `cider_d`."""
-    return _scores(CiderScorer(references, frequencies, plain=True), candidates, references)
+    return _scores(_plain, candidates, references, frequencies)
 
 
 def _scores(
-    scorer: CiderScorer,
+    score: Callable[[_References, Sequence[Hashable], DocumentFrequencies], float],
     candidates: Sequence[Sequence[Hashable]],
     references: Sequence[Sequence[Sequence[Hashable]]],
+    frequencies: DocumentFrequencies | None,
 ) -> ImageScores:
-    indices = range(len(references))
-    return ImageScores(tuple(scorer.score(*pair) for pair in zip(indices, candidates, strict=True)))
+    known = frequencies or DocumentFrequencies(references)
+    # One image after the other: the vectors of all would fill the memory, and occupy the garbage collector.
+    return ImageScores(
+        tuple(
+            score(_index(captions, known), candidate, known)
+            for captions, candidate in zip(references, candidates, strict=True)
+        )
+    )
+
+
+def _damped(image: _References, candidate: Sequence[Hashable], frequencies: DocumentFrequencies) -> float:
+    """CIDEr-D."""
+    cosines = _cosines(image, candidate, frequencies, clipped=True)
+    return _SCALE * fmean(
+        cosine * math.exp(-((len(candidate) - length) ** 2) / (2 * _SIGMA**2))
+        for cosine, length in zip(cosines, image.lengths, strict=True)
+    )
+
+
+def _plain(image: _References, candidate: Sequence[Hashable], frequencies: DocumentFrequencies) -> float:
+    """CIDEr."""
+    return _SCALE * fmean(_cosines(image, candidate, frequencies, clipped=False))
+
+
+def _cosines(
+    image: _References, candidate: Sequence[Hashable], frequencies: DocumentFrequencies, clipped: bool
+) -> list[float]:
+    """Return the cosine with each reference, averaged over the orders."""
+    cosines = [0.0] * len(image.lengths)
+    for order in _ORDERS:
+        weights = frequencies.weights(candidate, order)
+        norm = math.hypot(*weights.values())
+        for ngram, weight in weights.items():
+            for reference, reference_weight, unit_weight in image.postings.get(ngram, ()):
+                counted = min(weight, reference_weight) if clipped else weight
+                cosines[reference] += counted * unit_weight / norm
+    return [cosine / len(_ORDERS) for cosine in cosines]
+
+
+def _index(references: Sequence[Sequence[Hashable]], frequencies: DocumentFrequencies) -> _References:
+    postings: dict[_Ngram, list[_Posting]] = {}
+    for index, reference in enumerate(references):
+        for order in _ORDERS:
+            weights = frequencies.weights(reference, order)
+            norm = math.hypot(*weights.values())
+            for ngram, weight in weights.items():
+                if weight > 0:
+                    postings.setdefault(ngram, []).append(_Posting(index, weight, weight / norm))
+    return _References([len(reference) for reference in references], postings)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from nltk.util import ngrams
+from evaluation.ngrams import ngrams
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,16 @@ def _score(candidate: Sequence[Hashable], references: Sequence[Sequence[Hashable
 
 
 def _longest_common_subsequence(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
-    # lengths[j]: the answer for the tokens of `first` seen so far and the first j tokens of `second`.
-    lengths = [0] * (len(second) + 1)
+    """Return the length of the longest common subsequence, a row of the usual table at once.
+
+    H. Hyyro, "Bit-parallel LCS-length computation revisited", AWOCA 2004, section 3: bit j of `row` is 0 where the row
+    of the table rises at the token j of `second`, and an addition carries all rises along.
+    """
+    places: dict[Hashable, int] = {}
+    for j, token in enumerate(second):
+        places[token] = places.get(token, 0) | 1 << j
+    row = whole = (1 << len(second)) - 1
     for token in first:
-        diagonal = 0
-        for j, other in enumerate(second, start=1):
-            above = lengths[j]
-            lengths[j] = diagonal + 1 if token == other else max(above, lengths[j - 1])
-            diagonal = above
-    return lengths[-1]
+        matched = row & places.get(token, 0)
+        row = (row + matched | row - matched) & whole
+    return len(second) - row.bit_count()

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from evaluation.cider import CiderScorer, DocumentFrequencies, cider, cider_d
+from evaluation.cider import CiderDScorer, DocumentFrequencies, cider, cider_d
 
 REFERENCES = [
     [["a", "dog", "runs", "on", "grass"], ["a", "brown", "dog", "runs"]],
@@ -82,7 +82,7 @@ def test_frequencies_from_elsewhere_change_the_score_and_default_ones_do_not() -
 def test_scorer_scores_any_image_in_any_order() -> None:
     candidates = [["a", "dog", "runs"], ["a", "wave"], ["children"]]
     expected = cider_d(candidates, REFERENCES).scores
-    scorer = CiderScorer(REFERENCES)
+    scorer = CiderDScorer(REFERENCES)
     assert [scorer.score(index, candidates[index]) for index in (2, 0, 0, 1)] == [
         expected[index] for index in (2, 0, 0, 1)
     ]
@@ -99,7 +99,7 @@ def test_token_indices_score_as_words_do() -> None:
 
 @pytest.mark.parametrize("candidate", [[], ["unheard"], ["unheard"] * 9])
 def test_no_match_scores_zero(candidate: list[str]) -> None:
-    assert CiderScorer(REFERENCES).score(0, candidate) == 0
+    assert CiderDScorer(REFERENCES).score(0, candidate) == 0
 
 
 def test_an_ngram_of_every_image_is_worth_nothing() -> None:
