@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 # What torch takes as a seed.
 Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**63)])
 _LEAKS_SHOWN = 10
-_MODEL_HELP = "model folder, bundled:diagonal-bilstm, or hub:OWNER/NAME; unset: bundled:row-lstm"
+_MODEL_HELP = "model folder, bundled:NAME (diagonal-bilstm, digits), or hub:OWNER/NAME; unset: bundled:row-lstm"
+_WRITER = "bundled:digits"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,7 +107,9 @@ def _sample_parser() -> ArgumentParser:
 def _write_parser() -> ArgumentParser:
     parser = _new_parser("Draw the digits of a text in a row, dark on white, by a model that was told classes.")
     parser.add_argument("text", type=str, metavar="TEXT", help="digits")
-    parser.add_argument("--model", required=True, metavar="MODEL", help="model folder, or hub:OWNER/NAME")
+    parser.add_argument(
+        "--model", default=_WRITER, metavar="MODEL", help=f"model folder, or hub:OWNER/NAME; unset: {_WRITER}"
+    )
     parser.add_argument("--hands", type=PositiveInt, default=4, metavar="N", help="rows, each in another hand")
     parser.add_argument("-o", "--output", default="written.png", metavar="PNG", help="picture of them all")
     parser.add_argument("--seed", type=Seed, default=0, help="of the first hand; each further one's is one higher")

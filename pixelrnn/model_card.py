@@ -19,8 +19,8 @@ pixels of the probability given those before it (van den Oord, Kalchbrenner, Kav
 Networks", arXiv 1601.06759). {num_layers} layers, h = {hidden_channels}, {parameters:.0f} thousand parameters.
 Draw images, complete one, and check that no pixel sees itself or a later one, with
 
-    pixelrnn sample --model FOLDER -n 64 -o samples.png
-    pixelrnn complete IMAGE.png --model FOLDER --mask lower-half -o completions.png
+    pixelrnn sample --model FOLDER{label} -n 64 -o samples.png
+    pixelrnn complete IMAGE.png --model FOLDER{label} --mask lower-half -o completions.png
     pixelrnn verify FOLDER
 
 ## Deviations from the paper
@@ -63,13 +63,13 @@ _RESULTS = """\
 {protocol} Content hash of the data: `{content_hash}`.
 Measured with the weights of this folder by `pixelrnn evaluate --model FOLDER --data DIR --split {split}`."""
 
-_BINARIZED_MNIST = """
-## Data
-
+_MNIST = """\
+MNIST: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-Based Learning Applied to Document Recognition", Proc. IEEE
+86 (1998), 2278-2324. The images are not part of this folder.
+"""
+_BINARIZED = """\
 The fixed binarization of MNIST: H. Larochelle, I. Murray, "The Neural Autoregressive Distribution Estimator", AISTATS
-2011, after R. Salakhutdinov, I. Murray, "On the Quantitative Analysis of Deep Belief Networks", ICML 2008. MNIST: Y.
-LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-Based Learning Applied to Document Recognition", Proc. IEEE 86
-(1998), 2278-2324. The images are not part of this folder.
+2011, after R. Salakhutdinov, I. Murray, "On the Quantitative Analysis of Deep Belief Networks", ICML 2008.
 """
 
 
@@ -87,11 +87,14 @@ def model_card(model: PixelModel, evaluation: dict[str, Any] | None = None) -> s
         deviations="\n".join(f"- {deviation}" for deviation in _deviations(model)),
         history="\n".join(map(_training, model.history)),
         results=_results(evaluation) if evaluation else "Not yet measured on a test split.",
+        label=" --label K" if model.shape.num_classes else "",
         **vars(model.config),
         **vars(model.shape),
     )
-    sources = {training["data"]["source"] for training in model.history}
-    return card + (_BINARIZED_MNIST if any("binarized_mnist" in source for source in sources) else "")
+    sources = " ".join(training["data"]["source"] for training in model.history)
+    if "mnist" not in sources:
+        return card
+    return f"{card}\n## Data\n\n{_BINARIZED if 'binarized_mnist' in sources else ''}{_MNIST}"
 
 
 def _deviations(model: PixelModel) -> list[str]:
