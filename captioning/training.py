@@ -7,7 +7,8 @@ section 3), the baseline of a sampled caption being the mean reward of the image
 
 Hard attention adds the gradient of its looks to teacher forcing (Show, Attend and Tell, equation 12). Deviation: a look
 is rewarded by the likelihood of the words from its own on, since it has no influence on those before, and the moving
-average that serves as baseline is kept for each number of such words: both lower the variance alone.
+average that serves as baseline is kept for each number of such words: both lower the variance alone. And the first
+part of the training takes every look's expectation, as soft attention does (`look_warmup`).
 
 Which epoch is best is decided by real beam search on the validation split, never with the reference words fed in.
 """
@@ -22,7 +23,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.nn import functional as F
 
-from captioning.attention import attention_entropy, doubly_stochastic_penalty, reinforce_loss
+from captioning.attention import EXPECTED_SHARE, attention_entropy, doubly_stochastic_penalty, reinforce_loss
 from captioning.batches import CaptionBatch, CaptionedImages
 from captioning.captioner import Captioner
 from captioning.decoder import Reading
@@ -53,6 +54,8 @@ class TrainingConfig:
         weight_decay: AdamW's, on weight matrices alone.
         label_smoothing: Share of the target probability spread over all words.
         doubly_stochastic: Weight of the penalty that makes attention cover the whole image (lambda of equation 14).
+        look_warmup: Share of the steps, the first ones, in which every look of hard attention is its expectation, as in
+            soft attention: a decoder that sees random looks before it can read them learns to leave them unread.
         look_reward: Weight of the gradient of hard looks (lambda_r of equation 12).
         look_entropy: Weight of the entropy of hard attention's weights, in nats, which keeps it looking about
             (lambda_e of equation 12).
@@ -80,6 +83,7 @@ class TrainingConfig:
     weight_decay: float = 0.01
     label_smoothing: float = 0.1
     doubly_stochastic: float = 0.0
+    look_warmup: float = 0.6
     look_reward: float = 1.0
     look_entropy: float = 0.002
     gradient_clip: float = 1.0
@@ -100,6 +104,8 @@ class TrainingConfig:
                 raise UserError(f"training.{name}: {value} is too small; give at least {least.get(name, 0)}")
         if self.temperature == 0:
             raise UserError("training.temperature: 0.0 is too small; give more than 0")
+        if self.look_warmup > 1:
+            raise UserError(f"training.look_warmup: {self.look_warmup} is too large; give at most 1")
         for name in ("average_decay", "label_smoothing"):
             if getattr(self, name) >= 1:
                 raise UserError(f"training.{name}: {getattr(self, name)} is too large; give less than 1")
@@ -140,8 +146,14 @@ class CaptioningTask(lightning.LightningModule):
             self._rewards = CiderDScorer(ended)
 
     def on_train_batch_start(self, batch: CaptionBatch, batch_idx: int) -> None:
-        """Seed dropout and sampling by the step's number, so that a resumed run draws what it would have drawn."""
+        """Seed dropout and sampling by the step's number, so that a resumed run draws what it would have drawn.
+
+        By the same number hard attention begins to look.
+        """
         torch.manual_seed(hash((self.config.seed, self.global_step)))
+        if self.captioner.decoder.attention is not None:
+            warm = self.global_step < self.config.look_warmup * self.trainer.estimated_stepping_batches
+            self.captioner.decoder.attention.expected_share = 1.0 if warm else EXPECTED_SHARE
 
     def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch, in nats a word (`cross_entropy`) or in rewards times nats (`self_critical`)."""

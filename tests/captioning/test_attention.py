@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from captioning.attention import AdditiveAttention, Attention, DotAttention, doubly_stochastic_penalty
+from captioning.attention import SHARPNESS, AdditiveAttention, Attention, DotAttention, doubly_stochastic_penalty
 
 KINDS: list[type[Attention]] = [AdditiveAttention, DotAttention]
 sizes = st.integers(1, 5)
@@ -36,6 +36,16 @@ def test_weights_are_a_distribution_and_the_context_a_convex_combination(
     torch.testing.assert_close(weights.sum(-1), torch.ones(images, captions, dtype=torch.float64))
     lowest, highest = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
     assert bool(((context >= lowest - 1e-9) & (context <= highest + 1e-9)).all())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_weights_of_hard_attention_are_those_of_soft_to_the_power_of_its_sharpness(kind: type[Attention]) -> None:
+    torch.manual_seed(0)
+    attention, hidden, values = make(kind, images=2, captions=3, locations=5)
+    _, soft, _ = attention(hidden, attention.key(values), values)
+    attention.hard = True
+    _, hard, _ = attention.eval()(hidden, attention.key(values), values)
+    torch.testing.assert_close(hard, soft**SHARPNESS / (soft**SHARPNESS).sum(-1, keepdim=True))
 
 
 def score_by_hand(attention: Attention, location: np.ndarray, hidden: np.ndarray) -> float:

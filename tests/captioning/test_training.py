@@ -309,6 +309,16 @@ def test_a_look_earns_the_words_from_its_own_on_less_their_moving_average(known:
     torch.testing.assert_close(second[mask], torch.tensor([-6.3, -5.3, -3.55, -7.3, -4.55]))
 
 
+def test_hard_attention_is_soft_until_it_begins_to_look(prepared: Path, tmp_path: Path):
+    decoder = dataclasses.replace(DECODER, dropout=0.0)
+    training = dataclasses.replace(TRAINING, epochs=1, look_warmup=0.5, look_entropy=0.0)
+    run(prepared, tmp_path / "soft", training, decoder=decoder)
+    run(prepared, tmp_path / "hard", training, decoder=dataclasses.replace(decoder, hard=True))
+    soft, hard = losses(tmp_path / "soft"), losses(tmp_path / "hard")
+    # The fifth of eight steps is the first to look.
+    assert [hard[step] == soft[step] for step in range(8)] == [True] * 4 + [False] * 4
+
+
 def test_training_stops_early_and_shows_captions(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """A learning rate of next to nothing never gives a better epoch than the first."""
     run(prepared, tmp_path, dataclasses.replace(TRAINING, epochs=9, patience=2, learning_rate=1e-12))
