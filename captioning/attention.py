@@ -18,8 +18,8 @@ from torch import Tensor, nn
 # Half of the hard looks of a training are replaced by their expectation, the soft one, as in section 4.1, but which is
 # decided for every word rather than for every image.
 EXPECTED_SHARE = 0.5
-# Factor of the scores of hard attention. Soft attention learns weights that hardly tell one location from the next (a
-# largest weight of 0.06 of 81 locations on Flickr8k): looks drawn from such are noise, which a decoder learns to ignore.
+# Factor of the scores of hard attention. Soft attention learns weights that hardly tell one location from the next (the
+# largest is 0.06 of 81 locations, on Flickr8k): looks drawn from such are noise, which a decoder learns to ignore.
 SHARPNESS = 4.0
 
 
