@@ -309,7 +309,10 @@ def test_a_look_earns_the_words_from_its_own_on_less_their_moving_average(known:
     torch.testing.assert_close(second[mask], torch.tensor([-6.3, -5.3, -3.55, -7.3, -4.55]))
 
 
-def test_hard_attention_is_soft_until_it_begins_to_look(prepared: Path, tmp_path: Path):
+def test_hard_attention_is_soft_until_it_begins_to_look(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("captioning.attention.SHARPNESS", 1.0)
     decoder = dataclasses.replace(DECODER, dropout=0.0)
     training = dataclasses.replace(TRAINING, epochs=1, look_warmup=0.5, look_entropy=0.0)
     run(prepared, tmp_path / "soft", training, decoder=decoder)
