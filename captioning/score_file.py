@@ -92,7 +92,7 @@ def score(captioned: Captioned, training_captions: Sequence[str] = ()) -> dict[s
         training_captions: Those that the captions' model learned from, if known.
     """
     candidates, scores = _scores(captioned)
-    number, document = scores.num_images, scores.as_dict()
+    document = scores.as_dict()
     like = diversity(candidates, [tokenize(caption) for caption in training_captions])
     return {
         "protocol": PROTOCOL,
@@ -105,7 +105,6 @@ def score(captioned: Captioned, training_captions: Sequence[str] = ()) -> dict[s
             for name, of_sums in SCORES.items()
         },
         **{name: value for name, value in document.items() if name not in SCORES},
-        "images": number,
         "captions": asdict(like),
     }
 

@@ -1,11 +1,10 @@
 """Captions that somebody's model made, one an image, in the files that people keep them in."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.caption_sources.caption_files import CAPTION_COLUMNS, read_lines
+from data_prep.caption_sources.caption_files import CAPTION_COLUMNS, read_json_lines
 from data_prep.caption_sources.csv_table import read_rows
 from data_prep.columns import IMAGE_COLUMNS, find_column
 from data_prep.errors import UserError
@@ -44,7 +43,7 @@ def _entries(path: Path) -> Iterator[_Entry]:
     if suffix in (".csv", ".tsv", ".txt"):
         rows: Iterator[tuple[str, Any]] = read_rows(path, KEY_COLUMNS)
     elif suffix in (".jsonl", ".ndjson"):
-        rows = _json_lines(path)
+        rows = read_json_lines(path)
     else:
         document = read_json(path)
         if isinstance(document, dict):
@@ -59,15 +58,6 @@ def _entries(path: Path) -> Iterator[_Entry]:
         key = row[find_column(row, KEY_COLUMNS, where)]
         caption = row[find_column(row, CAPTION_COLUMNS, where)]
         yield where, str(key), _best(caption, where), "rank" in row
-
-
-def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in read_lines(path):
-        where = f"{path}, line {number}"
-        try:
-            yield where, json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: not valid JSON ({error.msg}); write one object a line") from None
 
 
 def _by_image(captions: Any, where: str) -> Iterator[_Entry]:

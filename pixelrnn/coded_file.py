@@ -75,7 +75,7 @@ def compress(
         raise UserError(f"{twice}: the name of two images; code them into two files, or rename one")
     exact = double(model)
     parts = [pixels[part] for part in batch_slices(len(pixels), BATCH_SIZE)]
-    streams = [encode(exact, part, _labels(exact, len(part), label), progress) for part in parts]
+    streams = [encode(exact, part, exact.labels(len(part), label), progress) for part in parts]
     return CodedImages(model_hash(model), list(names), label, BATCH_SIZE, _crc(pixels), streams)
 
 
@@ -97,7 +97,7 @@ def decompress(model: PixelModel, coded: CodedImages, progress: Callable[[], obj
     numbers = [part.stop - part.start for part in batch_slices(len(coded.names), coded.batch_size)]
     try:
         parts = [
-            decode(exact, words, number, _labels(exact, number, coded.label), progress)
+            decode(exact, words, number, exact.labels(number, coded.label), progress)
             for number, words in zip(numbers, coded.streams, strict=True)
         ]
     except Undecodable as error:
@@ -184,10 +184,6 @@ def model_hash(model: PixelModel) -> bytes:
 def _is_file_name(name: str) -> bool:
     """Whether a name stays in the folder that it is joined to."""
     return name not in ("", ".", "..") and Path(name).name == name
-
-
-def _labels(model: PixelModel, number: int, label: int | None) -> Tensor | None:
-    return None if label is None else torch.full((number,), label, device=model.device)
 
 
 def _crc(pixels: Tensor) -> int:

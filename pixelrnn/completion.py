@@ -100,7 +100,7 @@ def complete(
         pixels.to(model.device),
         hole.to(model.device),
         noise.to(model.device),
-        _labels(model, len(pixels), label),
+        model.labels(len(pixels), label),
         progress,
     )
     return drawn.unflatten(0, (-1, num_samples)).cpu()
@@ -135,7 +135,7 @@ def nats_in_hole(model: PixelModel, pixels: Tensor, hole: Tensor, label: int | N
     Returns:
         (N,) float64, in nats.
     """
-    log_likelihood = model.log_likelihood(pixels.to(model.device), _labels(model, len(pixels), label))
+    log_likelihood = model.log_likelihood(pixels.to(model.device), model.labels(len(pixels), label))
     return -log_likelihood.cpu().double()[..., hole].sum(dim=(1, 2))
 
 
@@ -167,7 +167,3 @@ def _share_conditioned_on(order: Order, hole: Tensor) -> float:
     place = order_index(order, *hole.shape)
     known, drawn = place[~hole].sort().values, place[hole]
     return int(torch.searchsorted(known, drawn).sum()) / (len(known) * len(drawn))
-
-
-def _labels(model: PixelModel, count: int, label: int | None) -> Tensor | None:
-    return None if label is None else torch.full((count,), label, device=model.device)

@@ -191,6 +191,10 @@ class PixelModel(SavedModel):
         """Where the weights are."""
         return self.first.weight.device
 
+    def labels(self, number: int, label: int | None) -> Tensor | None:
+        """Return the labels (number,) of images of one class; None where there is none."""
+        return None if label is None else torch.full((number,), label, device=self.device)
+
     def inner_matrices(self) -> set[str]:
         """Return the names of the kernels that map features to features: neither of pixels nor of probabilities."""
         last = f"output.{len(self.output) - 1}.weight"

@@ -1,5 +1,6 @@
 """Finding the caption files of a source, and reading fields of their entries with errors that name the place."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +42,20 @@ def field(entry: Any, key: str, kind: type[Field], where: str) -> Field:
     if not isinstance(entry, dict) or key not in entry or not isinstance(entry[key], kind):
         raise UserError(f"{where}: must be an object with '{key}' ({kind.__name__}); mend the entry")
     return entry[key]
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the place and the value of every line of a JSON lines file that is not blank.
+
+    Raises:
+        UserError: As `read_text` does, or a line is not JSON; the message names it.
+    """
+    for number, line in read_lines(path):
+        where = f"{path}, line {number}"
+        try:
+            yield where, json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{where}: not valid JSON ({error.msg}); write one object a line") from None
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

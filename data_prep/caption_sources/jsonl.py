@@ -1,10 +1,10 @@
 """Captions as JSON lines: one object a line with an image, a caption or a list of captions, and perhaps a split."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from data_prep.caption_sources.caption_files import CAPTION_COLUMNS, SPLIT_COLUMN, field, find_files, read_lines
+from data_prep.caption_sources.caption_files import CAPTION_COLUMNS, SPLIT_COLUMN, field, find_files, read_json_lines
 from data_prep.caption_sources.image_finder import ImageFinder
 from data_prep.caption_sources.record import CaptionRecord
 from data_prep.columns import IMAGE_COLUMNS, find_column
@@ -18,15 +18,11 @@ def read_jsonl(source: Path, image_root: Path | None) -> Iterator[CaptionRecord]
     """Yield one record a line; without a split, a file named after a split (`train.jsonl`) tells it."""
     for path in find_files(source, PATTERNS):
         images = ImageFinder(image_root, path.parent)
-        for number, line in read_lines(path):
-            yield _read_line(line, f"{path}, line {number}", images, SPLIT_NAMES.get(path.stem.lower()))
+        for where, row in read_json_lines(path):
+            yield _read_row(row, where, images, SPLIT_NAMES.get(path.stem.lower()))
 
 
-def _read_line(line: str, where: str, images: ImageFinder, file_split: str | None) -> CaptionRecord:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not valid JSON ({error.msg}); write one object a line") from None
+def _read_row(row: Any, where: str, images: ImageFinder, file_split: str | None) -> CaptionRecord:
     if not isinstance(row, dict):
         raise UserError(f"{where}: not a JSON object; write one object a line")
     name, image = images.find(field(row, find_column(row, IMAGE_COLUMNS, where), str, where))
