@@ -3,7 +3,7 @@
 The evaluation (X. Chen et al., "Microsoft COCO Captions", 2015, arXiv:1504.00325, section 3.1) runs Stanford's Penn
 Treebank tokenizer on the cased caption, lowers the result and drops a list of punctuation tokens. Here nltk's Penn
 Treebank tokenizer takes its place, and the rules below undo the differences between the two. Differences known to
-remain: names of US states ("Ill."), "@home", "#tag", emoticons, web addresses, "&amp;" and signs such as "½" or "°".
+remain are of texts that are no captions: file names, program code, telephone numbers, fractions of fractions.
 """
 
 import re
@@ -14,14 +14,45 @@ from nltk.tokenize import NLTKWordTokenizer
 # The evaluation drops "-LRB-" only in capitals, after lowering: round brackets stay, as "-lrb-". So they do here.
 _DROPPED = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
 
-# Curly quotes, dashes and the ellipsis, as the Java tokenizer rewrites them.
-_TO_ASCII = str.maketrans(
-    {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "--", "\u2014": "--", "\u2026": "..."}
-)
+# What the Java tokenizer rewrites, with a space on either side where it cuts.
+_REWRITTEN = {
+    **dict.fromkeys(["\u2018", "\u2019"], "'"),
+    **dict.fromkeys(["\u201b", "\u2032"], " ' "),
+    **dict.fromkeys(["\u201c", "\u201d"], '"'),
+    **dict.fromkeys(["\u00ab", "\u00bb", "\u2039", "\u203a"], ' " '),
+    **dict.fromkeys(["\u2013", "\u2014", "\u2015"], " -- "),
+    **dict.fromkeys(["\u200b", "\ufffd", "&nbsp;"], " "),
+    **{
+        sign: f" {sign} "
+        for sign in "\u00a9\u00ae\u2122\u00b0\u00a7\u00bf\u00a1\u00b7\u00b1\u00b2\u00b3\u00b4\u00d7\u2022\u2605|^~\\"
+    },
+    "\u2026": " ... ",
+    "\u00ad": "",
+    "\u00bc": " 1/4 ",
+    "\u00bd": " 1/2 ",
+    "\u00be": " 3/4 ",
+    "\u2153": " 1/3 ",
+    "\u00a3": " # ",
+    "\u20ac": " $ ",
+    "\u00a2": " cents ",
+    "&amp;": "&",
+    "&lt;": "<",
+    "&gt;": ">",
+    "&quot;": '"',
+    "&apos;": "'",
+}
+# Emoji it does not know: they lie beyond the 16 bits of a Java character.
+_REWRITES = re.compile("|".join([*map(re.escape, _REWRITTEN), "[\U00010000-\U0010ffff]"]))
 
 _ABBREVIATIONS = (
-    r"mr|mrs|ms|dr|ph\.d|jr|sr|prof|rev|gov|capt|col|gen|lt|sgt|st|mt|ft|ave|blvd|rd|inc|co|corp|ltd|bros|dept|univ|vs|etc"
+    r"mr|mrs|ms|dr|drs|ph\.d|jr|sr|esq|messrs|mme|mlle|prof|rev|hon|gov|pres|sen|rep|atty|capt|cmdr|col|cpl|det|gen|insp"
+    r"|lt|maj|adm|pvt|sgt|supt|st|ste|mt|ft|ave|blvd|bldg|rd|ct|sq|inc|co|cos|corp|ltd|plc|bros|assn|assoc|bhd|cie|ind|intl"
+    r"|mfg|natl|dept|univ|vs|cf|al|est|ext|tel|etc"
     r"|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct|nov|dec|mon|tue|tues|wed|thu|thurs|fri"
+)
+_STATES = (
+    r"Ala|Ariz|Ark|Calif|Colo|Conn|Dak|Del|Fla|Ga|Ill|Kan|Kans|Ky|La|Mass|Md|Mich|Minn|Miss|Mo|Mont|Neb|Nev|Okla|Ore|Pa|PA"
+    r"|Penn|Tenn|Tex|Va|Vt|Wash|Wis|Wisc|Wyo"
 )
 
 # Tokens that nltk would cut, or whose stop it would take for the end of the sentence.
@@ -29,12 +60,24 @@ _KEPT_WHOLE = re.compile(
     rf"""(
         (?<![\w.']) (?:[a-z]\.)+ (?!\w)             # D.C.  p.m.
       | (?<![\w.']) (?:{_ABBREVIATIONS})\. (?!\w)   # Mr.
-      | \b no\. (?=\s*\d)                           # No. 7
+      | (?-i:\b (?:{_STATES})\. (?!\w))             # Ill.
+      | \b (?:nos?|figs?|art|pp|op|ca)\. (?=\s*\d)  # No. 7
       | (?-i:\b [A-Z]+&[A-Z]+)                      # A&M
       | 'n'                                         # slip 'n' slide
       | (?<!\w) '\d\ds? (?![\w.])                   # '09
-      | [?!]{{2,}}                                  # !!
+      | (?<![\w']) ' (?:em|till?|cause)\b           # 'em
+      | \b (?:ol|somethin|y)'                       # ol' dog  y'all
+      | (?<![\w']) 't(?=(?:is|was)\b)               # 'tis
+      | [?!]{{2,}} | \*{{2,}} | \#{{2,}}            # !!
       | -[lr][rsc]b-                                # a bracket that was tokenized before
+      | </?[a-z]+>                                  # <unk>
+      | https?://[^\s<>"]*[\w/]                     # https://example.com
+      | (?<![\w.]) [\w.]+@[\w-]+(?:\.[\w-]+)*       # me@example.com
+      | (?<!\w) (?:@[a-z]\w* | \#[a-z]+)            # @home  #tag
+      | \b c(?:\#|\+\+)                             # C#
+      | (?: (?<![\w.-])- | \+ ) \.?\d+(?:[.,]\d+)*  # -5
+      | (?-i: \b (?:US|C|A)\$)                      # US$
+      | (?-i: [<>]?[:;=]['-]?(?:[()DP](?!\w) | [\]\[{{]) | >_< | (?<!\w)-_-(?!\w))   # :-)
     )""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -44,6 +87,9 @@ _SEPARATED = re.compile(
     r"""
         \.(?!\w) | (?<!\w)\.(?!\d)                 # a stop that is not inside a word or a number
       | (?<!\w)[-/] | [-/](?!\w) | (?<='s)-         # a hyphen or slash that does not join two words
+      | (?<=\d)'(?=\d)                             # 5'10"
+      | (?<=:\d\d)(?=[a-z])                        # 10:30am
+      | (?<=\w\w)(?<!n(?='t\b))(?<![aeiouy](?='[aeiou]))'(?=[a-z])(?!(?:s|m|d|ll|re|ve|n|l|ry)\b)   # gov't
       | [=+]
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -54,7 +100,9 @@ _TREEBANK = NLTKWordTokenizer()
 # Most captions are nothing but words, perhaps with a stop behind: these are cut at their spaces, many times as fast.
 _PLAIN = re.compile(r"[A-Za-z\s]*\.?\s*", re.ASCII)
 _CONTRACTED = frozenset(["cannot", "gimme", "gonna", "gotta", "lemme", "wanna"])
-_STOPPED = frozenset(f"{word}." for word in (*_ABBREVIATIONS.split("|"), *string.ascii_lowercase))
+_STOPPED = frozenset(
+    f"{word}." for word in (*_ABBREVIATIONS.split("|"), *_STATES.lower().split("|"), *string.ascii_lowercase)
+)
 
 
 def tokenize(caption: str) -> list[str]:
@@ -76,9 +124,10 @@ def tokenize(caption: str) -> list[str]:
 def _tokenize(caption: str) -> list[str]:
     """Do so by the rules, whatever the caption."""
     tokens: list[str] = []
-    for index, piece in enumerate(_KEPT_WHOLE.split(caption.translate(_TO_ASCII))):
+    rewritten = _REWRITES.sub(lambda match: _REWRITTEN.get(match[0], " "), caption)
+    for index, piece in enumerate(_KEPT_WHOLE.split(rewritten)):
         if index % 2:  # `split` puts what the pattern's group matched at the odd places.
-            tokens.append(piece)
+            tokens.append(piece.replace("(", "-lrb-").replace(")", "-rrb-"))
         else:
             tokens += _TREEBANK.tokenize(_SEPARATED.sub(r" \g<0> ", piece), convert_parentheses=True)
     return [token.lower() for token in tokens if token not in _DROPPED]
