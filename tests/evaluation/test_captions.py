@@ -30,42 +30,56 @@ def flickr8k_test_tokens() -> list[list[list[str]]]:
     return [[tokenize(caption) for caption in by_image[name]] for name in names]
 
 
-# Computed with pycocoevalcap: its Java tokenizer and its scorers.
+# Computed with pycocoevalcap: its Java tokenizer and its scorers. Correct and guessed n-grams, candidate and reference
+# length; BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D.
 @pytest.mark.data
 @pytest.mark.parametrize(
-    ("human", "counts", "scores"),
+    ("human", "correct", "guess", "lengths", "scores"),
     [
         (
             0,
-            {
-                "correct": [7075, 3159, 1308, 548],
-                "guess": [11117, 10117, 9117, 8117],
-                "candidate_length": 11117,
-                "reference_length": 10751,
-            },
-            {
-                "BLEU-1": 0.636413,
-                "BLEU-2": 0.445778,
-                "BLEU-3": 0.305490,
-                "BLEU-4": 0.209457,
-                "ROUGE-L": 0.487548,
-                "CIDEr-D": 0.788597,
-            },
+            [7075, 3159, 1308, 548],
+            [11117, 10117, 9117, 8117],
+            (11117, 10751),
+            (0.636413, 0.445778, 0.305490, 0.209457, 0.487548, 0.788597),
         ),
         (
             1,
-            {
-                "correct": [7227, 3471, 1478, 625],
-                "guess": [10906, 9906, 8906, 7906],
-                "candidate_length": 10906,
-                "reference_length": 10554,
-            },
-            {"BLEU-4": 0.234931, "CIDEr-D": 0.838612},
+            [7227, 3471, 1478, 625],
+            [10906, 9906, 8906, 7906],
+            (10906, 10554),
+            (0.662663, 0.481864, 0.337764, 0.234931, 0.514798, 0.838612),
+        ),
+        (
+            2,
+            [7188, 3365, 1418, 566],
+            [10738, 9738, 8738, 7740],
+            (10738, 10377),
+            (0.669398, 0.480950, 0.334828, 0.228894, 0.516525, 0.865824),
+        ),
+        (
+            3,
+            [6954, 3133, 1262, 480],
+            [10741, 9741, 8741, 7742],
+            (10741, 10493),
+            (0.647426, 0.456324, 0.310944, 0.207782, 0.497156, 0.820916),
+        ),
+        (
+            4,
+            [6627, 2767, 1077, 428],
+            [10709, 9709, 8709, 7709],
+            (10709, 10403),
+            (0.618825, 0.419954, 0.279394, 0.186541, 0.460609, 0.787560),
         ),
     ],
 )
 def test_a_human_against_four_others(
-    flickr8k_test_tokens: list[list[list[str]]], human: int, counts: dict[str, Any], scores: dict[str, float]
+    flickr8k_test_tokens: list[list[list[str]]],
+    human: int,
+    correct: list[int],
+    guess: list[int],
+    lengths: tuple[int, int],
+    scores: tuple[float, ...],
 ) -> None:
     candidates = [image[human] for image in flickr8k_test_tokens]
     references = [image[:human] + image[human + 1 :] for image in flickr8k_test_tokens]
@@ -73,9 +87,11 @@ def test_a_human_against_four_others(
     result = score_captions(candidates, references).as_dict()
 
     assert (result["images"], result["references"]) == (1000, 4000)
-    assert {name: result[name] for name in counts} == counts
+    assert (result["correct"], result["guess"]) == (correct, guess)
+    assert (result["candidate_length"], result["reference_length"]) == lengths
     # The answers are given to six places.
-    assert {name: result[name] for name in scores} == pytest.approx(scores, abs=6e-7)
+    names = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
+    assert [result[name] for name in names] == pytest.approx(scores, abs=6e-7)
 
 
 def test_as_dict_survives_json() -> None:
