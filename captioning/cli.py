@@ -139,6 +139,9 @@ def _score_parser() -> ArgumentParser:
     parser.add_argument("references", metavar="REFERENCES", help="file or folder with what people wrote")
     parser.add_argument("--split", type=str, help="of the references; unset: that of the captioned images")
     parser.add_argument("--against", metavar="FILE", help="other captions of the same images, to compare with in pairs")
+    parser.add_argument(
+        "--document-frequencies", metavar="SOURCE", help="count CIDEr's in these captions; unset: in the references"
+    )
     parser.add_argument("--audit", action="store_true", help="score by the usual wrong protocols too; name oddities")
     parser.add_argument("--claimed", type=str, metavar="X", help="find the protocol that gives this number")
     parser.add_argument("--json", action="store_true", help="print one JSON document in place of tables")
@@ -385,7 +388,7 @@ def _table(document: dict[str, Any]) -> str:
 
 
 def _score(options: Namespace) -> int:
-    from captioning.score_file import compare, match, score
+    from captioning.score_file import Corpus, compare, match, score
     from captioning.score_table import score_table
     from data_prep.predictions import read_predictions
     from data_prep.references import read_references
@@ -394,10 +397,12 @@ def _score(options: Namespace) -> int:
     references = read_references(options.references)
     captioned = match(read_predictions(options.predictions), references, options.split)
     training = [] if captioned.split == "train" else [image for image in references if image.split == "train"]
-    document = score(captioned, [text for image in training for text in image.captions])
+    source = options.document_frequencies
+    corpus = Corpus.of(source, read_references(source)) if source else None
+    document = score(captioned, [text for image in training for text in image.captions], corpus)
     if options.against:
         other = match(read_predictions(options.against), references, captioned.split)
-        document["against"] = {"file": options.against, "scores": compare(captioned, other)}
+        document["against"] = {"file": options.against, "scores": compare(captioned, other, corpus)}
     if options.audit or claimed:
         from captioning.audit import matching, recompute, suspicions
 

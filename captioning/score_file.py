@@ -1,7 +1,7 @@
 """Scoring the captions that a file holds, whoever made them: what `captioning score` does.
 
 Every score is that of the COCO caption protocol, with a bootstrap interval over the images. The document frequencies of
-CIDEr stay those of all references while images are drawn again: they belong to the protocol and not to the sample.
+CIDEr stay the same while images are drawn again: they belong to the protocol and not to the sample.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,34 @@ from data_prep.tokenizer import tokenize
 from data_prep.version import tool_version
 from evaluation.bootstrap import bootstrap, paired_bootstrap
 from evaluation.captions import SCORES, CaptionScores, score_captions
+from evaluation.cider import DocumentFrequencies
 from evaluation.diversity import diversity
 
 LEVEL = 0.95
 PROTOCOL = (
     "COCO caption protocol: PTB tokens in lower case without punctuation, corpus BLEU with brevity penalty and closest "
-    "reference length, ROUGE-L with beta 1.2, CIDEr-D and CIDEr with document frequencies of the evaluated references. "
+    "reference length, ROUGE-L with beta 1.2, CIDEr-D and CIDEr with document frequencies of {}. "
     f"Intervals: {100 * LEVEL:.0f} %, percentiles of 1000 bootstrap samples of the images."
 )
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Captions of other images, whose document frequencies CIDEr is to use.
+
+    Attributes:
+        name: What a signature calls it.
+        frequencies: Of its captions.
+    """
+
+    name: str
+    frequencies: DocumentFrequencies
+
+    @classmethod
+    def of(cls, source: str | Path, references: Sequence[Reference]) -> "Corpus":
+        """Count the captions of all images of a source."""
+        tokens = [[tokenize(caption) for caption in image.captions] for image in references]
+        return cls(f"{Path(source).name}({len(tokens)})", DocumentFrequencies(tokens))
 
 
 @dataclass(frozen=True)
@@ -84,23 +104,24 @@ def match(predictions: dict[str, str], references: Sequence[Reference], split: s
     return Captioned(images, [of_image[image.name] for image in images], split)
 
 
-def score(captioned: Captioned, training_captions: Sequence[str] = ()) -> dict[str, Any]:
+def score(captioned: Captioned, training_captions: Sequence[str] = (), corpus: Corpus | None = None) -> dict[str, Any]:
     """Score captions; return scores with intervals and signatures, counts, and what the captions are like.
 
     Args:
         captioned: From `match`.
         training_captions: Those that the captions' model learned from, if known.
+        corpus: Whose document frequencies CIDEr uses; by default those of the references.
     """
-    candidates, scores = _scores(captioned)
+    candidates, scores = _scores(captioned, corpus)
     document = scores.as_dict()
     like = diversity(candidates, [tokenize(caption) for caption in training_captions])
     return {
-        "protocol": PROTOCOL,
+        "protocol": PROTOCOL.format(f"the corpus {corpus.name}" if corpus else "the evaluated references"),
         "split": captioned.split,
         "scores": {
             name: {
                 **asdict(bootstrap(scores.statistics, of_sums, level=LEVEL)),
-                "signature": signature(name, captioned),
+                "signature": signature(name, captioned, corpus),
             }
             for name, of_sums in SCORES.items()
         },
@@ -109,16 +130,16 @@ def score(captioned: Captioned, training_captions: Sequence[str] = ()) -> dict[s
     }
 
 
-def compare(first: Captioned, second: Captioned) -> dict[str, Any]:
+def compare(first: Captioned, second: Captioned, corpus: Corpus | None = None) -> dict[str, Any]:
     """Compare two sets of captions of the same images, each score with its difference, interval and p-value."""
-    (_, of_first), (_, of_second) = _scores(first), _scores(second)
+    (_, of_first), (_, of_second) = _scores(first, corpus), _scores(second, corpus)
     return {
         name: asdict(paired_bootstrap(of_first.statistics, of_second.statistics, of_sums, level=LEVEL))
         for name, of_sums in SCORES.items()
     }
 
 
-def signature(name: str, captioned: Captioned) -> str:
+def signature(name: str, captioned: Captioned, corpus: Corpus | None = None) -> str:
     """Say in one line what a score is, so that it can be repeated."""
     numbers = sorted({len(references) for references in captioned.references})
     references = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
@@ -130,12 +151,13 @@ def signature(name: str, captioned: Captioned) -> str:
             f"references:{references}",
             f"images:{len(captioned.images)}",
             f"split:{captioned.split or 'all'}",
+            *([f"frequencies:{corpus.name}"] if corpus and name.startswith("CIDEr") else []),
             f"vision-rnn:{tool_version()}",
         ]
     )
 
 
-def _scores(captioned: Captioned) -> tuple[list[list[str]], CaptionScores]:
+def _scores(captioned: Captioned, corpus: Corpus | None) -> tuple[list[list[str]], CaptionScores]:
     candidates = [tokenize(caption) for caption in captioned.captions]
     references = [[tokenize(caption) for caption in captions] for captions in captioned.references]
-    return candidates, score_captions(candidates, references)
+    return candidates, score_captions(candidates, references, corpus.frequencies if corpus else None)

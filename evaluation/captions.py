@@ -71,7 +71,9 @@ SCORES: dict[str, Score] = {
 
 
 def score_captions(
-    candidates: Sequence[Sequence[Hashable]], references: Sequence[Sequence[Sequence[Hashable]]]
+    candidates: Sequence[Sequence[Hashable]],
+    references: Sequence[Sequence[Sequence[Hashable]]],
+    frequencies: DocumentFrequencies | None = None,
 ) -> CaptionScores:
     """Score one candidate an image against the image's references, by the COCO caption evaluation's protocol.
 
@@ -79,6 +81,7 @@ def score_captions(
         candidates: The tokens of each image's candidate, without start, end or padding tokens. The numbers compare with
             published ones only if `data_prep.tokenizer.tokenize` made the tokens of both sides.
         references: For each image, the tokens of its references.
+        frequencies: Document frequencies of CIDEr; by default those of `references`, which is the protocol.
 
     Raises:
         ValueError: There is nothing to score, the two differ in length, an image has no reference, or a caption is a
@@ -94,8 +97,8 @@ def score_captions(
         if any(isinstance(caption, str) for caption in (candidate, *image_references)):
             raise ValueError(f"a caption of the image at index {index} is a string; cut it into tokens first")
     counts = np.array([bleu_counts(*pair) for pair in zip(candidates, references, strict=True)])
-    frequencies = DocumentFrequencies(references)
-    of_cider = [score(candidates, references, frequencies).scores for score in (cider_d, cider)]
+    known = frequencies or DocumentFrequencies(references)
+    of_cider = [score(candidates, references, known).scores for score in (cider_d, cider)]
     statistics = np.column_stack([counts, rouge_l(candidates, references).scores, *of_cider])
     return CaptionScores(
         Bleu.of_sums(counts.sum(0)),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from captioning.score_file import Captioned, compare, match, score, signature
+from captioning.score_file import Captioned, Corpus, compare, match, score, signature
 from data_prep.errors import UserError
 from data_prep.references import Reference
 from data_prep.tokenizer import tokenize
@@ -94,3 +94,16 @@ def test_better_captions_are_told_from_worse_ones() -> None:
         assert found["p_value"] < 0.01
     for found in compare(half, half).values():
         assert (found["difference"]["score"], found["p_value"]) == (0, 1)
+
+
+def test_document_frequencies_of_another_corpus_change_cider_and_its_signature_alone() -> None:
+    captioned = Captioned(IMAGES[:3], CAPTIONS, "test")
+    own, other = score(captioned), score(captioned, corpus=Corpus.of("folder/all.json", IMAGES))
+    for name in own["scores"]:
+        (of_own, of_other) = (document["scores"][name] for document in (own, other))
+        assert (of_own["score"] != of_other["score"]) == name.startswith("CIDEr")
+        assert ("|frequencies:all.json(4)|" in of_other["signature"]) == name.startswith("CIDEr")
+    assert "of the corpus all.json(4)" in other["protocol"]
+    # Counted in the references themselves they are those of the protocol.
+    same = score(captioned, corpus=Corpus.of("x", IMAGES[:3]))
+    assert [found["score"] for found in same["scores"].values()] == [found["score"] for found in own["scores"].values()]
