@@ -347,10 +347,16 @@ def _evaluate(options: Namespace) -> int:
     with tqdm(total=total, desc=f"measuring {options.split}", unit="image", disable=None) as progress:
         document = evaluate(model, data, options.split, options.batch_size, progress.update)
     if options.proof:
+        import numpy as np
+
+        from pixelrnn.image_formats import format_sizes
         from pixelrnn.proof import prove
 
         with tqdm(total=total, desc=f"coding {options.split}", unit="image", disable=None) as progress:
             document["proof"] = prove(model, data, options.split, progress.update)
+        with tqdm(total=total, desc="coding by other formats", unit="image", disable=None) as progress:
+            pictures = np.asarray(data.split(options.split).pixels)
+            document["proof"]["format_bytes"] = format_sizes(pictures, model.shape.levels, progress.update)
     if options.output:
         write_json(options.output, document)
     print(json.dumps(document, indent=2, ensure_ascii=False) if options.json else _table(document))
@@ -376,7 +382,16 @@ def _table(document: dict[str, Any]) -> str:
             "Proof: coded by these probabilities, decoded pixel by pixel, each from the decoded ones before it alone.",
             f"{row('coded, nats', nats, None, 3)}, {100 * (nats / document['nats_per_image'] - 1):+.4f} % of the above",
             f"{'decoded exactly':<16}{proof['decoded']:10} of {images}",
+            "",
+            f"{'bytes an image':<24}{'in a file each':>16}{'all on sheets':>16}",
+            f"{'these probabilities':<24}{'':>16}{proof['coded_bits'] / 8 / images:16.2f}",
+            *(
+                f"{name:<24}{sizes['files'] / images:16.2f}{sizes['sheets'] / images:16.2f}"
+                for name, sizes in proof["format_bytes"].items()
+            ),
         ]
+        if "JPEG XL" not in proof["format_bytes"]:
+            lines.append("JPEG XL is not measured: pip install imagecodecs")
     return "\n".join(lines)
 
 

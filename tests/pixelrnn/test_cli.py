@@ -327,7 +327,10 @@ def test_a_likelihood_is_proved_by_coding(run: Run, folders: dict[str, Path], pr
     assert (document["proof"]["images"], document["proof"]["decoded"]) == (4, 4)
     assert document["proof"]["coded_bits"] == pytest.approx(document["sum_nats"] / math.log(2), abs=65)
     shown = run("evaluate", "--model", folders["binary"], "--data", prepared, "--proof").output
-    assert shown[-1].split() == ["decoded", "exactly", "4", "of", "4"]
+    table = {line.split()[0]: line.split() for line in shown if line}
+    assert table["decoded"] == ["decoded", "exactly", "4", "of", "4"]
+    for name, sizes in document["proof"]["format_bytes"].items():
+        assert table[name.split()[0]][-2:] == [f"{sizes[kind] / 4:.2f}" for kind in ("files", "sheets")]
 
 
 def test_a_likelihood_that_looks_ahead_is_found_out(
