@@ -9,7 +9,7 @@ import numpy as np
 
 from evaluation.bleu import Bleu, bleu_counts, bleu_scores
 from evaluation.bootstrap import Score
-from evaluation.cider import DocumentFrequencies, cider, cider_d
+from evaluation.cider import DocumentFrequencies, cider_d_and_cider
 from evaluation.rouge import rouge_l
 
 # The columns of the statistics: BLEU's counts, then the scores that are means over the images.
@@ -97,8 +97,7 @@ def score_captions(
         if any(isinstance(caption, str) for caption in (candidate, *image_references)):
             raise ValueError(f"a caption of the image at index {index} is a string; cut it into tokens first")
     counts = np.array([bleu_counts(*pair) for pair in zip(candidates, references, strict=True)])
-    known = frequencies or DocumentFrequencies(references)
-    of_cider = [score(candidates, references, known).scores for score in (cider_d, cider)]
+    of_cider = [found.scores for found in cider_d_and_cider(candidates, references, frequencies)]
     statistics = np.column_stack([counts, rouge_l(candidates, references).scores, *of_cider])
     return CaptionScores(
         Bleu.of_sums(counts.sum(0)),

@@ -10,7 +10,7 @@ frequency is a plain count (the cosine cancels the caption's length, but the cli
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Container, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from statistics import fmean
@@ -109,7 +109,7 @@ def cider_d(
     Raises:
         ValueError: The two differ in length, there is no image, or an image has no reference.
     """
-    return _scores(_damped, candidates, references, frequencies)
+    return _scores([_damped], candidates, references, frequencies)[0]
 
 
 def cider(
@@ -118,23 +118,33 @@ def cider(
     frequencies: DocumentFrequencies | None = None,
 ) -> ImageScores:
     """Score by plain CIDEr, in 0..10; arguments and errors are those of `cider_d`."""
-    return _scores(_plain, candidates, references, frequencies)
+    return _scores([_plain], candidates, references, frequencies)[0]
+
+
+def cider_d_and_cider(
+    candidates: Sequence[Sequence[Hashable]],
+    references: Sequence[Sequence[Sequence[Hashable]]],
+    frequencies: DocumentFrequencies | None = None,
+) -> list[ImageScores]:
+    """Score by both, in little more than the time of one; arguments and errors are those of `cider_d`."""
+    return _scores([_damped, _plain], candidates, references, frequencies)
 
 
 def _scores(
-    score: Callable[[_References, Sequence[Hashable], DocumentFrequencies], float],
+    measures: Sequence[Callable[[_References, Sequence[Hashable], DocumentFrequencies], float]],
     candidates: Sequence[Sequence[Hashable]],
     references: Sequence[Sequence[Sequence[Hashable]]],
     frequencies: DocumentFrequencies | None,
-) -> ImageScores:
+) -> list[ImageScores]:
+    """Return the scores by each measure."""
     known = frequencies or DocumentFrequencies(references)
+    rows = []
     # One image after the other: the vectors of all would fill the memory, and occupy the garbage collector.
-    return ImageScores(
-        tuple(
-            score(_index(captions, known), candidate, known)
-            for captions, candidate in zip(references, candidates, strict=True)
-        )
-    )
+    for captions, candidate in zip(references, candidates, strict=True):
+        asked = {ngram for order in _ORDERS for ngram in ngrams(candidate, order)}
+        image = _index(captions, known, asked)
+        rows.append([measure(image, candidate, known) for measure in measures])
+    return [ImageScores(scores) for scores in zip(*rows, strict=True)]
 
 
 def _damped(image: _References, candidate: Sequence[Hashable], frequencies: DocumentFrequencies) -> float:
@@ -166,13 +176,16 @@ def _cosines(
     return [cosine / len(_ORDERS) for cosine in cosines]
 
 
-def _index(references: Sequence[Sequence[Hashable]], frequencies: DocumentFrequencies) -> _References:
+def _index(
+    references: Sequence[Sequence[Hashable]], frequencies: DocumentFrequencies, asked: Container[_Ngram] | None = None
+) -> _References:
+    """Index the references of an image: all their n-grams, or those alone that are asked for."""
     postings: dict[_Ngram, list[_Posting]] = {}
     for index, reference in enumerate(references):
         for order in _ORDERS:
             weights = frequencies.weights(reference, order)
             norm = math.hypot(*weights.values())
             for ngram, weight in weights.items():
-                if weight > 0:
+                if weight > 0 and (asked is None or ngram in asked):
                     postings.setdefault(ngram, []).append(_Posting(index, weight, weight / norm))
     return _References([len(reference) for reference in references], postings)
