@@ -6,9 +6,11 @@ section 3), the baseline of a sampled caption being the mean reward of the image
 2003.09971). The end token is part of the reward, and document frequencies are those of the training split.
 
 Hard attention adds the gradient of its looks to teacher forcing (Show, Attend and Tell, equation 12). Deviation: a look
-is rewarded by the likelihood of the words from its own on, since it has no influence on those before, and the moving
-average that serves as baseline is kept for each number of such words: both lower the variance alone. And the first
-part of the training takes every look's expectation, as soft attention does (`look_warmup`).
+is rewarded by the likelihood of the words from its own on, since it has no influence on those before; taken from it is
+their likelihood had every look been its expectation, which no look has an influence on; and the moving average that
+serves as baseline is kept for each number of such words. All three lower the variance alone, and without them the
+weights stay nearly even. And the first part of the training takes every look's expectation, as soft attention does
+(`look_warmup`).
 
 Which epoch is best is decided by real beam search on the validation split, never with the reference words fed in.
 """
@@ -239,22 +241,43 @@ class CaptioningTask(lightning.LightningModule):
 
     def _cross_entropy(self, grid: Tensor, batch: CaptionBatch) -> Tensor:
         decoder, mask = self.captioner.decoder, batch.targets != PAD
+        hard = self.captioner.decoder_config.hard
+        looks = hard and decoder.attention is not None and decoder.attention.expected_share < 1
+        expected = self._expected_log_likelihoods(grid, batch) if looks else None
         reading: Reading = decoder(decoder.remember(grid), batch.inputs)
         logits, targets = decoder.logits(reading.outputs[mask]).float(), batch.targets[mask]
         loss = F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
         if self.config.doubly_stochastic:
             loss = loss + self.config.doubly_stochastic * doubly_stochastic_penalty(reading.weights, mask)
-        if self.captioner.decoder_config.hard:
-            log_likelihoods = torch.zeros(mask.shape, device=mask.device)
-            log_likelihoods[mask] = -F.cross_entropy(logits.detach(), targets, reduction="none")
-            looks = reinforce_loss(reading.weights, reading.shares, self._advantages(log_likelihoods, mask), mask)
-            loss = loss + self.config.look_reward * looks
+        if expected is not None:
+            gains = torch.zeros(mask.shape, device=mask.device)
+            gains[mask] = -F.cross_entropy(logits.detach(), targets, reduction="none") - expected
+            advantages = self._advantages(gains, mask)
+            loss = loss + self.config.look_reward * reinforce_loss(reading.weights, reading.shares, advantages, mask)
+        if hard:
             loss = loss - self.config.look_entropy * attention_entropy(reading.weights, mask)
         return loss
 
-    def _advantages(self, log_likelihoods: Tensor, mask: Tensor) -> Tensor:
-        """Return what each look earned, less the baseline, which then moves on as in section 4.1; (B, K, T)."""
-        rewards = log_likelihoods.flip(-1).cumsum(-1).flip(-1)
+    @torch.no_grad()
+    def _expected_log_likelihoods(self, grid: Tensor, batch: CaptionBatch) -> Tensor:
+        """Return ln p of every word, (words,), had every look been its expectation, under the dropout of this step."""
+        decoder, mask = self.captioner.decoder, batch.targets != PAD
+        assert decoder.attention is not None
+        share, decoder.attention.expected_share = decoder.attention.expected_share, 1.0
+        # As many random numbers are drawn as with looks, so the same units drop out.
+        with torch.random.fork_rng():
+            outputs = decoder(decoder.remember(grid), batch.inputs).outputs
+        decoder.attention.expected_share = share
+        return -F.cross_entropy(decoder.logits(outputs[mask]).float(), batch.targets[mask], reduction="none")
+
+    def _advantages(self, gains: Tensor, mask: Tensor) -> Tensor:
+        """Return what each look earned, less the baseline, which then moves on as in section 4.1; (B, K, T).
+
+        Args:
+            gains: Each word's log-likelihood less that of expected looks, 0 for padding, (B, K, T).
+            mask: True where a caption has a word, (B, K, T).
+        """
+        rewards = gains.flip(-1).cumsum(-1).flip(-1)
         remaining = mask.flip(-1).cumsum(-1).flip(-1)
         advantages = rewards - self.look_baseline[remaining]
         sums, counts = (torch.zeros_like(self.look_baseline) for _ in range(2))

@@ -19,6 +19,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from torch.nn import functional as F
 
 from captioning import encoder
 from captioning.batches import CaptionedImages, batches
@@ -307,6 +308,21 @@ def test_a_look_earns_the_words_from_its_own_on_less_their_moving_average(known:
     assert task.look_baseline[4:].count_nonzero() == 0
     second = task._advantages(words, mask)
     torch.testing.assert_close(second[mask], torch.tensor([-6.3, -5.3, -3.55, -7.3, -4.55]))
+
+
+def test_a_look_gains_nothing_where_all_locations_are_alike(known: PreparedCaptions, tmp_path: Path):
+    """Then its expectation is the look itself, whatever units drop out: what is left of the baseline is rounding."""
+    decoder = dataclasses.replace(DECODER, hard=True, dropout=0.5)
+    captioner = load_captioner(learn(known, tmp_path, epochs=1, decoder=decoder)).train()
+    images = CaptionedImages(known, "train", captioner.encoder, captioner.vocabulary, cached=True)
+    task = CaptioningTask(captioner, TRAINING, images, images)
+    batch = next(iter(batches(images, 4)))
+    mask = batch.targets != PAD
+    for grid, alike in ((batch.images, False), (batch.images.mean(1, keepdim=True).expand_as(batch.images), True)):
+        expected = task._expected_log_likelihoods(grid, batch)
+        outputs = captioner.decoder(captioner.decoder.remember(grid), batch.inputs).outputs[mask]
+        log_likelihoods = -F.cross_entropy(captioner.decoder.logits(outputs), batch.targets[mask], reduction="none")
+        assert torch.allclose(log_likelihoods, expected, atol=1e-4) == alike
 
 
 def test_hard_attention_is_soft_until_it_begins_to_look(
