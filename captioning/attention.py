@@ -18,9 +18,11 @@ from torch import Tensor, nn
 # Half of the hard looks of a training are replaced by their expectation, the soft one, as in section 4.1, but which is
 # decided for every word rather than for every image.
 EXPECTED_SHARE = 0.5
-# Factor of the scores of hard attention. Soft attention learns weights that hardly tell one location from the next (the
-# largest is 0.06 of 81 locations, on Flickr8k): looks drawn from such are noise, which a decoder learns to ignore.
-SHARPNESS = 4.0
+# Factor of the scores of hard attention, before it begins to look and, by then risen to it, at the end of the training.
+# Soft attention learns weights that hardly tell one location from the next (the largest is 0.06 of 64 locations, on
+# Flickr8k): looks drawn from such are noise, which a decoder learns to ignore. And the end of the training is to be as
+# its use is, where the weightiest location alone is looked at.
+SHARPNESS = (4.0, 32.0)
 
 
 class Attention(nn.Module, ABC):
@@ -35,9 +37,11 @@ class Attention(nn.Module, ABC):
 
     Attributes:
         expected_share: How often, in training, a hard look is replaced by its expectation, the soft one.
+        sharpness: Factor of the scores of hard attention; what it is at the end of a training, unless that sets it.
     """
 
     expected_share = EXPECTED_SHARE
+    sharpness = SHARPNESS[1]
 
     def __init__(self, value_size: int, hidden_size: int, attention_size: int, hard: bool = False):
         super().__init__()
@@ -61,7 +65,7 @@ class Attention(nn.Module, ABC):
             values: The locations' features a_i, (B, L, V).
         """
         scores = self.scores(self.query(hidden), keys)
-        weights = (SHARPNESS * scores if self.hard else scores).softmax(dim=-1)  # equation 5
+        weights = (self.sharpness * scores if self.hard else scores).softmax(dim=-1)  # equation 5
         shares = self.look(weights) if self.hard else weights
         return shares @ values, weights, shares  # equation 6: the expectation of section 4.2, or equation 10
 

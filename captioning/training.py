@@ -9,8 +9,8 @@ Hard attention adds the gradient of its looks to teacher forcing (Show, Attend a
 is rewarded by the likelihood of the words from its own on, since it has no influence on those before; taken from it is
 their likelihood had every look been its expectation, which no look has an influence on; and the moving average that
 serves as baseline is kept for each number of such words. All three lower the variance alone, and without them the
-weights stay nearly even. And the first part of the training takes every look's expectation, as soft attention does
-(`look_warmup`).
+weights stay nearly even. The first part of the training takes every look's expectation, as soft attention does
+(`look_warmup`); in the rest the weights are sharpened step by step.
 
 Which epoch is best is decided by real beam search on the validation split, never with the reference words fed in.
 """
@@ -25,7 +25,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.nn import functional as F
 
-from captioning.attention import EXPECTED_SHARE, attention_entropy, doubly_stochastic_penalty, reinforce_loss
+from captioning.attention import EXPECTED_SHARE, SHARPNESS, attention_entropy, doubly_stochastic_penalty, reinforce_loss
 from captioning.batches import CaptionBatch, CaptionedImages
 from captioning.captioner import Captioner
 from captioning.decoder import Reading
@@ -85,7 +85,7 @@ class TrainingConfig:
     weight_decay: float = 0.01
     label_smoothing: float = 0.1
     doubly_stochastic: float = 0.0
-    look_warmup: float = 0.6
+    look_warmup: float = 0.3
     look_reward: float = 1.0
     look_entropy: float = 0.002
     gradient_clip: float = 1.0
@@ -150,12 +150,16 @@ class CaptioningTask(lightning.LightningModule):
     def on_train_batch_start(self, batch: CaptionBatch, batch_idx: int) -> None:
         """Seed dropout and sampling by the step's number, so that a resumed run draws what it would have drawn.
 
-        By the same number hard attention begins to look.
+        By the same number hard attention begins to look, and sharpens.
         """
         torch.manual_seed(hash((self.config.seed, self.global_step)))
-        if self.captioner.decoder.attention is not None:
-            warm = self.global_step < self.config.look_warmup * self.trainer.estimated_stepping_batches
-            self.captioner.decoder.attention.expected_share = 1.0 if warm else EXPECTED_SHARE
+        attention, warmup = self.captioner.decoder.attention, self.config.look_warmup
+        if attention is not None:
+            progress = self.global_step / self.trainer.estimated_stepping_batches
+            attention.expected_share = 1.0 if progress < warmup else EXPECTED_SHARE
+            risen = (progress - warmup) / (1 - warmup) if progress > warmup else 0.0
+            first, last = SHARPNESS
+            attention.sharpness = first * (last / first) ** risen
 
     def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch, in nats a word (`cross_entropy`) or in rewards times nats (`self_critical`)."""

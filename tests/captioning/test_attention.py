@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from captioning.attention import SHARPNESS, AdditiveAttention, Attention, DotAttention, doubly_stochastic_penalty
+from captioning.attention import AdditiveAttention, Attention, DotAttention, doubly_stochastic_penalty
 
 KINDS: list[type[Attention]] = [AdditiveAttention, DotAttention]
 sizes = st.integers(1, 5)
@@ -43,9 +43,9 @@ def test_the_weights_of_hard_attention_are_those_of_soft_to_the_power_of_its_sha
     torch.manual_seed(0)
     attention, hidden, values = make(kind, images=2, captions=3, locations=5)
     _, soft, _ = attention(hidden, attention.key(values), values)
-    attention.hard = True
+    attention.hard, attention.sharpness = True, 3.0
     _, hard, _ = attention.eval()(hidden, attention.key(values), values)
-    torch.testing.assert_close(hard, soft**SHARPNESS / (soft**SHARPNESS).sum(-1, keepdim=True))
+    torch.testing.assert_close(hard, soft**3 / (soft**3).sum(-1, keepdim=True))
 
 
 def score_by_hand(attention: Attention, location: np.ndarray, hidden: np.ndarray) -> float:

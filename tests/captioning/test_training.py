@@ -22,6 +22,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from captioning import encoder
+from captioning.attention import Attention
 from captioning.batches import CaptionedImages, batches
 from captioning.captioner import SearchConfig, load_captioner
 from captioning.cli import main
@@ -328,7 +329,7 @@ def test_a_look_gains_nothing_where_all_locations_are_alike(known: PreparedCapti
 def test_hard_attention_is_soft_until_it_begins_to_look(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("captioning.attention.SHARPNESS", 1.0)
+    monkeypatch.setattr("captioning.training.SHARPNESS", (1.0, 1.0))
     decoder = dataclasses.replace(DECODER, dropout=0.0)
     training = dataclasses.replace(TRAINING, epochs=1, look_warmup=0.5, look_entropy=0.0)
     run(prepared, tmp_path / "soft", training, decoder=decoder)
@@ -336,6 +337,24 @@ def test_hard_attention_is_soft_until_it_begins_to_look(
     soft, hard = losses(tmp_path / "soft"), losses(tmp_path / "hard")
     # The fifth of eight steps is the first to look.
     assert [hard[step] == soft[step] for step in range(8)] == [True] * 4 + [False] * 4
+
+
+def test_hard_attention_sharpens_once_it_looks(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen = []
+    forward = Attention.forward
+
+    def spy(attention: Attention, *arguments: torch.Tensor) -> Any:
+        if attention.training and torch.is_grad_enabled():
+            seen.append((attention.expected_share, attention.sharpness))
+        return forward(attention, *arguments)
+
+    monkeypatch.setattr(Attention, "forward", spy)
+    monkeypatch.setattr("captioning.training.SHARPNESS", (2.0, 32.0))
+    training = dataclasses.replace(TRAINING, epochs=1, look_warmup=0.5)
+    run(prepared, tmp_path, training, decoder=dataclasses.replace(DECODER, hard=True))
+    # Eight steps, of several words each.
+    steps = [value for value, _ in itertools.groupby(seen)]
+    assert steps == [(1.0, 2.0), (0.5, 2.0), (0.5, 4.0), (0.5, 8.0), (0.5, 16.0)]
 
 
 def test_training_stops_early_and_shows_captions(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
