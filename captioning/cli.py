@@ -388,7 +388,7 @@ def _table(document: dict[str, Any]) -> str:
 
 
 def _score(options: Namespace) -> int:
-    from captioning.score_file import Corpus, compare, match, score
+    from captioning.score_file import Corpus, Scored, compare, describe, match
     from captioning.score_table import score_table
     from data_prep.predictions import read_predictions
     from data_prep.references import read_references
@@ -399,10 +399,11 @@ def _score(options: Namespace) -> int:
     training = [] if captioned.split == "train" else [image for image in references if image.split == "train"]
     source = options.document_frequencies
     corpus = Corpus.of(source, read_references(source)) if source else None
-    document = score(captioned, [text for image in training for text in image.captions], corpus)
+    scored = Scored.of(captioned, corpus)
+    document = describe(scored, [text for image in training for text in image.captions])
     if options.against:
         other = match(read_predictions(options.against), references, captioned.split)
-        document["against"] = {"file": options.against, "scores": compare(captioned, other, corpus)}
+        document["against"] = {"file": options.against, "scores": compare(scored, Scored.of(other, corpus))}
     if options.audit or claimed:
         from captioning.audit import matching, recompute, suspicions
 

@@ -104,17 +104,40 @@ def match(predictions: dict[str, str], references: Sequence[Reference], split: s
     return Captioned(images, [of_image[image.name] for image in images], split)
 
 
-def score(captioned: Captioned, training_captions: Sequence[str] = (), corpus: Corpus | None = None) -> dict[str, Any]:
-    """Score captions; return scores with intervals and signatures, counts, and what the captions are like.
+@dataclass(frozen=True)
+class Scored:
+    """Captions with their scores.
+
+    Attributes:
+        captioned: Captions and references, as they were written.
+        candidates: The captions' tokens.
+        scores: Theirs.
+        corpus: Whose document frequencies CIDEr used; None for the references' own.
+    """
+
+    captioned: Captioned
+    candidates: list[list[str]]
+    scores: CaptionScores
+    corpus: Corpus | None
+
+    @classmethod
+    def of(cls, captioned: Captioned, corpus: Corpus | None = None) -> "Scored":
+        """Score captions."""
+        candidates = [tokenize(caption) for caption in captioned.captions]
+        references = [[tokenize(caption) for caption in captions] for captions in captioned.references]
+        scores = score_captions(candidates, references, corpus.frequencies if corpus else None)
+        return cls(captioned, candidates, scores, corpus)
+
+
+def describe(scored: Scored, training_captions: Sequence[str] = ()) -> dict[str, Any]:
+    """Return scores with intervals and signatures, counts, and what the captions are like.
 
     Args:
-        captioned: From `match`.
+        scored: The captions.
         training_captions: Those that the captions' model learned from, if known.
-        corpus: Whose document frequencies CIDEr uses; by default those of the references.
     """
-    candidates, scores = _scores(captioned, corpus)
-    document = scores.as_dict()
-    like = diversity(candidates, [tokenize(caption) for caption in training_captions])
+    captioned, scores, corpus = scored.captioned, scored.scores, scored.corpus
+    like = diversity(scored.candidates, [tokenize(caption) for caption in training_captions])
     return {
         "protocol": PROTOCOL.format(f"the corpus {corpus.name}" if corpus else "the evaluated references"),
         "split": captioned.split,
@@ -125,16 +148,15 @@ def score(captioned: Captioned, training_captions: Sequence[str] = (), corpus: C
             }
             for name, of_sums in SCORES.items()
         },
-        **{name: value for name, value in document.items() if name not in SCORES},
+        **{name: value for name, value in scores.as_dict().items() if name not in SCORES},
         "captions": asdict(like),
     }
 
 
-def compare(first: Captioned, second: Captioned, corpus: Corpus | None = None) -> dict[str, Any]:
+def compare(first: Scored, second: Scored) -> dict[str, Any]:
     """Compare two sets of captions of the same images, each score with its difference, interval and p-value."""
-    (_, of_first), (_, of_second) = _scores(first, corpus), _scores(second, corpus)
     return {
-        name: asdict(paired_bootstrap(of_first.statistics, of_second.statistics, of_sums, level=LEVEL))
+        name: asdict(paired_bootstrap(first.scores.statistics, second.scores.statistics, of_sums, level=LEVEL))
         for name, of_sums in SCORES.items()
     }
 
@@ -155,9 +177,3 @@ def signature(name: str, captioned: Captioned, corpus: Corpus | None = None) -> 
             f"vision-rnn:{tool_version()}",
         ]
     )
-
-
-def _scores(captioned: Captioned, corpus: Corpus | None) -> tuple[list[list[str]], CaptionScores]:
-    candidates = [tokenize(caption) for caption in captioned.captions]
-    references = [[tokenize(caption) for caption in captions] for captions in captioned.references]
-    return candidates, score_captions(candidates, references, corpus.frequencies if corpus else None)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from captioning.score_file import Captioned, Corpus, compare, match, score, signature
+from captioning.score_file import Captioned, Corpus, Scored, compare, describe, match, signature
 from data_prep.errors import UserError
 from data_prep.references import Reference
 from data_prep.tokenizer import tokenize
@@ -53,7 +53,7 @@ def test_a_name_of_two_images_is_refused() -> None:
 
 def test_scores_are_those_of_the_evaluation_within_their_intervals() -> None:
     captioned = Captioned(IMAGES[:3], CAPTIONS, "test")
-    document = score(captioned, ["Children play ."])
+    document = describe(Scored.of(captioned), ["Children play ."])
     expected = score_captions(
         [tokenize(caption) for caption in CAPTIONS],
         [[tokenize(text) for text in image.captions] for image in IMAGES[:3]],
@@ -89,21 +89,21 @@ def test_better_captions_are_told_from_worse_ones() -> None:
     images = [Reference(f"{number}.jpg", None, None, [text]) for number, text in enumerate(sentences)]
     good = Captioned(images, sentences, None)
     half = Captioned(images, [text if number % 2 else "w1 w2" for number, text in enumerate(sentences)], None)
-    for found in compare(good, half).values():
+    for found in compare(Scored.of(good), Scored.of(half)).values():
         assert found["difference"]["low"] > 0
         assert found["p_value"] < 0.01
-    for found in compare(half, half).values():
+    for found in compare(Scored.of(half), Scored.of(half)).values():
         assert (found["difference"]["score"], found["p_value"]) == (0, 1)
 
 
 def test_document_frequencies_of_another_corpus_change_cider_and_its_signature_alone() -> None:
     captioned = Captioned(IMAGES[:3], CAPTIONS, "test")
-    own, other = score(captioned), score(captioned, corpus=Corpus.of("folder/all.json", IMAGES))
+    own, other = (describe(Scored.of(captioned, corpus)) for corpus in (None, Corpus.of("folder/all.json", IMAGES)))
     for name in own["scores"]:
         (of_own, of_other) = (document["scores"][name] for document in (own, other))
         assert (of_own["score"] != of_other["score"]) == name.startswith("CIDEr")
         assert ("|frequencies:all.json(4)|" in of_other["signature"]) == name.startswith("CIDEr")
     assert "of the corpus all.json(4)" in other["protocol"]
     # Counted in the references themselves they are those of the protocol.
-    same = score(captioned, corpus=Corpus.of("x", IMAGES[:3]))
+    same = describe(Scored.of(captioned, Corpus.of("x", IMAGES[:3])))
     assert [found["score"] for found in same["scores"].values()] == [found["score"] for found in own["scores"].values()]
