@@ -11,7 +11,7 @@ from typing import cast
 
 from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu, sentence_bleu
 
-from captioning.score_file import Captioned
+from captioning.score_file import Captioned, tokens_of
 from data_prep.references import Reference
 from data_prep.tokenizer import tokenize
 from data_prep.vocabulary import Vocabulary
@@ -61,7 +61,7 @@ def recompute(captioned: Captioned, training: Sequence[Reference]) -> list[Proto
     first = [captions[:1] for captions in captioned.references]
     protocols.append(Protocol("first reference alone", _scores(captioned, tokenize, first)))
     candidates = [tokenize(caption) for caption in captioned.captions]
-    references = [[tokenize(caption) for caption in captions] for captions in captioned.references]
+    references = tokens_of(captioned.references)
     with warnings.catch_warnings():
         # Where no n-gram is correct the score is 0, which needs no warning here.
         warnings.filterwarnings("ignore", r"\nThe hypothesis contains 0 counts")

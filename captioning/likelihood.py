@@ -1,4 +1,4 @@
-"""How likely a captioner finds given captions: teacher forcing without dropout or smoothing."""
+"""How likely a captioner finds given captions: teacher forcing without smoothing."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ def log_likelihoods(decoder: Decoder, memory: Memory, words: Tensor) -> Tensor:
     """Return the natural log-probability of every word but the first, given those before it, (B, K, T); 0 for padding.
 
     Args:
-        decoder: The decoder, in evaluation mode.
+        decoder: The decoder, in evaluation mode; in training mode units drop out.
         memory: From `Decoder.remember`, of B images.
         words: Captions from the begin token to the end token, then padding, (B, K, T + 1).
     """

@@ -4,7 +4,7 @@ Every score is that of the COCO caption protocol, with a bootstrap interval over
 CIDEr stay the same while images are drawn again: they belong to the protocol and not to the sample.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,11 @@ PROTOCOL = (
 )
 
 
+def tokens_of(captions: Iterable[Sequence[str]]) -> list[list[list[str]]]:
+    """Cut the captions of each image."""
+    return [[tokenize(caption) for caption in of_image] for of_image in captions]
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Captions of other images, whose document frequencies CIDEr is to use.
@@ -41,7 +46,7 @@ class Corpus:
     @classmethod
     def of(cls, source: str | Path, references: Sequence[Reference]) -> "Corpus":
         """Count the captions of all images of a source."""
-        tokens = [[tokenize(caption) for caption in image.captions] for image in references]
+        tokens = tokens_of(image.captions for image in references)
         return cls(f"{Path(source).name}({len(tokens)})", DocumentFrequencies(tokens))
 
 
@@ -124,7 +129,7 @@ class Scored:
     def of(cls, captioned: Captioned, corpus: Corpus | None = None) -> "Scored":
         """Score captions."""
         candidates = [tokenize(caption) for caption in captioned.captions]
-        references = [[tokenize(caption) for caption in captions] for captions in captioned.references]
+        references = tokens_of(captioned.references)
         scores = score_captions(candidates, references, corpus.frequencies if corpus else None)
         return cls(captioned, candidates, scores, corpus)
 

@@ -255,7 +255,7 @@ class CaptioningTask(lightning.LightningModule):
             loss = loss + self.config.doubly_stochastic * doubly_stochastic_penalty(reading.weights, mask)
         if expected is not None:
             gains = torch.zeros(mask.shape, device=mask.device)
-            gains[mask] = -F.cross_entropy(logits.detach(), targets, reduction="none") - expected
+            gains[mask] = -F.cross_entropy(logits.detach(), targets, reduction="none") - expected[mask]
             advantages = self._advantages(gains, mask)
             loss = loss + self.config.look_reward * reinforce_loss(reading.weights, reading.shares, advantages, mask)
         if hard:
@@ -264,15 +264,15 @@ class CaptioningTask(lightning.LightningModule):
 
     @torch.no_grad()
     def _expected_log_likelihoods(self, grid: Tensor, batch: CaptionBatch) -> Tensor:
-        """Return ln p of every word, (words,), had every look been its expectation, under the dropout of this step."""
-        decoder, mask = self.captioner.decoder, batch.targets != PAD
+        """Return ln p of every word had every look been its expectation, under the dropout of this step, (B, K, T)."""
+        decoder = self.captioner.decoder
         assert decoder.attention is not None
         share, decoder.attention.expected_share = decoder.attention.expected_share, 1.0
         # As many random numbers are drawn as with looks, so the same units drop out.
         with torch.random.fork_rng():
-            outputs = decoder(decoder.remember(grid), batch.inputs).outputs
+            expected = log_likelihoods(decoder, decoder.remember(grid), batch.words)
         decoder.attention.expected_share = share
-        return -F.cross_entropy(decoder.logits(outputs[mask]).float(), batch.targets[mask], reduction="none")
+        return expected
 
     def _advantages(self, gains: Tensor, mask: Tensor) -> Tensor:
         """Return what each look earned, less the baseline, which then moves on as in section 4.1; (B, K, T).

@@ -347,15 +347,13 @@ def _evaluate(options: Namespace) -> int:
     with tqdm(total=total, desc=f"measuring {options.split}", unit="image", disable=None) as progress:
         document = evaluate(model, data, options.split, options.batch_size, progress.update)
     if options.proof:
-        import numpy as np
-
         from pixelrnn.image_formats import format_sizes
         from pixelrnn.proof import prove
 
         with tqdm(total=total, desc=f"coding {options.split}", unit="image", disable=None) as progress:
             document["proof"] = prove(model, data, options.split, progress.update)
         with tqdm(total=total, desc="coding by other formats", unit="image", disable=None) as progress:
-            pictures = np.asarray(data.split(options.split).pixels)
+            pictures = data.split(options.split).pixels
             document["proof"]["format_bytes"] = format_sizes(pictures, model.shape.levels, progress.update)
     if options.output:
         write_json(options.output, document)

@@ -9,7 +9,10 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import torch
 from PIL import Image
+
+from pixelrnn.pictures import image_of
 
 # No WebP is wider or higher.
 _LARGEST_SIDE = 16383
@@ -70,8 +73,7 @@ def _webp(picture: np.ndarray, levels: int) -> bytes:
 
 
 def _displayed(picture: np.ndarray, levels: int) -> Image.Image:
-    scaled = picture * np.uint8(255 // (levels - 1))
-    return Image.fromarray(scaled[..., 0] if scaled.shape[-1] == 1 else scaled)
+    return image_of(torch.tensor(picture).movedim(-1, 0), levels)
 
 
 def _saved(image: Image.Image, **options: object) -> bytes:

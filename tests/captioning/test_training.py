@@ -320,7 +320,7 @@ def test_a_look_gains_nothing_where_all_locations_are_alike(known: PreparedCapti
     batch = next(iter(batches(images, 4)))
     mask = batch.targets != PAD
     for grid, alike in ((batch.images, False), (batch.images.mean(1, keepdim=True).expand_as(batch.images), True)):
-        expected = task._expected_log_likelihoods(grid, batch)
+        expected = task._expected_log_likelihoods(grid, batch)[mask]
         outputs = captioner.decoder(captioner.decoder.remember(grid), batch.inputs).outputs[mask]
         log_likelihoods = -F.cross_entropy(captioner.decoder.logits(outputs), batch.targets[mask], reduction="none")
         assert torch.allclose(log_likelihoods, expected, atol=1e-4) == alike

@@ -1,6 +1,5 @@
 """The tokenizer against known tokens of the Java program and, on all of Flickr8k, against the program itself."""
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -73,8 +72,8 @@ def test_plain_captions_are_cut_as_by_the_rules(words: list[str], end: str, spac
 
 
 @pytest.mark.data
-def test_all_captions_of_flickr8k_are_cut_as_by_the_rules() -> None:
-    captions = _flickr8k_captions()
+def test_all_captions_of_flickr8k_are_cut_as_by_the_rules(flickr8k: Path) -> None:
+    captions = _captions(flickr8k)
     assert [caption for caption in captions if tokenize(caption) != _tokenize(caption)] == []
 
 
@@ -95,13 +94,13 @@ def test_no_hyphenated_word_is_lost(words: list[str]) -> None:
 @pytest.mark.data
 @pytest.mark.java
 @pytest.mark.skipif(shutil.which("java") is None, reason="the reference tokenizer needs a Java runtime")
-def test_no_flickr8k_caption_differs_from_the_java_tokenizer() -> None:
+def test_no_flickr8k_caption_differs_from_the_java_tokenizer(flickr8k: Path) -> None:
     ptbtokenizer = pytest.importorskip("pycocoevalcap.tokenizer.ptbtokenizer", reason="the oracle is not installed")
-    captions = _flickr8k_captions()
+    captions = _captions(flickr8k)
     # As the data set has them (stops apart), and as people write: marks attached, two sentences to a caption.
     written = [re.sub(r" ([.,;:?!)]|'s\b)", r"\1", caption.replace("( ", "(")) for caption in captions]
     captions += [f"{first} {second}" for first, second in zip(written[::2], written[1::2], strict=False)]
-    captions += _flickr8k_captions("Flickr8k.lemma.token.txt")
+    captions += _captions(flickr8k, "Flickr8k.lemma.token.txt")
 
     expected = ptbtokenizer.PTBTokenizer().tokenize({i: [{"caption": text}] for i, text in enumerate(captions)})
 
@@ -109,8 +108,6 @@ def test_no_flickr8k_caption_differs_from_the_java_tokenizer() -> None:
     assert [text for i, text in enumerate(captions) if " ".join(tokenize(text)) != expected[i][0]] == []
 
 
-def _flickr8k_captions(listing: str = "Flickr8k.token.txt") -> list[str]:
-    if "VISION_RNN_DATA" not in os.environ:
-        pytest.skip("set VISION_RNN_DATA to the folder that holds flickr8k/")
-    path = Path(os.environ["VISION_RNN_DATA"]) / "flickr8k/Flickr8k_text" / listing
+def _captions(flickr8k: Path, listing: str = "Flickr8k.token.txt") -> list[str]:
+    path = flickr8k / "Flickr8k_text" / listing
     return [line.split("\t", 1)[1] for line in path.read_text(encoding="utf-8").splitlines()]

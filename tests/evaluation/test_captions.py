@@ -1,7 +1,6 @@
 """The known answers of Flickr8k's human captions, and properties of all scores together."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,9 @@ caption_sets = st.lists(st.tuples(captions, st.lists(captions, min_size=1, max_s
 
 
 @pytest.fixture(scope="module")
-def flickr8k_test_tokens() -> list[list[list[str]]]:
+def flickr8k_test_tokens(flickr8k: Path) -> list[list[list[str]]]:
     """The tokens of the five captions of each image of the test split."""
-    if "VISION_RNN_DATA" not in os.environ:
-        pytest.skip("set VISION_RNN_DATA to the folder that holds flickr8k/")
-    texts = Path(os.environ["VISION_RNN_DATA"]) / "flickr8k/Flickr8k_text"
+    texts = flickr8k / "Flickr8k_text"
     by_image: dict[str, list[str]] = {}
     for line in (texts / "Flickr8k.token.txt").read_text(encoding="utf-8").splitlines():
         name, caption = line.split("\t", 1)
