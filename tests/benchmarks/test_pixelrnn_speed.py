@@ -16,6 +16,7 @@ from pixelrnn.model import ImageShape, ModelConfig, PixelModel
 from pixelrnn.reference import draw_naively, plain_scan
 from pixelrnn.sampling import draw
 from pixelrnn.scan import Geometry, lstm_scan
+from pixelrnn.torch_scan import TorchScan
 
 SIZE, HIDDEN = 28, 16
 DIAGONALS = tuple((max(0, d - SIZE + 1), min(SIZE, d + 1)) for d in range(2 * SIZE - 1))
@@ -58,12 +59,17 @@ def convolution_scan(
     return torch.stack(states).permute(0, 2, 3, 1)
 
 
-SCANS = {"gradient by hand": lstm_scan, "autograd": plain_scan, "convolutions, autograd": convolution_scan}
+SCANS = {
+    "compiled": lstm_scan,
+    "torch, gradient by hand": TorchScan.apply,
+    "autograd": plain_scan,
+    "convolutions, autograd": convolution_scan,
+}
 
 
 @pytest.mark.parametrize(
     ("kind", "variant"),
-    [*itertools.product(["Row LSTM"], SCANS), *itertools.product(["Diagonal BiLSTM"], list(SCANS)[:2])],
+    [*itertools.product(["Row LSTM"], SCANS), *itertools.product(["Diagonal BiLSTM"], list(SCANS)[:3])],
 )
 def test_scan(benchmark: BenchmarkFixture, kind: str, variant: str) -> None:
     benchmark.group = f"one stream of a layer of a {kind}, 64 images, forward and backward"
@@ -91,7 +97,12 @@ def test_scan(benchmark: BenchmarkFixture, kind: str, variant: str) -> None:
     found, expected = gradients(SCANS[variant]), gradients(plain_scan)
     for gradient, other in zip(found, expected, strict=True):
         torch.testing.assert_close(gradient, other, rtol=1e-3, atol=1e-4 * other.abs().max().item())
-    benchmark.pedantic(gradients, args=(SCANS[variant],), rounds=5, warmup_rounds=1)
+    del found, expected
+
+    def run() -> None:
+        gradients(SCANS[variant])  # What is returned would be held until after the next round.
+
+    benchmark.pedantic(run, rounds=25, warmup_rounds=3)
 
 
 @pytest.mark.benchmark(group="16 samples of a Row LSTM, 7 layers of 16")
