@@ -1,4 +1,4 @@
-"""The loops that Numba compiles into vector instructions for the processor: the scan and its gradient.
+"""The loops that Numba compiles into vector instructions for the processor: the scan, its gradient, and its pixels.
 
 In torch's operations a line costs some thirty passes over memory, and its matrix products are too small for the library
 behind torch, which on many processors reaches half of their rate. Here a thread takes its share of the images through
@@ -170,17 +170,13 @@ def _backward_share(
 def _step(record, next_record, hidden, first, last):
     """Equation 3 at columns [first, last): activate the gates in place, and write the new cell and hidden state."""
     h = len(hidden)
-    half = record.dtype.type(0.5)
     for channel in range(h):
         output, forget = record[channel, first:last], record[h + channel, first:last]
         write, candidate = record[2 * h + channel, first:last], record[3 * h + channel, first:last]
         before, after = record[4 * h + channel, first:last], next_record[4 * h + channel, first:last]
         state = hidden[channel, first:last]
         for i in range((last - first) // LANES * LANES):
-            o = half * _tanh(half * output[i]) + half
-            f = half * _tanh(half * forget[i]) + half
-            w = half * _tanh(half * write[i]) + half
-            g = _tanh(candidate[i])
+            o, f, w, g = _sigmoid(output[i]), _sigmoid(forget[i]), _sigmoid(write[i]), _tanh(candidate[i])
             c = f * before[i] + w * g
             output[i], forget[i], write[i], candidate[i] = o, f, w, g
             after[i] = c
@@ -214,6 +210,93 @@ def _step_backward(record, next_record, grad_hidden, grad_cell, grad_gate, grad_
         grad_bias[h + channel] += sum_f
         grad_bias[2 * h + channel] += sum_w
         grad_bias[3 * h + channel] += sum_g
+
+
+@compiled
+def begin_row(above, bias, kernels, hidden, distances):
+    """Compute what the row above gives to the gates of a row, in every layer of a Row LSTM.
+
+    For single pixels the channels are side by side and the images, rounded up to a multiple of CHANNELS, come before.
+
+    Args:
+        above: (layers, W x B, 4h), to be filled.
+        bias: (layers, 4h).
+        kernels: (layers, 3, h, 4h), of state-to-state, by taps.
+        hidden: (layers, W, B, h), the states of the row above.
+        distances: (layers,), of the taps, in columns.
+    """
+    layers, columns, images, h = hidden.shape
+    width = columns * images
+    for layer in range(layers):
+        for place in range(width):
+            above[layer, place] = bias[layer]
+        states = hidden[layer].reshape(width, h)
+        for tap in range(3):
+            shift = (tap - 1) * distances[layer] * images
+            start, stop = reached(shift, 0, width, width)
+            _add_product(
+                above[layer, start:stop], 0, states[start + shift : stop + shift], kernels[layer, tap], 0, 4 * h
+            )
+
+
+@compiled
+def run_pixel(
+    column,
+    x,  # (I, B), the features of the pixel; here neither is rounded up, and the batch comes last
+    result,  # (I, B), to be filled: what goes to the output
+    stream,  # (B, I or 2I), zero beyond the images: the features and, beside them, the sum of the skip connections
+    gates,  # (B, 4h), to be written over
+    above,  # (layers, W x B, 4h), as `begin_row` left it
+    features,  # (layers, W, B, I), of the pixels to the left; this one's are added
+    cell,  # (layers, W, B, h), of the row above
+    next_cell,  # (layers, W, B, h), this row's, to be filled
+    hidden,  # (layers, W, B, h), of the row above, overwritten by this row's
+    kernels,  # (layers, 2, I, 4h), of input-to-state, by taps
+    rise,  # (layers, h, I or 2I), the 1x1 convolutions
+    rise_bias,  # (layers, I or 2I)
+    distances,  # (layers,), of the taps
+    residual,  # whether the stream goes round each layer
+):
+    """Run a pixel through all layers of a Row LSTM."""
+    layers, _, images, depth = features.shape
+    h = hidden.shape[3]
+    stream[:, depth:] = 0
+    for row in range(len(x)):
+        for image in range(x.shape[1]):
+            stream[image, row] = x[row, image]
+    for layer in range(layers):
+        features[layer, column] = stream[:, :depth]
+        gates[:] = above[layer, column * images : (column + 1) * images]
+        _add_product(gates, 0, features[layer, column], kernels[layer, 1], 0, 4 * h)
+        left = column - distances[layer]
+        if left >= 0:
+            _add_product(gates, 0, features[layer, left], kernels[layer, 0], 0, 4 * h)
+        for image in range(images):
+            output, forget = gates[image, :h], gates[image, h : 2 * h]
+            write, candidate = gates[image, 2 * h : 3 * h], gates[image, 3 * h :]
+            before, after = cell[layer, column, image], next_cell[layer, column, image]
+            state = hidden[layer, column, image]
+            for i in range(h // CHANNELS * CHANNELS):
+                after[i] = _sigmoid(forget[i]) * before[i] + _sigmoid(write[i]) * _tanh(candidate[i])
+                state[i] = _sigmoid(output[i]) * _tanh(after[i])
+        if not residual:
+            stream[:, :depth] = 0
+        for image in range(images):
+            row = stream[image]
+            for i in range(len(row)):
+                row[i] += rise_bias[layer, i]
+        _add_product(stream, 0, hidden[layer, column], rise[layer], 0, stream.shape[1])
+    for row in range(len(x)):
+        for image in range(x.shape[1]):
+            result[row, image] = stream[image, row]
+            if stream.shape[1] > depth:
+                result[row, image] += stream[image, depth + row]
+
+
+@compiled
+def _sigmoid(x):
+    half = np.float32(0.5)  # Exact, and does not widen float32 as 0.5 itself would.
+    return half * _tanh(half * x) + half
 
 
 def _tanh(x):

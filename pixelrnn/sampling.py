@@ -7,14 +7,18 @@ states is known for all its columns; each pixel then costs one column of every l
 Features are matrices (features, B) of one pixel, the batch last, as in `scan`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pixelrnn import kernels
+from pixelrnn.compiled_scan import by_tap, round_up
 from pixelrnn.diagonal_bilstm import DiagonalBiLSTM, DiagonalLSTM
+from pixelrnn.kernels import CHANNELS
 from pixelrnn.masks import MaskedConv2d, MaskedPointwise
 from pixelrnn.model import PixelModel, turn
 from pixelrnn.pixel_cnn import BottleneckConvolution
@@ -117,15 +121,15 @@ def choose_level(logits: Tensor, noise: Tensor) -> Tensor:
     return (cumulated[:, :-1] <= noise[:, None]).sum(dim=1).to(torch.uint8)
 
 
-class _Layer(Protocol):
-    """One layer with what it keeps of the pixels so far."""
+class _Layers(Protocol):
+    """All layers of a model with what they keep of the pixels so far."""
 
     def begin_row(self, row: int) -> None:
         """Compute what the rows above give to this one."""
         ...
 
-    def step(self, column: int, x: Tensor) -> Tensor:
-        """Map the features (2h, B) of a pixel to its states and a row of ones, (h + 1, B), valid till the next row.
+    def run(self, column: int, x: Tensor) -> Tensor:
+        """Map the features (2h, B) of a pixel to what goes to the output, (2h, B), valid till the next pixel.
 
         A pixel may be repeated before the next, with other features.
         """
@@ -150,15 +154,9 @@ class _Network:
             self._bias = self._bias + model.classes(labels).t()
         # The rows that the first kernel sees, with a margin; the last of them is the present one.
         self._seen = weight.new_zeros(shape.channels, reach + 1, columns + 2 * reach, batch)
-        self._features = 2 * config.hidden_channels
-        self._layers = [_cached(layer, columns, batch) for layer in model.layers]
-        # Both 1x1 convolutions of a layer in one product, with their biases for an input that is always 1.
-        skips = model.skips if model.skips is not None else [None] * len(self._layers)
-        self._rise = [
-            torch.cat([_with_bias(part) for part in (up, skip) if part is not None])
-            for up, skip in zip(model.up, skips, strict=True)
-        ]
-        self._padding = weight.new_zeros(self._features if model.skips is not None else 0, batch)
+        rows = len(model.layers) > 0 and config.architecture == "row_lstm"
+        compiled = rows and weight.device.type == "cpu" and weight.dtype == torch.float32
+        self._layers: _Layers = (_CompiledRowLSTMs if compiled else _LayerByLayer)(model, columns, batch)
         self._output = [_with_bias(layer) for layer in model.output if isinstance(layer, MaskedConv2d)]
         self._widened = [weight.new_ones(kernel.shape[1], batch) for kernel in self._output]
 
@@ -167,27 +165,16 @@ class _Network:
         levels = self._model.scaled(pixels[:, :, row]).permute(1, 2, 0)  # (C, W, B)
         self._seen[:, :-1] = self._seen[:, 1:].clone()
         self._seen[:, -1, self._reach : self._reach + levels.shape[1]] = levels
-        for layer in self._layers:
-            layer.begin_row(row)
+        self._layers.begin_row(row)
 
     def step(self, column: int) -> None:
         """Compute the features of a pixel from the levels that are known."""
         patch = self._seen[:, :, column : column + 2 * self._reach + 1].flatten(0, 2)
-        # The residual stream and, below it, the sum of the skip connections.
-        stream = torch.cat([torch.addmm(self._bias, self._first, patch), self._padding])
-        width = self._features
-        for layer, rise in zip(self._layers, self._rise, strict=True):
-            states = layer.step(column, stream[:width])
-            if not self._model.config.residual:
-                stream = torch.cat([torch.zeros_like(stream[:width]), stream[width:]])
-            stream = torch.addmm(stream, rise, states)
-        self._stream = stream
+        self._summed = self._layers.run(column, torch.addmm(self._bias, self._first, patch))
 
     def logits(self, channel: int) -> Tensor:
         """Return the logits of a channel of the pixel of the last step, (1 or levels, B)."""
-        x = self._stream[: self._features]
-        if self._model.skips is not None:
-            x = x + self._stream[self._features :]
+        x = self._summed
         for kernel, widened in zip(self._output, self._widened, strict=True):
             torch.clamp_min(x, 0, out=widened[:-1])
             x = kernel @ widened
@@ -196,6 +183,109 @@ class _Network:
     def reveal(self, column: int, channel: int, level: Tensor) -> None:
         """Take the level (B,) that was chosen for the pixel of the last step."""
         self._seen[channel, -1, self._reach + column] = self._model.scaled(level)
+
+
+class _CompiledRowLSTMs:
+    """The layers of a Row LSTM in float32 on a processor, by the loops of `kernels`, whose shapes these are."""
+
+    def __init__(self, model: PixelModel, columns: int, batch: int):
+        layers = [layer for layer in model.layers if isinstance(layer, RowLSTM)]
+        h = len(layers[0].initial_hidden)
+        missing = round_up(h, CHANNELS) - h
+        depth, images = 2 * (h + missing), round_up(batch, CHANNELS)
+
+        def by_layer(tensors: Iterable[Tensor]) -> np.ndarray:
+            return torch.stack(list(tensors)).numpy(force=True).copy()
+
+        def started(states: Iterable[Tensor]) -> np.ndarray:
+            return by_layer(F.pad(state.t()[:, None].expand(-1, images, -1), (0, missing)) for state in states)
+
+        def transposed(kernel: Tensor, channels: int, rounded: int) -> Tensor:
+            matrices = by_tap(kernel, h, channels).transpose(1, 2)
+            return F.pad(matrices, (0, 0, 0, rounded - matrices.shape[1]))
+
+        self._hidden = started(layer.initial_hidden for layer in layers)
+        self._cell, self._next_cell = (started(layer.initial_cell for layer in layers) for _ in range(2))
+        self._bias = by_layer(F.pad(layer.bias.reshape(4, h), (0, missing)).flatten() for layer in layers)
+        self._above = np.zeros((len(layers), columns * images, self._bias.shape[1]), np.float32)
+        self._gates = np.zeros((images, self._bias.shape[1]), np.float32)
+        self._state_kernels = by_layer(transposed(layer.state_to_state, h, h + missing) for layer in layers)
+        masked = [layer.input_to_state * layer.mask for layer in layers]
+        self._input_kernels = by_layer(transposed(kernel, 2 * h, depth) for kernel in masked)
+        self._distances = np.array([layer.dilation for layer in layers])
+        # A part's columns: h of the state, then its bias.
+        rise = [torch.cat([F.pad(part, (0, 0, 0, depth - 2 * h)) for part in parts]).t() for parts in _rising(model)]
+        self._rise = by_layer(F.pad(matrix[:h], (0, 0, 0, missing)) for matrix in rise)
+        self._rise_bias = by_layer(matrix[h] for matrix in rise)
+        self._residual = model.config.residual
+        self._stream = np.zeros((images, self._rise.shape[2]), np.float32)
+        self._features = np.zeros((len(layers), columns, images, depth), np.float32)
+        self._summed = torch.zeros(2 * h, batch)
+
+    def begin_row(self, row: int) -> None:
+        self._cell, self._next_cell = self._next_cell, self._cell
+        kernels.begin_row(self._above, self._bias, self._state_kernels, self._hidden, self._distances)
+
+    def run(self, column: int, x: Tensor) -> Tensor:
+        kernels.run_pixel(
+            column,
+            x.numpy(),
+            self._summed.numpy(),
+            self._stream,
+            self._gates,
+            self._above,
+            self._features,
+            self._cell,
+            self._next_cell,
+            self._hidden,
+            self._input_kernels,
+            self._rise,
+            self._rise_bias,
+            self._distances,
+            self._residual,
+        )
+        return self._summed
+
+
+class _LayerByLayer:
+    """Layers of any kind, in torch's operations."""
+
+    def __init__(self, model: PixelModel, columns: int, batch: int):
+        self._layers = [_cached(layer, columns, batch) for layer in model.layers]
+        # Both 1x1 convolutions of a layer in one product, with their biases for an input that is always 1.
+        self._rise = [torch.cat(parts) for parts in _rising(model)]
+        self._residual = model.config.residual
+        self._width = 2 * model.config.hidden_channels
+        self._padding = model.first.weight.new_zeros(self._width if model.skips is not None else 0, batch)
+
+    def begin_row(self, row: int) -> None:
+        for layer in self._layers:
+            layer.begin_row(row)
+
+    def run(self, column: int, x: Tensor) -> Tensor:
+        # The residual stream and, below it, the sum of the skip connections.
+        stream, width = torch.cat([x, self._padding]), self._width
+        for layer, rise in zip(self._layers, self._rise, strict=True):
+            states = layer.step(column, stream[:width])
+            if not self._residual:
+                stream = torch.cat([torch.zeros_like(stream[:width]), stream[width:]])
+            stream = torch.addmm(stream, rise, states)
+        return stream[:width] + stream[width:] if len(self._padding) else stream
+
+
+class _Layer(Protocol):
+    """One layer with what it keeps of the pixels so far."""
+
+    def begin_row(self, row: int) -> None:
+        """Compute what the rows above give to this one."""
+        ...
+
+    def step(self, column: int, x: Tensor) -> Tensor:
+        """Map the features (2h, B) of a pixel to its states and a row of ones, (h + 1, B), valid till the next row.
+
+        A pixel may be repeated before the next, with other features.
+        """
+        ...
 
 
 class _CachedRowLSTM:
@@ -325,6 +415,12 @@ def _activate(gates: Tensor, cell: Tensor, hidden: Tensor) -> Tensor:
 def _states(initial: Tensor, batch: int) -> Tensor:
     """Return states (W, h + 1, B) that begin with `initial` (W, h), and in a last row have the 1 of a bias."""
     return F.pad(initial[..., None].expand(-1, -1, batch), (0, 0, 0, 1), value=1.0)
+
+
+def _rising(model: PixelModel) -> list[list[Tensor]]:
+    """Return, for each layer, its 1x1 convolution back to the stream and, if there is one, that to the output."""
+    rising = [model.up] if model.skips is None else [model.up, model.skips]
+    return [[_with_bias(part) for part in parts] for parts in zip(*rising, strict=True)]
 
 
 def _with_bias(layer: torch.nn.Module) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pixelrnn.model import Order, PixelModel, order_index
 from pixelrnn.reference import draw_naively
-from pixelrnn.sampling import choose_level, draw
+from pixelrnn.sampling import _CompiledRowLSTMs, _LayerByLayer, _Network, choose_level, draw
 
 MakeModel = Callable[..., PixelModel]
 
@@ -171,3 +171,49 @@ def test_choose_level_never_leaves_the_levels() -> None:
     logits = torch.randn(1000, 256, generator=torch.Generator().manual_seed(0))
     chosen = choose_level(logits, torch.full((1000,), 1 - 2**-53, dtype=torch.float64))
     assert (chosen == 255).all()
+
+
+ROW_LSTMS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "dilated, extra column, skip": {"dilations": (2, 1, 4), "extra_column": True, "skip": True, "num_layers": 3},
+    "no residual, skip": {"residual": False, "skip": True},
+    "no residual": {"residual": False},
+    "channels in eights": {"hidden_channels": 16, "skip": True},
+}
+
+
+@pytest.mark.parametrize("batch", [1, 8, 11])
+@pytest.mark.parametrize("config", ROW_LSTMS.values(), ids=ROW_LSTMS.keys())
+def test_compiled_layers_are_those_in_torchs_operations(
+    make_model: MakeModel, config: dict[str, Any], batch: int
+) -> None:
+    """A pixel may come twice, with other features the second time."""
+    model = make_model(3, 5, dtype=torch.float32, architecture="row_lstm", **config).requires_grad_(False)
+    columns = 5 + model.config.extra_column
+    forms = _CompiledRowLSTMs(model, columns, batch), _LayerByLayer(model, columns, batch)
+    generator = torch.Generator().manual_seed(0)
+    for row in range(3):
+        for form in forms:
+            form.begin_row(row)
+        for column in [0, 0, *range(1, columns), columns - 1]:
+            x = torch.randn(2 * model.config.hidden_channels, batch, generator=generator)
+            found, expected = (form.run(column, x) for form in forms)
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", ROW_LSTMS.values(), ids=ROW_LSTMS.keys())
+def test_compiled_layers_draw_the_naive_samplers_images(
+    make_model: MakeModel, order: Order, config: dict[str, Any]
+) -> None:
+    model = make_model(4, 5, 3, 4, dtype=torch.float32, architecture="row_lstm", order=order, **config)
+    check_same_as_naive(model, make_hole("every other pixel", 4, 5))
+
+
+def test_layers_are_compiled_for_a_row_lstm_in_single_precision(make_model: MakeModel) -> None:
+    def layers(architecture: str, dtype: torch.dtype) -> type:
+        model = make_model(3, 3, dtype=dtype, architecture=architecture).requires_grad_(False)
+        return type(_Network(model, 2, None)._layers)
+
+    assert layers("row_lstm", torch.float32) is _CompiledRowLSTMs
+    assert layers("row_lstm", torch.float64) is _LayerByLayer
+    assert layers("pixel_cnn", torch.float32) is _LayerByLayer
