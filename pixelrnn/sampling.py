@@ -195,7 +195,10 @@ class _CompiledRowLSTMs:
         depth, images = 2 * (h + missing), round_up(batch, CHANNELS)
 
         def by_layer(tensors: Iterable[Tensor]) -> np.ndarray:
-            return torch.stack(list(tensors)).numpy(force=True).copy()
+            return torch.stack(list(tensors)).numpy(force=True)
+
+        def zeros(*shape: int) -> np.ndarray:
+            return torch.zeros(shape).numpy()  # numpy's own are not aligned to vector registers.
 
         def started(states: Iterable[Tensor]) -> np.ndarray:
             return by_layer(F.pad(state.t()[:, None].expand(-1, images, -1), (0, missing)) for state in states)
@@ -207,8 +210,8 @@ class _CompiledRowLSTMs:
         self._hidden = started(layer.initial_hidden for layer in layers)
         self._cell, self._next_cell = (started(layer.initial_cell for layer in layers) for _ in range(2))
         self._bias = by_layer(F.pad(layer.bias.reshape(4, h), (0, missing)).flatten() for layer in layers)
-        self._above = np.zeros((len(layers), columns * images, self._bias.shape[1]), np.float32)
-        self._gates = np.zeros((images, self._bias.shape[1]), np.float32)
+        self._above = zeros(len(layers), columns * images, self._bias.shape[1])
+        self._gates = zeros(images, self._bias.shape[1])
         self._state_kernels = by_layer(transposed(layer.state_to_state, h, h + missing) for layer in layers)
         masked = [layer.input_to_state * layer.mask for layer in layers]
         self._input_kernels = by_layer(transposed(kernel, 2 * h, depth) for kernel in masked)
@@ -218,8 +221,8 @@ class _CompiledRowLSTMs:
         self._rise = by_layer(F.pad(matrix[:h], (0, 0, 0, missing)) for matrix in rise)
         self._rise_bias = by_layer(matrix[h] for matrix in rise)
         self._residual = model.config.residual
-        self._stream = np.zeros((images, self._rise.shape[2]), np.float32)
-        self._features = np.zeros((len(layers), columns, images, depth), np.float32)
+        self._stream = zeros(images, self._rise.shape[2])
+        self._features = zeros(len(layers), columns, images, depth)
         self._summed = torch.zeros(2 * h, batch)
 
     def begin_row(self, row: int) -> None:
