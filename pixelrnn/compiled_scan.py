@@ -30,12 +30,11 @@ class CompiledScan(torch.autograd.Function):
         shares = math.ceil(batch / lanes)
         by_taps = by_tap(input_to_state, h, features), by_tap(state_to_state, h, h)
         missing = round_up(h, CHANNELS) - h
-        biases = F.pad(bias.reshape(4, h), (0, missing)).flatten()
         starts = [F.pad(state, (0, 0, 0, missing)).contiguous() for state in (initial_hidden, initial_cell)]
         places = [np.array(numbers) for numbers in (geometry.input_taps, geometry.state_taps, geometry.ranges)]
         hidden = x.new_empty(lines, h, positions, batch)
         record = x.new_empty(shares, lines + 1, 5 * (h + missing), positions * lanes)
-        kernels.forward(*_arrays(record, hidden, x, *by_taps, biases, *starts), *places)
+        kernels.forward(*_arrays(record, hidden, x, *by_taps, by_gate(bias, h), *starts), *places)
         ctx.save_for_backward(x, *by_taps, starts[0], record, hidden)
         ctx.places = places
         return hidden
@@ -87,6 +86,11 @@ def by_tap(kernel: Tensor, h: int, channels: int) -> Tensor:
     kernel = kernel.reshape(4, h, -1, channels)
     rounded = F.pad(kernel, (0, round_up(channels, CHANNELS) - channels, 0, 0, 0, round_up(h, CHANNELS) - h))
     return rounded.permute(2, 0, 1, 3).flatten(1, 2).contiguous()
+
+
+def by_gate(bias: Tensor, h: int) -> Tensor:
+    """Return a bias (4h,) with the h of each gate rounded up."""
+    return F.pad(bias.reshape(4, h), (0, round_up(h, CHANNELS) - h)).flatten()
 
 
 def _side_by_side(kernels: Tensor, h: int, channels: int) -> Tensor:

@@ -55,22 +55,15 @@ def _forward_share(
     state_taps,
     ranges,  # (T, 2)
 ):
-    positions, batch = x.shape[2:]
-    h, width = record.shape[1] // 5, record.shape[2]
-    lanes = width // positions
-    first_image = share * lanes
-    images = min(lanes, batch - first_image)
+    h, width, lanes, first_image, images = _extent(share, record, x)
     features = np.zeros((input_kernels.shape[2], width), x.dtype)
     before, after = np.zeros((h, width), x.dtype), np.zeros((h, width), x.dtype)
     begun = 0
     for t in range(len(x)):
         first, last = ranges[t, 0] * lanes, ranges[t, 1] * lanes
         _load(x[t], first_image, images, features, lanes)
-        for position in range(begun, ranges[t, 1]):
-            for channel in range(h):
-                place = slice(position * lanes, (position + 1) * lanes)
-                before[channel, place] = initial_hidden[channel, position]
-                record[t, 4 * h + channel, place] = initial_cell[channel, position]
+        _begin(before, 0, initial_hidden, begun, ranges[t, 1], lanes)
+        _begin(record[t], 4 * h, initial_cell, begun, ranges[t, 1], lanes)
         begun = ranges[t, 1]
         for row in range(4 * h):
             record[t, row, first:last] = bias[row]
@@ -123,11 +116,7 @@ def _backward_share(
     state_taps,
     ranges,  # (T, 2)
 ):
-    positions, batch = x.shape[2:]
-    h, width = record.shape[1] // 5, record.shape[2]
-    lanes = width // positions
-    first_image = share * lanes
-    images = min(lanes, batch - first_image)
+    h, width, lanes, first_image, images = _extent(share, record, x)
     features = np.zeros((grad_input_kernels.shape[2], width), x.dtype)
     grad_features, before = np.zeros_like(features), np.zeros((h, width), x.dtype)
     # What line t + 1 sends back to the state after line t, and what line t sends back to the one before it.
@@ -140,9 +129,7 @@ def _backward_share(
         _load(x[t], first_image, images, features, lanes)
         if t:
             _load(hidden[t - 1], first_image, images, before, lanes)
-        for position in range(begun, ranges[t, 1]):
-            for channel in range(h):
-                before[channel, position * lanes : (position + 1) * lanes] = initial_hidden[channel, position]
+        _begin(before, 0, initial_hidden, begun, ranges[t, 1], lanes)
         _add(grad[t], first_image, images, grad_after, lanes)
         _step_backward(record[t], record[t + 1], grad_after, grad_cell, grad_gate, grad_bias, first, last)
         grad_features[:] = 0
@@ -164,6 +151,23 @@ def _backward_share(
                 grad_initial_hidden[channel, position] += _sum(grad_before[channel, place])
                 grad_initial_cell[channel, position] += _sum(grad_cell[channel, place])
         grad_after, grad_before = grad_before, grad_after
+
+
+@compiled
+def _extent(share, record, x):
+    """Return h, rounded up, the columns of a line, its lanes, and the share's first image and number of images."""
+    positions, batch = x.shape[2:]
+    h, width = record.shape[1] // 5, record.shape[2]
+    lanes = width // positions
+    return h, width, lanes, share * lanes, min(lanes, batch - share * lanes)
+
+
+@compiled
+def _begin(line, first_row, initial, begun, end, lanes):
+    """Write the initial states (h, P) of the positions [begun, end) to all lanes of a line, from a row of it on."""
+    for channel in range(initial.shape[0]):
+        for position in range(begun, end):
+            line[first_row + channel, position * lanes : (position + 1) * lanes] = initial[channel, position]
 
 
 @compiled

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pixelrnn import kernels
-from pixelrnn.compiled_scan import by_tap, round_up
+from pixelrnn.compiled_scan import by_gate, by_tap, round_up
 from pixelrnn.diagonal_bilstm import DiagonalBiLSTM, DiagonalLSTM
 from pixelrnn.kernels import CHANNELS
 from pixelrnn.masks import MaskedConv2d, MaskedPointwise
@@ -209,7 +209,7 @@ class _CompiledRowLSTMs:
 
         self._hidden = started(layer.initial_hidden for layer in layers)
         self._cell, self._next_cell = (started(layer.initial_cell for layer in layers) for _ in range(2))
-        self._bias = by_layer(F.pad(layer.bias.reshape(4, h), (0, missing)).flatten() for layer in layers)
+        self._bias = by_layer(by_gate(layer.bias, h) for layer in layers)
         self._above = zeros(len(layers), columns * images, self._bias.shape[1])
         self._gates = zeros(images, self._bias.shape[1])
         self._state_kernels = by_layer(transposed(layer.state_to_state, h, h + missing) for layer in layers)
