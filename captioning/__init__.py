@@ -1,1 +1,24 @@
-"""Image captioning with a CNN encoder and an attention-based LSTM decoder."""
+"""Image captioning: a CNN encoder with an attention-based LSTM decoder."""
+
+from typing import TYPE_CHECKING
+
+from vision_rnn import __version__
+from vision_rnn.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from captioning.captioner import Caption as Caption
+    from captioning.captioner import Captioner as Captioner
+    from captioning.captioner import load_captioner as load_captioner
+    from captioning.captioner_config import SearchConfig as SearchConfig
+
+__all__ = ["Caption", "Captioner", "SearchConfig", "__version__", "load_captioner"]
+
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "Caption": "captioning.captioner",
+        "Captioner": "captioning.captioner",
+        "SearchConfig": "captioning.captioner_config",
+        "load_captioner": "captioning.captioner",
+    },
+)

@@ -1,48 +1,34 @@
 """The whole captioner: encoder, decoder, vocabulary and search settings, saved and loaded as one folder.
 
-See `data_prep.model_folder`. The weights are the encoder's too, and the configuration holds the preprocessing, the
+See `vision_rnn.model_folder`. The weights are the encoder's too, and the configuration holds the preprocessing, the
 vocabulary and the search settings.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, overload
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from captioning.decoder import Decoder, DecoderConfig, Memory
-from captioning.encoder import EncoderConfig, GridEncoder
+from captioning.captioner_config import BUNDLED, DecoderConfig, EncoderConfig, SearchConfig
+from captioning.network.decoder import Decoder, Memory
+from captioning.network.encoder import GridEncoder
 from captioning.search import Decoded, beam_search, sample
-from data_prep.errors import UserError
-from data_prep.model_folder import SavedModel, load_model
+from data_prep.images import ImageSource, to_image
+from data_prep.tokenizer import tokenize
 from data_prep.vocabulary import Vocabulary
+from vision_rnn.devices import Device, resolve_device
+from vision_rnn.errors import UserError
+from vision_rnn.model_folder import SavedModel, load_model
 
 _CLITICS = frozenset({"'s", "n't", "'re", "'ve", "'ll", "'m", "'d"})
-BUNDLED = Path(__file__).parent / "pretrained" / "flickr8k"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchConfig:
-    """How captions are sought.
-
-    Attributes:
-        beam_size: Captions kept at every step; 1 is greedy search.
-        length_exponent: Captions are ranked by log-probability / words ** length_exponent.
-        max_words: Captions are cut after this many words.
-    """
-
-    beam_size: int = 5
-    length_exponent: float = 0.7
-    max_words: int = 30
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that no search can use, by their name."""
-        for name, least in (("beam_size", 1), ("length_exponent", 0), ("max_words", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"search.{name}: {getattr(self, name)} is too small; give at least {least}")
+# How many photos are reduced and encoded at once.
+_BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -77,6 +63,7 @@ class Captioner(SavedModel):
     """
 
     kind = "captioner"
+    bundled = Path(__file__).parent / "pretrained"
 
     def __init__(
         self,
@@ -94,38 +81,90 @@ class Captioner(SavedModel):
         self.encoder = GridEncoder(encoder)
         self.decoder = Decoder(decoder, self.encoder.channels, len(self.vocabulary))
 
-    @torch.inference_mode()
+    @overload
     def caption(
         self,
-        images: Sequence[Image.Image],
+        images: ImageSource,
         *,
         search: SearchConfig | None = None,
-        prefix: Sequence[str] = (),
+        prefix: str = "",
         samples: int = 0,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
-    ) -> list[list[Caption]]:
-        """Caption RGB images; return for each its captions, the best first.
+    ) -> list[Caption]: ...
+    @overload
+    def caption(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        search: SearchConfig | None = None,
+        prefix: str = "",
+        samples: int = 0,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> list[list[Caption]]: ...
+
+    @torch.inference_mode()
+    def caption(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        *,
+        search: SearchConfig | None = None,
+        prefix: str = "",
+        samples: int = 0,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> list[Caption] | list[list[Caption]]:
+        """Caption one image, or several.
 
         Args:
-            images: RGB images of any size.
-            search: Beam search settings; by default the model's own.
-            prefix: Words that every caption starts with.
+            images: One image, or several in any iterable or in an array (B, H, W, C): paths, encoded bytes, Pillow
+                images of any mode and size, or arrays, as `data_prep.images.to_image` takes them.
+            search: Beam search settings (default: the model's).
+            prefix: Text that every caption starts with.
             samples: Draw this many captions of each image instead of searching for the best.
-            temperature: Of the sampling.
+            temperature: Sampling temperature; lower is more conservative.
             generator: Source of the sampling's randomness.
 
+        Returns:
+            Of one image the list of its captions, the best first; of several a list of such lists.
+
         Raises:
+            ImageError: An image cannot be read.
             UserError: The model does not know a word of the prefix, or the prefix leaves no room for more.
         """
         self.eval()
         search = search or self.search
-        for word in prefix:
+        forced = self._forced(prefix, search)
+        is_array = isinstance(images, np.ndarray) and images.ndim < 4
+        if is_array or isinstance(images, str | Path | bytes | Image.Image):
+            return self._caption(
+                [to_image(cast("ImageSource", images))], search, forced, samples, temperature, generator
+            )[0]
+        captions: list[list[Caption]] = []
+        sources = iter(cast("Iterable[ImageSource]", images))
+        while batch := [to_image(source) for source in itertools.islice(sources, _BATCH_SIZE)]:
+            captions += self._caption(batch, search, forced, samples, temperature, generator)
+        return captions
+
+    def _forced(self, prefix: str, search: SearchConfig) -> list[int]:
+        words = tokenize(prefix)
+        for word in words:
             if word not in self.vocabulary:
                 raise UserError(f"prefix: the model does not know the word '{word}'; choose another")
-        if len(prefix) >= search.max_words:
-            raise UserError(f"prefix: {len(prefix)} words, and captions end at {search.max_words}; shorten it")
-        forced = self.vocabulary.encode(prefix)
+        if len(words) >= search.max_words:
+            raise UserError(f"prefix: {len(words)} words, and captions end at {search.max_words}; shorten it")
+        return self.vocabulary.encode(words)
+
+    def _caption(
+        self,
+        images: Sequence[Image.Image],
+        search: SearchConfig,
+        forced: list[int],
+        samples: int,
+        temperature: float,
+        generator: torch.Generator | None,
+    ) -> list[list[Caption]]:
         memory = self.remember(images)
         if samples:
             decoded = sample(self.decoder, memory, samples, temperature, search.max_words, forced, generator)
@@ -181,10 +220,14 @@ class Captioner(SavedModel):
         return cls(**(description | configs))
 
 
-def load_captioner(model: str | Path = BUNDLED) -> Captioner:
-    """Load a captioner for use: a model folder, or `hub:OWNER/NAME` from the Hugging Face hub.
+def load_captioner(model: str | Path = BUNDLED, device: Device = "cpu") -> Captioner:
+    """Load a captioner for use.
+
+    Args:
+        model: A model folder, `bundled:NAME`, or `hub:OWNER/NAME` from the Hugging Face hub.
+        device: The device to compute on.
 
     Raises:
-        UserError: As `data_prep.model_folder.load_model` does.
+        UserError: As `vision_rnn.model_folder.load_model` and `vision_rnn.devices.resolve_device` do.
     """
-    return load_model(Captioner, model)
+    return load_model(Captioner, model).to(resolve_device(device))

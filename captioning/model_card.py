@@ -49,7 +49,7 @@ _LANGUAGE_MODEL = {
     "task": "text-generation",
     "title": "A language model",
     "what": "It is {network}, and sees no image.",
-    "use": "Draw sentences with\n\n    captioning write --model FOLDER",
+    "use": "Draw sentences with\n\n    captioning sample --model FOLDER",
 }
 
 _TRAINING = """\

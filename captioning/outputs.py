@@ -9,16 +9,14 @@ import csv
 import errno
 import json
 import os
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from data_prep.errors import UserError
-from data_prep.files import atomic_path
+from vision_rnn.console import result
+from vision_rnn.errors import UserError
+from vision_rnn.files import atomic_path
 
 if TYPE_CHECKING:
     from captioning.captioner import Caption
@@ -57,7 +55,7 @@ class Lines(Output):
     def add(self, image: Path, captions: "Sequence[Caption]") -> None:
         """Print the captions."""
         for caption in captions:
-            _print(f"{image}\t{caption.text}" if self._named else caption.text)
+            result(f"{image}\t{caption.text}" if self._named else caption.text)
 
     def finish(self) -> None:
         """All is printed."""
@@ -75,7 +73,7 @@ class Document(Output):
 
     def finish(self) -> None:
         """Print the document."""
-        _print(json.dumps(self._records, indent=2, ensure_ascii=False))
+        result(json.dumps(self._records, indent=2, ensure_ascii=False))
 
 
 class Sidecars(Output):
@@ -159,16 +157,34 @@ class RecordFile(Output):
             self._journal.unlink(missing_ok=True)
 
 
+def choose_output(images: Sequence[Path], file: str | None, sidecar: bool, json: bool, skip_existing: bool) -> Output:
+    """Return the place that the options ask for.
+
+    Args:
+        images: The photos that may come.
+        file: Path of a file of all captions.
+        sidecar: Write a text file beside each photo.
+        json: Print one JSON document.
+        skip_existing: Keep what the file or the text files hold.
+
+    Raises:
+        UserError: Options exclude each other, or as `RecordFile` and `Sidecars` do.
+    """
+    chosen = [name for name, given in (("--output", file), ("--sidecar", sidecar), ("--json", json)) if given]
+    if len(chosen) > 1:
+        raise UserError(f"{chosen[1]}: cannot be combined with {chosen[0]}; choose one of them")
+    if skip_existing and not (file or sidecar):
+        raise UserError("--skip-existing: there is nothing to compare with; add -o FILE or --sidecar")
+    if file:
+        return RecordFile(Path(file), skip_existing)
+    if sidecar:
+        return Sidecars(images)
+    return Document() if json else Lines(named=len(images) > 1)
+
+
 def _record(image: Path, captions: "Sequence[Caption]") -> Record:
     kept = [{"caption": caption.text, "log_probability": caption.log_probability} for caption in captions]
     return {"image": str(image), "captions": kept}
-
-
-def _print(text: str) -> None:
-    """Print above the progress bar, and at once: whoever reads the pipe need not wait."""
-    with tqdm.external_write_mode(sys.stdout):
-        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
-        sys.stdout.buffer.flush()
 
 
 def _open(path: Path, mode: str) -> IO[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captioning.decoder import Decoder, Memory, State
+from captioning.network.decoder import Decoder, Memory, State
 from data_prep.vocabulary import BOS, EOS, PAD, UNK
 
 

@@ -8,19 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from data_prep.caption_sources.formats import read_captions, resolve_format
+from data_prep.caption_sources.caption_formats import read_captions, resolve_format
 from data_prep.caption_sources.record import CaptionRecord
-from data_prep.errors import UserError
-from data_prep.files import atomic_path, write_json
 from data_prep.images import ImageError, load_image, read_encoded
-from data_prep.prepared import KIND, VOCABULARY
-from data_prep.prepared_folder import MANIFEST, check_replaceable, save_rows
+from data_prep.prepared_captions import KIND, VOCABULARY
+from data_prep.prepared_folder import check_replaceable, save_rows
 from data_prep.splits import SPLITS, complete_splits, count_repeated
 from data_prep.tokenizer import tokenize
-from data_prep.version import tool_version
 from data_prep.vocabulary import Vocabulary
+from vision_rnn.console import Progress
+from vision_rnn.errors import UserError
+from vision_rnn.files import MANIFEST, atomic_path, write_json
+from vision_rnn.version import tool_version
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -124,7 +123,7 @@ def _write_splits(records: list[CaptionRecord], folder: Path, left_out: LeftOut)
     """Write the splits that have usable images, each into its own folder, and open them."""
     splits = {}
     total = sum(record.split is not None for record in records)
-    with tqdm(total=total, desc="images", unit=" images", dynamic_ncols=True) as progress:
+    with Progress(total, "reading images", "image") as progress:
         for split in SPLITS:
             rows = _rows([record for record in records if record.split == split], progress, left_out)
             first = next(rows, None)
@@ -133,7 +132,7 @@ def _write_splits(records: list[CaptionRecord], folder: Path, left_out: LeftOut)
     return splits
 
 
-def _rows(records: list[CaptionRecord], progress: tqdm, left_out: LeftOut) -> Iterator[dict[str, Any]]:
+def _rows(records: list[CaptionRecord], progress: Progress, left_out: LeftOut) -> Iterator[dict[str, Any]]:
     """Yield the rows of the images that can be decoded; list the others."""
     for record in records:
         progress.update()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from data_prep.errors import UserError
+from vision_rnn.errors import UserError
 
 IMAGE_COLUMNS = ("image", "image_name", "filename", "file_name", "file", "path", "image_path", "name")
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.columns import IMAGE_COLUMNS, find_column
-from data_prep.errors import UserError
 from data_prep.images import read_encoded
+from vision_rnn.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

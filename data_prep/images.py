@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from data_prep.errors import UserError
+from vision_rnn.errors import UserError
 
 # Pillow also registers documents, videos and scientific containers (.pdf, .mpg, .h5), which are not photos.
 PHOTO_SUFFIXES = frozenset(
@@ -23,6 +23,9 @@ class ImageFile(Protocol):
     def read_bytes(self) -> bytes:
         """Read the whole file."""
         ...
+
+
+ImageSource = str | Path | bytes | Image.Image | np.ndarray
 
 
 class ImageError(UserError):
@@ -80,6 +83,23 @@ def load_image(source: str | Path | bytes, name: str | None = None) -> Image.Ima
         raise ImageError(f"{name}: the image is broken or cut short ({reason}); copy it again") from error
 
 
+def to_image(source: ImageSource) -> Image.Image:
+    """Return whatever holds one image in RGB, 8 bits per channel, upright.
+
+    Args:
+        source: A path; the encoded bytes of an image file; a Pillow image of any mode; or an array, (H, W), (H, W, 1),
+            (H, W, 3) or (H, W, 4), of integers 0..255 or of floats 0..1.
+
+    Raises:
+        ImageError: As `load_image` does, or the array is no image.
+    """
+    if isinstance(source, np.ndarray):
+        return _to_rgb(_image_of_array(source))
+    if isinstance(source, Image.Image):
+        return _to_rgb(_upright(source))
+    return load_image(source)
+
+
 def find_images(folder: str | Path, recursive: bool = False) -> list[Path]:
     """List the image files of a folder, known by their suffixes, sorted by path; what is hidden is passed over.
 
@@ -115,6 +135,19 @@ def _upright(image: Image.Image) -> Image.Image:
     except Exception:
         # The pixels are sound and only the metadata is broken, in ways as varied as the decoders' errors.
         return image
+
+
+def _image_of_array(array: np.ndarray) -> Image.Image:
+    plane = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    if plane.ndim not in (2, 3) or (plane.ndim == 3 and plane.shape[2] not in (3, 4)) or not plane.size:
+        raise ImageError(f"array of shape {array.shape}: not an image; give (H, W), (H, W, 3) or (H, W, 4)")
+    scale, limit = (255, 1) if plane.dtype.kind == "f" else (1, 255)
+    # Written so that NaN, which compares false, is refused too.
+    if plane.dtype.kind not in "fiub" or not (plane.min() >= 0 and plane.max() <= limit):
+        raise ImageError(
+            f"array of {array.dtype}, {array.min()} to {array.max()}: not an image; give integers 0..255 or floats 0..1"
+        )
+    return Image.fromarray(np.rint(plane * scale).astype(np.uint8))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

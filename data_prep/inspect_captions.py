@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.errors import UserError
-from data_prep.files import atomic_path
 from data_prep.images import load_image
-from data_prep.prepared import PreparedCaptions
+from data_prep.prepared_captions import PreparedCaptions
+from vision_rnn.errors import UserError
+from vision_rnn.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from data_prep.errors import UserError
-from data_prep.files import atomic_path
 from data_prep.prepared_pixels import PixelSplit, PreparedPixels
+from vision_rnn.errors import UserError
+from vision_rnn.files import atomic_path
 
 SHEET_COLUMNS, SHEET_ROWS = 10, 4
 CELL_PIXELS = 80

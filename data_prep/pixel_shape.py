@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageOps
 
-from data_prep.errors import UserError
+from vision_rnn.errors import UserError
 
 BINARIZATIONS = ("none", "threshold", "stochastic")
 THRESHOLD = 128

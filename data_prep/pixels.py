@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from data_prep.errors import UserError
-from data_prep.files import atomic_path, write_json
 from data_prep.images import ImageError
 from data_prep.pixel_shape import THRESHOLD, Shaper, binarized
-from data_prep.pixel_sources.formats import read_pixels, resolve_format
+from data_prep.pixel_sources.pixel_formats import read_pixels, resolve_format
 from data_prep.pixel_sources.source import PixelSource, SourceSplit
-from data_prep.prepared_folder import MANIFEST, check_replaceable, save_rows
+from data_prep.prepared_folder import check_replaceable, save_rows
 from data_prep.prepared_pixels import KIND, LABEL, PIXELS
 from data_prep.splits import SPLITS, complete_splits, count_repeated
-from data_prep.version import tool_version
+from vision_rnn.console import Progress
+from vision_rnn.errors import UserError
+from vision_rnn.files import MANIFEST, atomic_path, write_json
+from vision_rnn.version import tool_version
 
 IMAGES_PER_BATCH = 1000
 
@@ -72,7 +72,7 @@ def prepare_pixels(
     with atomic_path(output) as folder:
         folder.mkdir()
         splits = {}
-        with tqdm(total=sum(map(len, places.values())), desc="images", unit=" images", dynamic_ncols=True) as progress:
+        with Progress(sum(map(len, places.values())), "reading images", "image") as progress:
             for split, of_split in places.items():
                 images = _decode(of_split, shaper, left_out, progress)
                 # Each split has its own draws, which the others do not change.
@@ -118,7 +118,9 @@ def _complete_splits(data: PixelSource, seed: int) -> tuple[dict[str, list[Place
     }, split_by
 
 
-def _decode(places: list[Place], shaper: Shaper, left_out: list[dict[str, str]], progress: tqdm) -> Iterator[Labelled]:
+def _decode(
+    places: list[Place], shaper: Shaper, left_out: list[dict[str, str]], progress: Progress
+) -> Iterator[Labelled]:
     """Yield the images that can be decoded, made alike, with their labels; list the others."""
     for part, index in places:
         progress.update()

@@ -7,8 +7,8 @@ from typing import Any
 from data_prep.caption_sources.caption_files import CAPTION_COLUMNS, read_json_lines
 from data_prep.caption_sources.csv_table import read_rows
 from data_prep.columns import IMAGE_COLUMNS, find_column
-from data_prep.errors import UserError
-from data_prep.files import read_json
+from vision_rnn.errors import UserError
+from vision_rnn.files import read_json
 
 KEY_COLUMNS = ("image_id", *IMAGE_COLUMNS, "id")
 

@@ -4,13 +4,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.errors import UserError
-from data_prep.files import read_json
+from vision_rnn.errors import UserError
+from vision_rnn.files import MANIFEST, read_json
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-MANIFEST = "manifest.json"
 # A kind is also the name of the command that prepares it.
 KINDS = {"captions": "a prepared caption data set", "pixels": "a prepared pixel data set"}
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.caption_sources.formats import read_captions, resolve_format
+from data_prep.caption_sources.caption_formats import read_captions, resolve_format
 from data_prep.captions import merge_records
-from data_prep.errors import UserError
-from data_prep.prepared import PreparedCaptions
+from data_prep.prepared_captions import PreparedCaptions
 from data_prep.prepared_folder import kind_of
+from vision_rnn.errors import UserError
 
 
 @dataclass(frozen=True)

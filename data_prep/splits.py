@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from data_prep.errors import UserError
+from vision_rnn.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 # Karpathy's "restval" is the part of COCO's validation images that everybody trains on.

@@ -1,10 +1,10 @@
 """Completion of images: from files to known pixels, to drawn ones, and to what the model says of the true ones.
 
 A model draws pixels in its order, each given those before it. Known pixels that come after a drawn one are therefore
-not conditioned on there: what is drawn follows p(pixel | those before it), not p(hole | all known pixels).
+not conditioned on there: what is drawn follows p(pixel | those before it), not p(masked pixels | all known pixels).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -13,11 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_prep.errors import UserError
-from data_prep.images import load_image
+from data_prep.images import ImageError, load_image
 from data_prep.pixel_shape import THRESHOLD, resized, with_channels
-from pixelrnn.model import ImageShape, Order, PixelModel, order_index
+from pixelrnn.mask import read_mask
+from pixelrnn.model import PixelModel, order_index
+from pixelrnn.pixel_config import ImageShape, Order
 from pixelrnn.sampling import draw
+from vision_rnn.console import note, problem
+from vision_rnn.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,30 @@ def quantized(levels: np.ndarray, shape: ImageShape) -> Tensor:
     return torch.tensor(pixels, dtype=torch.uint8).permute(2, 0, 1)
 
 
+def read_images(paths: Iterable[Path], shape: ImageShape, resize: bool = False) -> dict[Path, Tensor]:
+    """Read those images that can be read, as pixels (C, H, W) uint8 of a model's images; name the others.
+
+    Raises:
+        UserError: As `load_levels` does.
+    """
+    images = {}
+    for path in paths:
+        try:
+            levels = load_levels(path, shape, resize)
+        except ImageError as error:
+            problem(str(error))
+            continue
+        if shape.levels == 2 and not is_binary(levels):
+            note(f"{path}: has grey levels, and the model is of black and white images; 128 and above become white")
+        images[path] = quantized(levels, shape)
+    return images
+
+
 def complete(
     model: PixelModel,
     pixels: Tensor,
-    hole: Tensor,
-    num_samples: int,
+    mask: Tensor | str,
+    num_samples: int = 8,
     seed: int = 0,
     label: int | None = None,
     progress: Callable[[], object] | None = None,
@@ -83,8 +105,8 @@ def complete(
 
     Args:
         model: The model.
-        pixels: (N, C, H, W) uint8; what lies in the hole is ignored.
-        hole: (H, W) bool, True where pixels are to be drawn.
+        pixels: (N, C, H, W) uint8; what lies under the mask is ignored.
+        mask: (H, W) bool, True where pixels are to be drawn; or as `pixelrnn.mask.read_mask` takes it.
         num_samples: Completions of each image.
         seed: Of the randomness.
         label: Class of the images, for a conditional model.
@@ -93,12 +115,13 @@ def complete(
     Returns:
         (N, num_samples, C, H, W) uint8; known pixels are unchanged.
     """
+    mask = read_mask(mask, model.shape.height, model.shape.width) if isinstance(mask, str) else mask
     pixels = pixels.repeat_interleave(num_samples, dim=0)
     noise = torch.rand(pixels.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     drawn = draw(
         model,
         pixels.to(model.device),
-        hole.to(model.device),
+        mask.to(model.device),
         noise.to(model.device),
         model.labels(len(pixels), label),
         progress,
@@ -121,39 +144,39 @@ def sample(
 
 
 @torch.inference_mode()
-def nats_in_hole(model: PixelModel, pixels: Tensor, hole: Tensor, label: int | None = None) -> Tensor:
-    """Sum -ln p(pixel | those before it in the model's order) over the true pixels of the hole.
+def masked_nats(model: PixelModel, pixels: Tensor, mask: Tensor, label: int | None = None) -> Tensor:
+    """Sum -ln p(pixel | those before it in the model's order) over the true masked pixels.
 
-    With no known pixel after a drawn one this is -ln p(true pixels of the hole | known pixels).
+    With no known pixel after a drawn one this is -ln p(true masked pixels | known pixels).
 
     Args:
         model: The model.
-        pixels: (N, C, H, W) uint8, the true pixels, within the hole too.
-        hole: (H, W) bool.
+        pixels: (N, C, H, W) uint8, the true pixels, under the mask too.
+        mask: (H, W) bool.
         label: Class of the images, for a conditional model.
 
     Returns:
         (N,) float64, in nats.
     """
     log_likelihood = model.log_likelihood(pixels.to(model.device), model.labels(len(pixels), label))
-    return -log_likelihood.cpu().double()[..., hole].sum(dim=(1, 2))
+    return -log_likelihood.cpu().double()[..., mask].sum(dim=(1, 2))
 
 
-def conditioning(order: Order, hole: Tensor) -> Conditioning:
-    """Count the known pixels by whether the drawn ones of a hole (H, W) come after them in the order."""
-    place = order_index(order, *hole.shape)
-    drawn, known = place[hole], place[~hole]
+def conditioning(order: Order, mask: Tensor) -> Conditioning:
+    """Count the known pixels by whether the ones drawn under a mask (H, W) come after them in the order."""
+    place = order_index(order, *mask.shape)
+    drawn, known = place[mask], place[~mask]
     by_all, by_none = int((known < drawn.min()).sum()), int((known > drawn.max()).sum())
     return Conditioning(by_all, len(known) - by_all - by_none, by_none)
 
 
-def conditioning_note(order: Order, hole: Tensor) -> str | None:
+def conditioning_note(order: Order, mask: Tensor) -> str | None:
     """Say which known pixels were not conditioned on, and which order would do better; None if all were."""
-    counts = conditioning(order, hole)
+    counts = conditioning(order, mask)
     if not counts.by_some + counts.by_none:
         return None
-    best = max(get_args(Order), key=lambda other: _share_conditioned_on(other, hole))
-    share, best_share = (_share_conditioned_on(each, hole) for each in (order, best))
+    best = max(get_args(Order), key=lambda other: _share_conditioned_on(other, mask))
+    share, best_share = (_share_conditioned_on(each, mask) for each in (order, best))
     mend = f"; a model trained with `order: {best}` heeds {best_share:.0%}" if best_share > share else ""
     return (
         f"the model draws in the order '{order}', each pixel given those before it: of {sum(vars(counts).values())} "
@@ -162,8 +185,8 @@ def conditioning_note(order: Order, hole: Tensor) -> str | None:
     )
 
 
-def _share_conditioned_on(order: Order, hole: Tensor) -> float:
+def _share_conditioned_on(order: Order, mask: Tensor) -> float:
     """Return the share of the pairs of a known and a drawn pixel in which the known one comes first."""
-    place = order_index(order, *hole.shape)
-    known, drawn = place[~hole].sort().values, place[hole]
+    place = order_index(order, *mask.shape)
+    known, drawn = place[~mask].sort().values, place[mask]
     return int(torch.searchsorted(known, drawn).sum()) / (len(known) * len(drawn))

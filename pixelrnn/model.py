@@ -10,26 +10,21 @@ class by a learned vector that is added to the first layer's features.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data_prep.errors import UserError
-from data_prep.model_folder import SavedModel, load_model
-from pixelrnn.diagonal_bilstm import DiagonalBiLSTM
-from pixelrnn.masks import MaskedConv2d, MaskedPointwise
-from pixelrnn.pixel_cnn import BottleneckConvolution
-from pixelrnn.row_lstm import RowLSTM
-
-_PRETRAINED = Path(__file__).parent / "pretrained"
-BUNDLED = _PRETRAINED / "row-lstm"
-
-Architecture = Literal["row_lstm", "diagonal_bilstm", "pixel_cnn"]
-Order = Literal["raster", "rotated", "transposed"]
+from pixelrnn.layers.diagonal_bilstm import DiagonalBiLSTM
+from pixelrnn.layers.masked_convolution import MaskedConv2d, MaskedPointwise
+from pixelrnn.layers.pixel_cnn import BottleneckConvolution
+from pixelrnn.layers.row_lstm import RowLSTM
+from pixelrnn.pixel_config import BUNDLED, ImageShape, ModelConfig, Order
+from vision_rnn.devices import Device, resolve_device
+from vision_rnn.model_folder import SavedModel, load_model
 
 
 def turn(x: Tensor, order: Order) -> Tensor:
@@ -45,63 +40,6 @@ def order_index(order: Order, height: int, width: int) -> Tensor:
     return turn(torch.arange(height * width).view(rows, columns), order)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """The architecture. Defaults are the paper's for MNIST.
-
-    Attributes:
-        architecture: The kind of the layers.
-        order: In which pixels are predicted: `raster`, rows from the top, each from the left; `rotated`, the reverse,
-            from the lower right; `transposed`, columns from the left, each from the top.
-        num_layers: How many.
-        hidden_channels: h; the residual stream is twice as wide.
-        output_channels: Width of the two 1x1 layers before the output.
-        residual: Add each layer's input to its output.
-        skip: Feed the sum of all layers' outputs, each by a 1x1 convolution of its own, to the output layers.
-        dilations: Of the layers' taps in turn, from the first again after the last (Row LSTM).
-        extra_column: Widen the map by one column, so that no pixel of the past is hidden.
-        conditional: Learn a vector for each class of the training data.
-    """
-
-    architecture: Architecture = "row_lstm"
-    order: Order = "raster"
-    num_layers: int = 7
-    hidden_channels: int = 16
-    output_channels: int = 32
-    residual: bool = True
-    skip: bool = False
-    dilations: tuple[int, ...] = (1,)
-    extra_column: bool = False
-    conditional: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that no model can have, by their name."""
-        for name, least in (("num_layers", 0), ("hidden_channels", 1), ("output_channels", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"model.{name}: {getattr(self, name)} is too small; give at least {least}")
-        if not self.dilations or min(self.dilations) < 1:
-            raise UserError(f"model.dilations: {list(self.dilations)}; give one or more numbers from 1 up")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageShape:
-    """The images that a model was built for.
-
-    Attributes:
-        height: In pixels.
-        width: In pixels.
-        channels: 1 (grey) or 3 (red, green, blue).
-        levels: Values that a pixel takes, 0 to `levels` - 1: 2 or 256.
-        num_classes: Classes that a conditional model tells apart; 0 for others.
-    """
-
-    height: int
-    width: int
-    channels: int = 1
-    levels: int = 2
-    num_classes: int = 0
-
-
 class PixelModel(SavedModel):
     """p(image) as a product over its pixels.
 
@@ -112,6 +50,7 @@ class PixelModel(SavedModel):
     """
 
     kind = "pixel-model"
+    bundled = Path(__file__).parent / "pretrained"
 
     def __init__(self, config: ModelConfig, shape: ImageShape, history: Sequence[dict[str, Any]] = ()):
         super().__init__()
@@ -229,16 +168,14 @@ class PixelModel(SavedModel):
         return logits.log_softmax(dim=2).gather(2, pixels.long().unsqueeze(2)).squeeze(2)
 
 
-def load_pixel_model(model: str | Path = BUNDLED) -> PixelModel:
-    """Load a pixel model for use: a model folder, `bundled:NAME`, or `hub:OWNER/NAME` from the Hugging Face hub.
+def load_pixel_model(model: str | Path = BUNDLED, device: Device = "cpu") -> PixelModel:
+    """Load a pixel model for use.
+
+    Args:
+        model: A model folder, `bundled:NAME`, or `hub:OWNER/NAME` from the Hugging Face hub.
+        device: The device to compute on.
 
     Raises:
-        UserError: No such bundled model; else as `data_prep.model_folder.load_model` does.
+        UserError: As `vision_rnn.model_folder.load_model` and `vision_rnn.devices.resolve_device` do.
     """
-    if str(model).startswith("bundled:"):
-        known = {folder.name: folder for folder in sorted(_PRETRAINED.iterdir())}
-        name = str(model).removeprefix("bundled:")
-        if name not in known:
-            raise UserError(f"{model}: no such bundled model; choose one of: {', '.join(known)}")
-        model = known[name]
-    return load_model(PixelModel, model)
+    return load_model(PixelModel, model).to(resolve_device(device))

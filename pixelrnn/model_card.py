@@ -38,7 +38,7 @@ Draw images, complete one, and check that no pixel sees itself or a later one, w
 
 It knows images like those it was trained on, of their very size and levels; any other image gets a low probability, or
 is refused. Samples are new images by chance alone: some are no likeness of anything. A pixel is predicted from those
-before it in {order} order: what a completion is given after the hole in that order does not shape what is drawn.
+before it in {order} order: what a completion is given after the mask in that order does not shape what is drawn.
 """
 
 _NAMES = {

@@ -9,13 +9,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from data_prep.files import atomic_path
+from vision_rnn.files import atomic_path
 
 if TYPE_CHECKING:
-    from pixelrnn.causality import Certificate
+    from pixelrnn.studies.causality import Certificate
 
 GAP = 2
-HOLE_COLOUR = (160, 200, 240)
+MASK_COLOUR = (160, 200, 240)
 SEPARATOR_COLOUR = (112, 112, 112)
 TITLE_PIXELS = 16
 _CELL_PIXELS = 84
@@ -74,12 +74,12 @@ def cell_scale(height: int, width: int) -> int:
     return max(1, _CELL_PIXELS // max(height, width))
 
 
-def completion_picture(rows: Sequence[CompletionRow], hole: Tensor, levels: int, path: str | Path) -> None:
+def completion_picture(rows: Sequence[CompletionRow], mask: Tensor, levels: int, path: str | Path) -> None:
     """Draw a row an image: the original, what the model was given, its completions and their mean.
 
     Args:
         rows: One or more, with as many samples each.
-        hole: (H, W) bool, True where pixels were drawn; a flat colour in the second column.
+        mask: (H, W) bool, True where pixels were drawn; a flat colour in the second column.
         levels: 2 or 256.
         path: The picture, in the format of its suffix; replaced if it exists.
 
@@ -92,9 +92,9 @@ def completion_picture(rows: Sequence[CompletionRow], hole: Tensor, levels: int,
         samples = _displayed(row.samples.numpy(), levels)
         mean = np.rint(samples.mean(axis=0, keepdims=True)).astype(np.uint8)
         given = original.copy()
-        given[:, hole.numpy()] = HOLE_COLOUR
+        given[:, mask.numpy()] = MASK_COLOUR
         cells += [original, given, samples, mean]
-    height, width = hole.shape
+    height, width = mask.shape
     titles = ["original", "given", *(f"sample {number + 1}" for number in range(len(rows[0].samples))), "mean"]
     scale = cell_scale(height, width)
     table = _tiled(np.concatenate(cells), len(titles), scale)

@@ -1,6 +1,6 @@
 """Sampling and completion, one pixel after the other, at about the cost of a single forward pass in all.
 
-The plain way (`reference.draw_naively`) runs the whole network for every pixel. But a pixel's features depend on the
+The plain way (`draw_naively`) runs the whole network for every pixel. But a pixel's features depend on the
 past alone, which does not change, so each is computed once and kept: when a row begins, what the rows above give to its
 states is known for all its columns; each pixel then costs one column of every layer.
 
@@ -15,33 +15,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pixelrnn import kernels
-from pixelrnn.compiled_scan import by_gate, by_tap, round_up
-from pixelrnn.diagonal_bilstm import DiagonalBiLSTM, DiagonalLSTM
-from pixelrnn.kernels import CHANNELS
-from pixelrnn.masks import MaskedConv2d, MaskedPointwise
-from pixelrnn.model import PixelModel, turn
-from pixelrnn.pixel_cnn import BottleneckConvolution
-from pixelrnn.row_lstm import RowLSTM
+from pixelrnn.layers.diagonal_bilstm import DiagonalBiLSTM, DiagonalLSTM
+from pixelrnn.layers.masked_convolution import MaskedConv2d, MaskedPointwise
+from pixelrnn.layers.pixel_cnn import BottleneckConvolution
+from pixelrnn.layers.row_lstm import RowLSTM
+from pixelrnn.model import PixelModel, order_index, turn
+from pixelrnn.scan import kernels
+from pixelrnn.scan.compiled_scan import by_gate, by_tap, round_up
+from pixelrnn.scan.kernels import CHANNELS
 
 
 @torch.inference_mode()
 def draw(
     model: PixelModel,
     pixels: Tensor,
-    hole: Tensor,
+    mask: Tensor,
     noise: Tensor,
     labels: Tensor | None = None,
     progress: Callable[[], object] | None = None,
 ) -> Tensor:
-    """Draw the pixels of a hole, each from its distribution given those before it in the model's order.
+    """Draw the masked pixels, each from its distribution given those before it in the model's order.
 
     Known pixels that come later in the order than a drawn one do not influence it.
 
     Args:
         model: The model.
-        pixels: (B, C, H, W) uint8, the known levels; what lies in the hole is ignored.
-        hole: (H, W) bool, true where pixels are to be drawn: everywhere, to sample whole images.
+        pixels: (B, C, H, W) uint8, the known levels; what lies under the mask is ignored.
+        mask: (H, W) bool, true where pixels are to be drawn: everywhere, to sample whole images.
         noise: (B, C, H, W) float64, uniform in [0, 1): the randomness of each pixel and channel.
         labels: (B,), for a conditional model.
         progress: Called after each row (of a transposed order: column).
@@ -54,24 +54,24 @@ def draw(
     def choose(logits: Tensor, channel: int, row: int, column: int) -> Tensor:
         return choose_level(logits, noise[:, channel, row, column])
 
-    return visit(model, pixels, hole, choose, labels, progress)
+    return visit(model, pixels, mask, choose, labels, progress)
 
 
 @torch.inference_mode()
 def visit(
     model: PixelModel,
     pixels: Tensor,
-    hole: Tensor,
+    mask: Tensor,
     choose: Callable[[Tensor, int, int, int], Tensor],
     labels: Tensor | None = None,
     progress: Callable[[], object] | None = None,
 ) -> Tensor:
-    """Go through the pixels in the model's order, and let each one of a hole be chosen given those before it.
+    """Go through the pixels in the model's order, and let each masked one be chosen given those before it.
 
     Args:
         model: The model.
-        pixels: (B, C, H, W) uint8, the known levels; what lies in the hole is ignored.
-        hole: (H, W) bool, true where pixels are to be chosen.
+        pixels: (B, C, H, W) uint8, the known levels; what lies under the mask is ignored.
+        mask: (H, W) bool, true where pixels are to be chosen.
         choose: Given logits (B, 1 or levels), channel, row and column, these counted in the model's order (`turn`),
             returns levels (B,) uint8.
         labels: (B,), for a conditional model.
@@ -81,10 +81,10 @@ def visit(
         (B, C, H, W) uint8; known pixels are unchanged.
     """
     order = model.config.order
-    drawn, hole = turn(pixels, order).clone(), turn(hole, order)
-    drawn.masked_fill_(hole, 0)
-    rows, columns = hole.shape
-    to_draw = hole.tolist()
+    drawn, mask = turn(pixels, order).clone(), turn(mask, order)
+    drawn.masked_fill_(mask, 0)
+    rows, columns = mask.shape
+    to_draw = mask.tolist()
     network = _Network(model, len(pixels), labels)
     for row in range(rows):
         network.begin_row(row, drawn)
@@ -119,6 +119,21 @@ def choose_level(logits: Tensor, noise: Tensor) -> Tensor:
     cumulated = logits.double().softmax(dim=1).cumsum(dim=1)
     # Rounding may leave the last sum a little below 1.
     return (cumulated[:, :-1] <= noise[:, None]).sum(dim=1).to(torch.uint8)
+
+
+@torch.inference_mode()
+def draw_naively(
+    model: PixelModel, pixels: Tensor, mask: Tensor, noise: Tensor, labels: Tensor | None = None
+) -> Tensor:
+    """Do what `draw` does with one whole forward pass for every pixel and channel."""
+    drawn = pixels.clone()
+    for place in order_index(model.config.order, model.shape.height, model.shape.width).flatten().argsort().tolist():
+        row, column = divmod(place, model.shape.width)
+        for channel in range(model.shape.channels):
+            if mask[row, column]:
+                logits = model(drawn, labels)[:, channel, :, row, column]
+                drawn[:, channel, row, column] = choose_level(logits, noise[:, channel, row, column])
+    return drawn
 
 
 class _Layers(Protocol):

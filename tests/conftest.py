@@ -46,8 +46,8 @@ def binarized_mnist(real_data: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def cifar10(real_data: Path) -> Path:
-    """A part of CIFAR-10 with the original pixels, a .npz file."""
-    return real_data / "cifar10" / "cifar10_original_pixels_partial.npz"
+    """The folder of CIFAR-10 in Parquet: all 50,000 training images and the first 1,000 test images."""
+    return real_data / "cifar10"
 
 
 @pytest.fixture

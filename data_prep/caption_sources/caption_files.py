@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data_prep.errors import UserError
-from data_prep.files import read_text
+from vision_rnn.errors import UserError
+from vision_rnn.files import read_text
 
 CAPTION_COLUMNS = ("caption", "captions", "comment", "text", "sentence", "sentences")
 SPLIT_COLUMN = "split"

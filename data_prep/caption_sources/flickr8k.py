@@ -6,8 +6,8 @@ from pathlib import Path
 from data_prep.caption_sources.caption_files import read_lines
 from data_prep.caption_sources.image_finder import ImageFinder
 from data_prep.caption_sources.record import CaptionRecord
-from data_prep.errors import UserError
-from data_prep.files import read_text
+from vision_rnn.errors import UserError
+from vision_rnn.files import read_text
 
 CAPTION_FILE = "Flickr8k.token.txt"
 SPLIT_FILES = {

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data_prep.errors import UserError
+from vision_rnn.errors import UserError
 
 IMAGE_FOLDERS = (
     *("images", "Images", "imgs"),

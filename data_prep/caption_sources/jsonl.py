@@ -8,8 +8,8 @@ from data_prep.caption_sources.caption_files import CAPTION_COLUMNS, SPLIT_COLUM
 from data_prep.caption_sources.image_finder import ImageFinder
 from data_prep.caption_sources.record import CaptionRecord
 from data_prep.columns import IMAGE_COLUMNS, find_column
-from data_prep.errors import UserError
 from data_prep.splits import SPLIT_NAMES, parse_split
+from vision_rnn.errors import UserError
 
 PATTERNS = ("*.jsonl",)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from data_prep.caption_sources.caption_files import field, find_files
 from data_prep.caption_sources.image_finder import ImageFinder
 from data_prep.caption_sources.record import CaptionRecord
-from data_prep.files import read_json
 from data_prep.splits import parse_split
+from vision_rnn.files import read_json
 
 PATTERNS = ("dataset*.json",)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from data_prep.caption_sources.caption_files import read_lines
 from data_prep.caption_sources.record import CaptionRecord
-from data_prep.errors import UserError
 from data_prep.images import find_images
 from data_prep.splits import SPLIT_NAMES
+from vision_rnn.errors import UserError
 
 
 def share_with_text(folder: Path) -> float:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.errors import UserError
 from data_prep.images import find_images, read_encoded
 from data_prep.pixel_sources.encoded import decode
 from data_prep.pixel_sources.source import PixelSource, SourceSplit
 from data_prep.splits import SPLIT_NAMES
+from vision_rnn.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.errors import UserError
 from data_prep.images import read_encoded
 from data_prep.pixel_sources.source import PixelSource, source_of_arrays
 from data_prep.splits import SPLIT_NAMES
+from vision_rnn.errors import UserError
 
 IMAGE_FILE = re.compile(r"(?P<split>[a-z0-9]+)-images[-.]idx[34]-ubyte(\.gz)?$")
 UNSIGNED_BYTE = 8

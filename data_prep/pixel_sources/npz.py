@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.errors import UserError
 from data_prep.pixel_sources.source import PixelSource, source_of_arrays
 from data_prep.splits import SPLIT_NAMES
+from vision_rnn.errors import UserError
 
 
 def read_npz(source: Path) -> PixelSource:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from data_prep.errors import UserError
+from vision_rnn.errors import UserError
 
 
 class Images(Protocol):

@@ -10,7 +10,8 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from captioning.decoder import Decoder, DecoderConfig, Memory
+from captioning.captioner_config import DecoderConfig
+from captioning.network.decoder import Decoder, Memory
 from captioning.search import beam_search
 
 IMAGES, CAPTIONS, WORDS = 16, 5, 12

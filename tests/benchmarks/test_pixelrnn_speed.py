@@ -12,11 +12,12 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 from torch.nn import functional as F
 
-from pixelrnn.model import ImageShape, ModelConfig, PixelModel
-from pixelrnn.reference import draw_naively, plain_scan
-from pixelrnn.sampling import draw
-from pixelrnn.scan import Geometry, lstm_scan
-from pixelrnn.torch_scan import TorchScan
+from pixelrnn.layers.reference import plain_scan
+from pixelrnn.model import PixelModel
+from pixelrnn.pixel_config import ImageShape, ModelConfig
+from pixelrnn.sampling import draw, draw_naively
+from pixelrnn.scan.lstm_scan import Geometry, lstm_scan
+from pixelrnn.scan.torch_scan import TorchScan
 
 SIZE, HIDDEN = 28, 16
 DIAGONALS = tuple((max(0, d - SIZE + 1), min(SIZE, d + 1)) for d in range(2 * SIZE - 1))
@@ -134,5 +135,5 @@ def test_completion(benchmark: BenchmarkFixture) -> None:
         extra_column=True,
     )
     model, (pixels, noise) = make_model(config), blank_and_noise(64)
-    hole = (torch.arange(SIZE) >= SIZE // 2)[:, None].expand(SIZE, SIZE)
-    benchmark.pedantic(draw, args=(model, pixels, hole, noise), rounds=5, warmup_rounds=1)
+    mask = (torch.arange(SIZE) >= SIZE // 2)[:, None].expand(SIZE, SIZE)
+    benchmark.pedantic(draw, args=(model, pixels, mask, noise), rounds=5, warmup_rounds=1)

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from captioning.captioner import Captioner, SearchConfig
-from captioning.decoder import DecoderConfig
-from captioning.encoder import EncoderConfig
+from captioning.captioner import Captioner
+from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig
 from data_prep.vocabulary import EOS
 
 WORDS = ["a", "dog", "cat", "red", "ball", "runs", "sits", "on", "grass", "the"]

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from captioning.captioner import BUNDLED, load_captioner
-from captioning.scoring import evaluate
+from captioning.captioner import Captioner, load_captioner
+from captioning.scoring.model import evaluate
 from data_prep.captions import prepare_captions
 from data_prep.images import find_images, load_image
-from data_prep.prepared import PreparedCaptions
+from data_prep.prepared_captions import PreparedCaptions
 
+BUNDLED = Captioner.bundled / "flickr8k"
 EXAMPLES = Path(__file__).parents[2] / "examples" / "photos"
 
 

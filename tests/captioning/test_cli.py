@@ -16,14 +16,13 @@ from typing import Any, NamedTuple
 import pytest
 from PIL import Image
 
-import captioning.run
-from captioning.captioner import Caption, Captioner, SearchConfig, load_captioner
-from captioning.cli import _train_parser, main
-from captioning.decoder import DecoderConfig
-from captioning.encoder import EncoderConfig
-from captioning.training import CaptioningTask, TrainingConfig
+from captioning.captioner import Caption, Captioner, load_captioner
+from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig, TrainingConfig
+from captioning.cli import COMMANDS, main
+from captioning.training.task import CaptioningTask
 from data_prep.captions import prepare_captions
 from data_prep.images import load_image
+from vision_rnn.cli import command_parser
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "captioning").glob("*.yaml"))
 CaptionsOf = Callable[..., list[Caption]]
@@ -174,7 +173,7 @@ def test_alike_captions_of_many_photos_are_remarked_on(caption: Run, photos: Pat
         shutil.copy(photos / "red.png", photos / "sub" / f"{index}.png")
     (photos / "sub" / "yellow.png").unlink()
     assert caption(photos / "sub").errors == [
-        "captioning: all 10 images got the same caption; is the model trained, and are the images sound?"
+        "captioning: all 10 images got the same caption; is the model trained, and are the images intact?"
     ]
     (photos / "sub" / "9.png").unlink()
     assert caption(photos / "sub").errors == []
@@ -329,7 +328,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     with monkeypatch.context() as patches:
         interrupt_after(patches, batches=1)
         result = caption(photos, "-o", path, *how)
-    assert result == Result(130, [], ["captioning: interrupted; add --skip-existing to go on"])
+    assert result == Result(130, [], ["captioning: interrupted; add --skip-existing to continue"])
     assert not path.exists()
     with open(f"{path}.part", "a") as journal:  # As a run that is killed while it writes would leave it.
         journal.write('{"image": "')
@@ -395,7 +394,7 @@ def test_attention_does_not_overwrite_a_photo(caption: Run, photos: Path) -> Non
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_configuration_is_accepted(config: Path) -> None:
-    parser = _train_parser()
+    parser = command_parser("captioning", "train", COMMANDS["train"])
     settings = parser.instantiate(parser.parse_args(["--config", str(config)]))
     assert isinstance(settings.training, TrainingConfig)
 
@@ -424,7 +423,7 @@ def test_evaluate_prints_what_it_writes(run: Run, model_folder: Path, prepared: 
     assert "beam size 1, length exponent 0.0" in output[0]
     names, values = output[-4].split(), output[-3].split()
     assert dict(zip(names, values, strict=True)) == {name: f"{document[name]:.4f}" for name in names}
-    assert output[-1].startswith(f"perplexity {document['perplexity']:.2f} a word")
+    assert output[-1].startswith(f"perplexity {document['perplexity']:.2f} per word")
     assert json.loads("\n".join(run(*arguments, "--json").output)) == document
 
 
@@ -439,12 +438,12 @@ def test_train_reads_its_options_from_file_and_command_line(
 ) -> None:
     received: dict[str, Any] = {}
 
-    @functools.wraps(captioning.run.train)
+    @functools.wraps(COMMANDS["train"])
     def train(**options: Any) -> Path:
         received.update(options)
         return Path("somewhere")
 
-    monkeypatch.setattr(captioning.run, "train", train)
+    monkeypatch.setitem(COMMANDS, "train", train)
     config = tmp_path / "config.yaml"
     config.write_text("data: d\noutput: o\ntraining: {learning_rate: 1e-4, epochs: 9}\nencoder: {mean: [0, 0.5, 1]}\n")
     result = run("train", "--config", config, "--training.epochs", "3", "--decoder.hidden_size=256", "--ckpt_path=last")
@@ -458,13 +457,14 @@ def test_train_reads_its_options_from_file_and_command_line(
         "training": TrainingConfig(learning_rate=1e-4, epochs=3),
         "init_from": None,
         "ckpt_path": "last",
+        "device": "auto",
     }
 
 
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("training: {epocks: 3}", "training.epocks"),
+        ("training: {epocks: 3}", "'training' does not accept option 'epocks'"),
         ("optimiser: adam", "optimiser"),
         ("training: {objective: guess}", "training.objective"),
         ("training: [", "config"),
@@ -512,7 +512,7 @@ def test_score_prints_json(run: Run, scored: tuple[Path, Path]) -> None:
 def test_score_names_what_is_wrong(run: Run, scored: tuple[Path, Path], tmp_path: Path) -> None:
     captions, references = scored
     assert run("score", captions, references, "--claimed", "much").errors == [
-        "captioning: error: --claimed: much is no number; give a score as it was published"
+        "captioning: error: --claimed much: not a number; give a score as it was published"
     ]
     captions.write_text('{"0.jpg": "a"}')
     result = run("score", captions, references)
@@ -538,10 +538,10 @@ def train(run: Run, prepared: Path, model_folder: Path, tmp_path: Path) -> Calla
 def test_from_training_to_a_model_that_captions(train: Run, run: Run, prepared: Path, tmp_path: Path) -> None:
     result = train()
     assert (result.status, result.output[-1]) == (0, str(tmp_path / "run" / "model"))
-    assert train().errors[-1].endswith("add --ckpt_path last to go on, or choose another output")
+    assert train().errors[-1].endswith("add --ckpt_path last to continue it, or choose another output")
     scores, model = tmp_path / "scores.json", tmp_path / "model"
     assert run("evaluate", "--model", tmp_path / "run" / "model", "--data", prepared, "-o", scores).status == 0
-    assert run("export", tmp_path / "run", "-o", model, "--evaluation", scores) == Result(0, [], [])
+    assert run("export", tmp_path / "run", "-o", model, "--evaluation", scores) == Result(0, [str(model)], [])
     assert f"| {json.loads(scores.read_text())['CIDEr-D']:.4f} |" in (model / "README.md").read_text()
     Image.new("RGB", (30, 30)).save(tmp_path / "photo.png")
     assert run("caption", tmp_path / "photo.png", "--model", model).status == 0
@@ -580,8 +580,8 @@ def test_interrupted_training_says_how_to_go_on(train: Run, tmp_path: Path, monk
 def test_help_and_wrong_usage_import_nothing_heavy() -> None:
     script = """
 import sys
-from captioning.cli import _train_parser, main
-for argv in (["--help"], ["caption", "--help"], ["--version"], ["caption", "a.jpg", "--bogus"]):
+from captioning.cli import COMMANDS, main
+for argv in (["--help"], *([name, "--help"] for name in COMMANDS), ["--version"], ["caption", "a.jpg", "--bogus"]):
     try:
         main(argv)
     except SystemExit as end:
@@ -597,7 +597,7 @@ sys.exit(", ".join(heavy) or None)
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_behind_standard_output_is_one_line(photos: Path, model_folder: Path) -> None:
-    command = [sys.executable, "-m", "captioning.cli", "caption", photos / "red.png", "--model", model_folder]
+    command = [sys.executable, "-m", "captioning", "caption", photos / "red.png", "--model", model_folder]
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "captioning: error: [Errno 28] No space left on device\n")
@@ -609,7 +609,7 @@ def test_a_full_disk_behind_standard_output_is_one_line(photos: Path, model_fold
 def test_gradients_draws_a_picture_and_prints_tables(
     run: Run, prepared: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("captioning.gradient_study._STEPS", 2)
+    monkeypatch.setattr("captioning.studies.gradients._STEPS", 2)
     picture = tmp_path / "gradients.png"
     measure = functools.partial(run, "gradients", "--data", prepared, "--split", "train", "--model", model_folder)
     status, output, errors = measure("-o", picture)
@@ -623,7 +623,7 @@ def test_gradients_draws_a_picture_and_prints_tables(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["-o", "gradients.txt"], "gradients.txt: not a picture's name; end it in one of .png, .svg, .pdf"),
+        (["-o", "gradients.txt"], "gradients.txt: not a file that can be written; end its name in .png, .svg, .pdf"),
         (["-o", "."], ".: is a folder; name a file"),
         (["-o", "g.png", "--split", "test", "--model", "no/such"], "no/such"),
     ],

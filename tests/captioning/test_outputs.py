@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from captioning.captioner import Caption
 from captioning.outputs import RecordFile, Sidecars
-from data_prep.errors import UserError
+from vision_rnn.errors import UserError
 
 FORMATS = (".jsonl", ".csv", ".txt")
 

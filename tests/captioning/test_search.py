@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from captioning.decoder import Decoder, DecoderConfig, Memory
+from captioning.captioner_config import DecoderConfig
+from captioning.network.decoder import Decoder, Memory
 from captioning.search import Decoded, beam_search, greedy, sample
 from data_prep.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 

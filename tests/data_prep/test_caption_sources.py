@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.caption_sources.formats import FORMATS, read_captions, resolve_format
+from data_prep.caption_sources.caption_formats import FORMATS, read_captions, resolve_format
 from data_prep.captions import prepare_captions
-from data_prep.errors import UserError
+from vision_rnn.errors import UserError
 
 
 def read(source: Path, format: str = "auto", image_root: Path | None = None) -> list[tuple]:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from data_prep.captions import prepare_captions
-from data_prep.errors import UserError
-from data_prep.prepared import PreparedCaptions
+from data_prep.prepared_captions import PreparedCaptions
 from data_prep.tokenizer import tokenize
+from vision_rnn.errors import UserError
 
 Entry = tuple[str, str, list[str]]  # name, split, captions
 FLICKR8K_SPLITS = {"train": "train", "validation": "dev", "test": "test"}

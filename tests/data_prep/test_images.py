@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_prep.errors import UserError
 from data_prep.images import PHOTO_SUFFIXES, ImageError, find_images, load_image
+from vision_rnn.errors import UserError
 
 
 def encode(image: Image.Image, format: str, **options) -> bytes:

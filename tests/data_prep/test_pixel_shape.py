@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from data_prep.errors import UserError
 from data_prep.pixel_shape import Shaper, binarized, resized, with_channels
+from vision_rnn.errors import UserError
 
 RANDOM = np.random.default_rng(0)
 COLOUR = RANDOM.integers(0, 256, (6, 10, 3), dtype=np.uint8)

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from data_prep.errors import UserError
 from data_prep.images import ImageError
-from data_prep.pixel_sources.formats import read_pixels, resolve_format
 from data_prep.pixel_sources.idx import read_idx
 from data_prep.pixel_sources.npz import read_npz
+from data_prep.pixel_sources.pixel_formats import read_pixels, resolve_format
 from data_prep.pixel_sources.source import PixelSource
+from vision_rnn.errors import UserError
 
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 256, (5, 4, 6), dtype=np.uint8)

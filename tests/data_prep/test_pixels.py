@@ -17,10 +17,11 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from data_prep.captions import prepare_captions
-from data_prep.errors import UserError
+from data_prep.pixel_sources.parquet import read_parquet
 from data_prep.pixels import prepare_pixels
-from data_prep.prepared import PreparedCaptions
+from data_prep.prepared_captions import PreparedCaptions
 from data_prep.prepared_pixels import PreparedPixels
+from vision_rnn.errors import UserError
 
 RANDOM = np.random.default_rng(0)
 # More than one batch, so that rows could come out of order.
@@ -363,10 +364,22 @@ def test_mnist(mnist, binarized_mnist, tmp_path):
 
 @pytest.mark.data
 def test_cifar10(cifar10, tmp_path):
+    source = read_parquet(cifar10)
+    train, test = source.splits["train"], source.splits["test"]
+    assert (len(train.names), len(test.names)) == (50_000, 1_000)
+    assert train.labels[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]
+    assert train.labels[-1] == 1
+    assert test.labels[:10].tolist() == [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]
+    # The first and the last pixel of the first image, and those of the last, as in the original batches.
+    assert train.images[0][[0, -1], [0, -1]].tolist() == [[59, 62, 63], [123, 92, 72]]
+    assert train.images[49_999][[0, -1], [0, -1]].tolist() == [[229, 229, 239], [163, 163, 161]]
+
     prepare_pixels(cifar10, tmp_path / "out")
     prepared = PreparedPixels.open(tmp_path / "out")
     assert (prepared.height, prepared.width, prepared.channels, prepared.levels) == (32, 32, 3, 256)
-    with np.load(cifar10) as arrays:
-        np.testing.assert_array_equal(prepared.split("test").pixels, arrays["x_test"])
-        np.testing.assert_array_equal(prepared.split("test").labels, arrays["y_test"])
-    assert len(prepared.split("train").pixels) + len(prepared.split("validation").pixels) == 3805
+    assert np.array_equal(prepared.split("test").pixels[-1], test.images[999])
+    parts = [prepared.split(split).pixels for split in ("train", "validation")]
+    assert sum(map(len, parts)) == 50_000
+    # The channel means that everybody normalises CIFAR-10 with.
+    means = sum(part.sum((0, 1, 2), dtype=np.int64) for part in parts) / (255 * 50_000 * 32 * 32)
+    assert means == pytest.approx((0.4914, 0.4822, 0.4465), abs=5e-5)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.errors import UserError
 from data_prep.predictions import read_predictions
+from vision_rnn.errors import UserError
 
 FILES = {
     "coco.json": '[{"image_id": 7, "caption": "a dog"}, {"image_id": 9, "caption": ""}]',

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from data_prep.captions import prepare_captions
-from data_prep.errors import UserError
 from data_prep.references import Reference, in_split, names_of, read_references
+from vision_rnn.errors import UserError
 
 
 def write_coco(folder: Path) -> Path:

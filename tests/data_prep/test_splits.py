@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.errors import UserError
 from data_prep.splits import complete_splits, count_repeated, parse_split
+from vision_rnn.errors import UserError
 
 GIVEN = st.lists(st.sampled_from([None, "train", "validation", "test"]), max_size=60)
 

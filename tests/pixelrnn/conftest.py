@@ -9,8 +9,9 @@ import torch
 
 from data_prep.pixels import prepare_pixels
 from data_prep.prepared_pixels import PreparedPixels
-from pixelrnn.masks import MaskedConv2d
-from pixelrnn.model import ImageShape, ModelConfig, Order, PixelModel
+from pixelrnn.layers.masked_convolution import MaskedConv2d
+from pixelrnn.model import PixelModel
+from pixelrnn.pixel_config import ImageShape, ModelConfig, Order
 
 # No width is a multiple of three: the groups of the channels are uneven.
 SMALL: dict[str, Any] = {"num_layers": 2, "hidden_channels": 7, "output_channels": 8}

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.errors import UserError
 from data_prep.pixels import prepare_pixels
 from data_prep.prepared_pixels import PreparedPixels
-from pixelrnn.causality import certify
-from pixelrnn.model import BUNDLED, load_pixel_model
-from pixelrnn.scoring import evaluate
+from pixelrnn.exact_likelihood import evaluate
+from pixelrnn.model import PixelModel, load_pixel_model
+from pixelrnn.studies.causality import certify
+from vision_rnn.errors import UserError
 
 # The share of past pixels seen that a model has at least, and the nats an image that it has at most: the paper's, where
 # the data are its own.
@@ -18,7 +18,7 @@ RELEASED = {"row-lstm": (0.96, 80.54), "diagonal-bilstm": (1.0, 79.20), "digits"
 
 
 def test_those_named_are_all_there_are():
-    assert {folder.name for folder in BUNDLED.parent.iterdir()} == set(RELEASED)
+    assert {folder.name for folder in PixelModel.bundled.iterdir()} == set(RELEASED)
     with pytest.raises(UserError, match="choose one of: diagonal-bilstm, digits, row-lstm"):
         load_pixel_model("bundled:../../tests")
 
@@ -32,7 +32,7 @@ def test_it_predicts_from_the_past_alone(name: str):
 
 @pytest.mark.parametrize("name", RELEASED)
 def test_it_fits_the_size_kept_for_it(name: str):
-    assert sum(path.stat().st_size for path in (BUNDLED.parent / name).iterdir()) < 1e6
+    assert sum(path.stat().st_size for path in (PixelModel.bundled / name).iterdir()) < 1e6
 
 
 @pytest.mark.slow
@@ -48,6 +48,6 @@ def test_its_likelihood_on_the_test_split_is_that_released(
     document = evaluate(load_pixel_model(f"bundled:{name}"), PreparedPixels.open(tmp_path / "data"), "test")
     assert document["images"] == 10_000
     assert document["nats_per_image"] <= RELEASED[name][1]
-    stated = re.search(r"^\| test \| 10000 \| ([\d.]+) ", (BUNDLED.parent / name / "README.md").read_text(), re.M)
+    stated = re.search(r"^\| test \| 10000 \| ([\d.]+) ", (PixelModel.bundled / name / "README.md").read_text(), re.M)
     assert stated
     assert document["nats_per_image"] == pytest.approx(float(stated[1]), abs=0.01)

@@ -15,18 +15,18 @@ import pytest
 import torch
 from PIL import Image
 
-import pixelrnn.causality
-import pixelrnn.run
+import pixelrnn.studies.causality
 from data_prep.images import load_image
-from data_prep.model_folder import load_model, save_model
 from data_prep.prepared_pixels import PreparedPixels
-from pixelrnn.causality import Certificate
-from pixelrnn.cli import _train_parser, main
-from pixelrnn.completion import nats_in_hole
-from pixelrnn.holes import hole
-from pixelrnn.model import ModelConfig, PixelModel
+from pixelrnn.cli import COMMANDS, main
+from pixelrnn.completion import masked_nats
+from pixelrnn.mask import read_mask
+from pixelrnn.model import PixelModel
 from pixelrnn.pictures import GAP, TITLE_PIXELS, cell_scale
-from pixelrnn.training import TrainingConfig
+from pixelrnn.pixel_config import ModelConfig, TrainingConfig
+from pixelrnn.studies.causality import Certificate
+from vision_rnn.cli import command_parser
+from vision_rnn.model_folder import load_model, save_model
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs" / "pixelrnn").glob("*.yaml"))
@@ -128,8 +128,8 @@ def test_complete_prints_the_likelihood_of_what_was_there(
     document = json.loads("\n".join(complete("--mask", "center", "--json").output))
     paths = sorted(images.iterdir())
     pixels = torch.stack([torch.tensor(np.asarray(Image.open(path)), dtype=torch.uint8)[None] for path in paths])
-    mask = hole("center", HEIGHT, WIDTH)
-    expected = nats_in_hole(load_model(PixelModel, folders["binary"]), pixels, mask)
+    mask = read_mask("center", HEIGHT, WIDTH)
+    expected = masked_nats(load_model(PixelModel, folders["binary"]), pixels, mask)
     for path, nats, line, record in zip(paths, expected.tolist(), lines, document["images"], strict=True):
         bits = nats / math.log(2) / int(mask.sum())
         assert line == [str(path), f"{nats:.2f} nats", f"{bits:.4f} bits/pixel"]
@@ -206,11 +206,11 @@ def test_an_image_of_another_size_or_of_grey_levels(run: Run, folders: dict[str,
     ]
     status, output, errors = run(*arguments, folders["binary"], "--resize")
     assert (status, len(output)) == (0, 1)
-    assert errors[0].startswith("pixelrnn: grey.png: has other levels than black and white")
+    assert errors[0].startswith("pixelrnn: grey.png: has grey levels, and the model")
     assert set(cell(Path("out.png"), 0, 0).flat) == {0, 255}
     status, output, errors = run(*arguments, folders["rgb"], "--resize")
     assert (status, len(output)) == (0, 1)
-    assert not any("other levels" in line for line in errors)
+    assert not any("grey levels" in line for line in errors)
     assert len(set(cell(Path("out.png"), 0, 0).flat)) > 2
 
 
@@ -338,7 +338,7 @@ def test_a_likelihood_that_looks_ahead_is_found_out(
 ) -> None:
     leaking = load_model(PixelModel, folders["binary"])
     leaking.first.mask[:, leaking.first.mask.shape[1] // 2] = 1
-    monkeypatch.setattr("pixelrnn.cli._load", lambda model: leaking)
+    monkeypatch.setattr("pixelrnn.model.load_pixel_model", lambda model, device: leaking)
     result = run("evaluate", "--data", prepared, "--proof", "--json")
     assert result.status == 1
     assert json.loads("\n".join(result.output))["proof"]["decoded"] < 4
@@ -353,7 +353,7 @@ def test_evaluate_prints_what_it_writes(run: Run, folders: dict[str, Path], prep
     assert output[0] == document["protocol"]
     assert output[2].split() == ["images", "4"]
     nats, error = document["nats_per_image"], document["standard_error"]
-    assert output[3].split() == ["nats", "an", "image", f"{nats:.3f}", "+-", f"{error:.3f}"]
+    assert output[3].split() == ["nats", "per", "image", f"{nats:.3f}", "+-", f"{error:.3f}"]
     of_a_bit = math.log(2) * HEIGHT * WIDTH
     assert output[4].split() == ["bits/dim", f"{nats / of_a_bit:.5f}", "+-", f"{error / of_a_bit:.5f}"]
 
@@ -369,10 +369,10 @@ def test_one_image_has_no_error(run: Run, folders: dict[str, Path], make_data: C
 
 @pytest.mark.parametrize("name", ["binary", "rgb", "rotated", "conditional"])
 def test_verify_certifies_a_sound_model(run: Run, folders: dict[str, Path], name: str) -> None:
-    status, output, errors = run("verify", folders[name], "-o", "coverage.png")
+    status, output, errors = run("verify", "--model", folders[name], "-o", "coverage.png")
     assert (status, errors) == (0, [])
     assert output[0] == "no leaks: no output depends on its own pixel or on later ones"
-    document = json.loads("\n".join(run("verify", folders[name], "--json").output))
+    document = json.loads("\n".join(run("verify", "--model", folders[name], "--json").output))
     assert document["leaks"] == []
     size = HEIGHT * WIDTH * (3 if name == "rgb" else 1)
     assert document["past_pairs"] == size * (size - 1) // 2
@@ -382,7 +382,7 @@ def test_verify_certifies_a_sound_model(run: Run, folders: dict[str, Path], name
 
 
 def test_verify_fails_a_model_that_leaks(run: Run, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    certify = pixelrnn.causality.certify
+    certify = pixelrnn.studies.causality.certify
 
     def leaking(*arguments: Any) -> Certificate:
         certificate = certify(*arguments)
@@ -390,13 +390,13 @@ def test_verify_fails_a_model_that_leaks(run: Run, folders: dict[str, Path], mon
         certificate.sees[1, 3, 0, 4, :4, 0] = True
         return certificate
 
-    monkeypatch.setattr(pixelrnn.causality, "certify", leaking)
-    status, output, errors = run("verify", folders["binary"])
+    monkeypatch.setattr(pixelrnn.studies.causality, "certify", leaking)
+    status, output, errors = run("verify", "--model", folders["binary"])
     assert (status, errors) == (1, [])
     assert output[0] == "leaks: 13"
     assert output[1] == "  output (1, 2, 0) depends on input (3, 0, 0)"
     assert output[11] == "  3 more; places are (row, column, channel), from 0"
-    status, output, _ = run("verify", folders["binary"], "--json")
+    status, output, _ = run("verify", "--model", folders["binary"], "--json")
     assert status == 1
     assert {"output": [4, 5, 0], "input": [4, 5, 0]} in json.loads("\n".join(output))["leaks"]
 
@@ -406,7 +406,7 @@ def test_verify_fails_a_model_that_leaks(run: Run, folders: dict[str, Path], mon
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_configuration_is_accepted(config: Path) -> None:
-    parser = _train_parser()
+    parser = command_parser("pixelrnn", "train", COMMANDS["train"])
     settings = parser.instantiate(parser.parse_args(["--config", str(config)]))
     assert isinstance(settings.training, TrainingConfig)
 
@@ -414,12 +414,12 @@ def test_every_shipped_configuration_is_accepted(config: Path) -> None:
 def test_train_reads_its_options_from_file_and_command_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     received: dict[str, Any] = {}
 
-    @functools.wraps(pixelrnn.run.train)
+    @functools.wraps(COMMANDS["train"])
     def train(**options: Any) -> Path:
         received.update(options)
         return Path("somewhere")
 
-    monkeypatch.setattr(pixelrnn.run, "train", train)
+    monkeypatch.setitem(COMMANDS, "train", train)
     Path("config.yaml").write_text(
         "data: d\noutput: o\ntraining: {learning_rate: 1e-4, epochs: 9}\nmodel: {dilations: [1, 2], skip: true}\n"
     )
@@ -434,13 +434,14 @@ def test_train_reads_its_options_from_file_and_command_line(run: Run, monkeypatc
         "training": TrainingConfig(learning_rate=1e-4, epochs=3),
         "init_from": None,
         "ckpt_path": "last",
+        "device": "auto",
     }
 
 
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("training: {epocks: 3}", "training.epocks"),
+        ("training: {epocks: 3}", "'training' does not accept option 'epocks'"),
         ("optimiser: adam", "optimiser"),
         ("model: {order: diagonal}", "model.order"),
         ("model: {dilations: 3}", "model.dilations"),
@@ -461,12 +462,12 @@ def test_from_training_to_a_model_that_completes(run: Run, prepared: Path, image
     train = functools.partial(run, "train", "--data", prepared, "--output", "run", *little, *small)
     result = train()
     assert (result.status, result.output) == (0, [str(Path("run", "model"))])
-    assert train().errors[-1].endswith("add --ckpt_path last to go on, or choose another output")
+    assert train().errors[-1].endswith("add --ckpt_path last to continue it, or choose another output")
     assert run("evaluate", "--model", "run/model", "--data", prepared, "-o", "scores.json").status == 0
-    assert run("export", "run", "-o", "model", "--evaluation", "scores.json") == Result(0, [], [])
+    assert run("export", "run", "-o", "model", "--evaluation", "scores.json") == Result(0, ["model"], [])
     assert f"{json.loads(Path('scores.json').read_text())['nats_per_image']:.2f}" in Path("model/README.md").read_text()
     assert run("complete", images, "--model", "model", "--mask", "center").status == 0
-    assert run("verify", "model").status == 0
+    assert run("verify", "--model", "model").status == 0
 
 
 # ladder
@@ -506,7 +507,7 @@ def test_an_interrupted_ladder_says_how_to_go_on(run: Run, rungs: Path, monkeypa
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pixelrnn.training.PixelTask.training_step", interrupt)
+    monkeypatch.setattr("pixelrnn.training.task.PixelTask.training_step", interrupt)
     status, output, errors = run("ladder", rungs, "-o", "out")
     assert (status, output) == (130, [])
     assert errors[-1] == "pixelrnn: interrupted; what was done is kept, and the same command goes on"
@@ -564,7 +565,7 @@ def test_ladder_names_the_file_and_the_key_that_is_wrong(run: Run, rungs: Path, 
         (["evaluate", "--data", "no/such/data"], "no/such/data"),
         (["evaluate", "--data", "no/such/data", "-o", "."], "is a folder"),
         (["verify", "-o", "coverage.gif"], "coverage.gif"),
-        (["verify", CAPTIONER], "a captioner, not a pixel model"),
+        (["verify", "--model", CAPTIONER], "a captioner, not a pixel model"),
         (["export", "no/such/run", "-o", "out"], "no/such/run"),
         (["train"], "data"),
         (["train", "--config", "no/such.yaml"], "no/such.yaml"),
@@ -600,10 +601,10 @@ def test_a_mask_that_makes_no_sense_is_one_line(complete: Run, levels: np.ndarra
 @pytest.mark.parametrize(
     ("name", "options", "reason"),
     [
-        ("binary", ["--label", 1], "--label 1: this model was told no classes; leave out --label"),
-        ("conditional", [], "--label: this model draws images of a class; choose one of 0 to 2"),
-        ("conditional", ["--label", 3], "--label 3: this model draws images of a class; choose one of 0 to 2"),
-        ("conditional", ["--label", -1], "--label -1: this model draws images of a class; choose one of 0 to 2"),
+        ("binary", ["--label", 1], "--label 1: this model is not class-conditional; omit --label"),
+        ("conditional", [], "--label: this model is class-conditional; choose a class from 0 to 2"),
+        ("conditional", ["--label", 3], "--label 3: this model is class-conditional; choose a class from 0 to 2"),
+        ("conditional", ["--label", -1], "--label -1: this model is class-conditional; choose a class from 0 to 2"),
     ],
 )
 @pytest.mark.parametrize("command", ["sample", "complete"])
@@ -651,8 +652,8 @@ def test_an_interrupted_drawing_leaves_no_picture(
 def test_help_and_wrong_usage_import_nothing_heavy() -> None:
     script = """
 import sys
-from pixelrnn.cli import main
-for line in ("--help", "complete --help", "verify --help", "ladder --help", "--version", "sample --bogus"):
+from pixelrnn.cli import COMMANDS, main
+for line in ("--help", *(f"{name} --help" for name in COMMANDS), "--version", "sample --bogus"):
     try:
         main(line.split())
     except SystemExit as end:

@@ -12,19 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_prep.errors import UserError
 from pixelrnn.completion import (
     complete,
     conditioning,
     conditioning_note,
     is_binary,
     load_levels,
-    nats_in_hole,
+    masked_nats,
     quantized,
     sample,
 )
-from pixelrnn.holes import hole
-from pixelrnn.model import ImageShape, Order, PixelModel, order_index
+from pixelrnn.mask import read_mask
+from pixelrnn.model import PixelModel, order_index
+from pixelrnn.pixel_config import ImageShape, Order
+from vision_rnn.errors import UserError
 
 GREY, RGB = ImageShape(height=4, width=6), ImageShape(height=4, width=6, channels=3, levels=256)
 
@@ -78,13 +79,13 @@ def test_known_pixels_are_unchanged_and_the_rest_is_drawn(
 ) -> None:
     model = make_model(6, 7, channels, levels, num_classes, order=order)
     pixels = torch.randint(levels, (2, channels, 6, 7), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
-    mask = hole("center", 6, 7)
+    mask = read_mask("center", 6, 7)
     label = 2 if num_classes else None
     before, drawn = pixels.clone(), complete(model, pixels, mask, 5, seed=3, label=label)
     assert drawn.shape == (2, 5, channels, 6, 7)
     assert (drawn[..., ~mask] == pixels[:, None][..., ~mask]).all()
     assert torch.equal(pixels, before)
-    # What lies in the hole is not looked at, and the completions are not all one.
+    # What lies under the mask is not looked at, and the completions are not all one.
     other = torch.where(mask, levels - 1 - pixels, pixels)
     assert torch.equal(complete(model, other, mask, 5, seed=3, label=label), drawn)
     assert len({tuple(completion.flatten().tolist()) for completion in drawn[0]}) > 2
@@ -93,7 +94,7 @@ def test_known_pixels_are_unchanged_and_the_rest_is_drawn(
 def test_randomness_is_that_of_the_seed_and_differs_between_images(make_model: Callable[..., PixelModel]) -> None:
     model = make_model(6, 7)
     pixels = torch.randint(2, (2, 1, 6, 7), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
-    mask = hole("lower-half", 6, 7)
+    mask = read_mask("lower-half", 6, 7)
     alike = pixels[[0, 0, 1]]
     drawn = complete(model, alike, mask, 4, seed=5)
     assert torch.equal(complete(model, alike, mask, 4, seed=5), drawn)
@@ -119,28 +120,28 @@ def test_progress_is_reported_row_by_row(make_model: Callable[..., PixelModel]) 
     assert len(calls) == 5
 
 
-# Likelihood of the hole
+# Likelihood of the masked pixels
 
 
 @pytest.mark.parametrize("name", ["lower-half", "upper-half", "left-half", "center"])
 def test_probabilities_of_all_fillings_sum_to_one(
     make_model: Callable[..., PixelModel], variant: dict[str, Any], order: Order, name: str
 ) -> None:
-    model, mask = make_model(4, 3, **variant, order=order), hole(name, 4, 3)
+    model, mask = make_model(4, 3, **variant, order=order), read_mask(name, 4, 3)
     size = int(mask.sum())
     images = torch.zeros(2**size, 1, 4, 3, dtype=torch.uint8)
     images[:, :, 0, 0] = images[:, :, 3, 1] = 1
     images[:, 0, mask] = torch.tensor(list(itertools.product((0, 1), repeat=size)), dtype=torch.uint8)
-    assert (-nats_in_hole(model, images, mask)).exp().sum().item() == pytest.approx(1, abs=1e-9)
+    assert (-masked_nats(model, images, mask)).exp().sum().item() == pytest.approx(1, abs=1e-9)
 
 
-def test_nats_of_a_hole_and_of_the_rest_are_those_of_the_image(make_model: Callable[..., PixelModel]) -> None:
+def test_nats_of_masked_pixels_and_of_the_rest_are_those_of_the_image(make_model: Callable[..., PixelModel]) -> None:
     model = make_model(5, 4, 3, 256)
     pixels = torch.randint(256, (3, 3, 5, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    mask = hole("center", 5, 4)
+    mask = read_mask("center", 5, 4)
     with torch.no_grad():
         whole = -model.log_likelihood(pixels).sum((1, 2, 3))
-    torch.testing.assert_close(nats_in_hole(model, pixels, mask) + nats_in_hole(model, pixels, ~mask), whole)
+    torch.testing.assert_close(masked_nats(model, pixels, mask) + masked_nats(model, pixels, ~mask), whole)
 
 
 # What is conditioned on
@@ -175,7 +176,7 @@ def test_conditioning_counts_pairs(order: Order, height: int, width: int, bits: 
     ("name", "order"), [("lower-half", "raster"), ("upper-half", "rotated"), ("right-half", "transposed")]
 )
 def test_each_half_has_its_order_which_the_others_name(name: str, order: Order) -> None:
-    mask = hole(name, 28, 28)
+    mask = read_mask(name, 28, 28)
     assert conditioning_note(order, mask) is None
     for other in ("raster", "rotated", "transposed"):
         if other != order:
@@ -185,6 +186,6 @@ def test_each_half_has_its_order_which_the_others_name(name: str, order: Order) 
 
 
 def test_no_order_is_named_where_none_is_better() -> None:
-    note = conditioning_note("rotated", hole("left-half", 28, 28))
+    note = conditioning_note("rotated", read_mask("left-half", 28, 28))
     assert note is not None
     assert "a model trained with" not in note

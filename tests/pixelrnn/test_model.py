@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from data_prep.errors import UserError
-from pixelrnn.model import ModelConfig, Order, PixelModel, order_index
+from pixelrnn.model import PixelModel, order_index
+from pixelrnn.pixel_config import ModelConfig, Order
+from vision_rnn.errors import UserError
 
 MakeModel = Callable[..., PixelModel]
 

@@ -10,13 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_prep.errors import UserError
 from data_prep.images import load_image
-from pixelrnn.causality import Certificate, certify
 from pixelrnn.model import PixelModel
 from pixelrnn.pictures import (
     GAP,
-    HOLE_COLOUR,
+    MASK_COLOUR,
     SEPARATOR_COLOUR,
     TITLE_PIXELS,
     CompletionRow,
@@ -25,6 +23,8 @@ from pixelrnn.pictures import (
     coverage_picture,
     grid_image,
 )
+from pixelrnn.studies.causality import Certificate, certify
+from vision_rnn.errors import UserError
 
 LEAK = (224, 0, 43)
 
@@ -75,17 +75,17 @@ def test_a_row_is_original_given_samples_and_mean(tmp_path: Path, channels: int,
     height, width = 5, 6
     originals = random_pixels(2, channels, height, width, levels=levels)
     samples = random_pixels(2, 4, channels, height, width, levels=levels)
-    hole = torch.arange(height * width).view(height, width) % 3 == 0
+    mask = torch.arange(height * width).view(height, width) % 3 == 0
     rows = [CompletionRow(original, drawn) for original, drawn in zip(originals, samples, strict=True)]
-    completion_picture(rows, hole, levels, tmp_path / "out.png")
+    completion_picture(rows, mask, levels, tmp_path / "out.png")
 
     picture = np.asarray(load_image(tmp_path / "out.png"))
     found = cells(picture[TITLE_PIXELS:], height, width, cell_scale(height, width)).astype(float)
     assert found.shape[:2] == (2, 1 + 1 + 4 + 1)
     scaled = originals.permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy() * (255 if levels == 2 else 1)
     assert np.array_equal(found[:, 0], scaled)
-    assert np.array_equal(found[:, 1][:, ~hole.numpy()], scaled[:, ~hole.numpy()])
-    assert (found[:, 1][:, hole.numpy()] == HOLE_COLOUR).all()
+    assert np.array_equal(found[:, 1][:, ~mask.numpy()], scaled[:, ~mask.numpy()])
+    assert (found[:, 1][:, mask.numpy()] == MASK_COLOUR).all()
     drawn = samples.permute(0, 1, 3, 4, 2).expand(-1, -1, -1, -1, 3).numpy() * (255.0 if levels == 2 else 1)
     assert np.array_equal(found[:, 2:6], drawn)
     np.testing.assert_allclose(found[:, 6], drawn.mean(axis=1), atol=0.5)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelrnn.model import Order, PixelModel, order_index
-from pixelrnn.reference import draw_naively
-from pixelrnn.sampling import _CompiledRowLSTMs, _LayerByLayer, _Network, choose_level, draw
+from pixelrnn.model import PixelModel, order_index
+from pixelrnn.pixel_config import Order
+from pixelrnn.sampling import _CompiledRowLSTMs, _LayerByLayer, _Network, choose_level, draw, draw_naively
 
 MakeModel = Callable[..., PixelModel]
 
@@ -27,7 +27,7 @@ HOLES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def make_hole(name: str, height: int, width: int) -> Tensor:
+def make_mask(name: str, height: int, width: int) -> Tensor:
     return HOLES[name](*torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
 
 
@@ -42,15 +42,15 @@ def everything(model: PixelModel) -> Tensor:
     return torch.ones(model.shape.height, model.shape.width, dtype=torch.bool)
 
 
-def check_same_as_naive(model: PixelModel, hole: Tensor, batch: int = 3, labels: Tensor | None = None) -> None:
+def check_same_as_naive(model: PixelModel, mask: Tensor, batch: int = 3, labels: Tensor | None = None) -> None:
     pixels, noise = images_and_noise(model, batch)
     before = pixels.clone()
-    drawn = draw(model, pixels, hole, noise, labels)
+    drawn = draw(model, pixels, mask, noise, labels)
     assert drawn.dtype == torch.uint8
     assert drawn.shape == pixels.shape
-    assert torch.equal(drawn, draw_naively(model, pixels, hole, noise, labels))
+    assert torch.equal(drawn, draw_naively(model, pixels, mask, noise, labels))
     assert torch.equal(pixels, before)
-    assert torch.equal(drawn[..., ~hole], pixels[..., ~hole])
+    assert torch.equal(drawn[..., ~mask], pixels[..., ~mask])
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ def test_whole_images_are_the_naive_samplers(
 @pytest.mark.parametrize("name", HOLES)
 def test_completions_are_the_naive_samplers(make_model: MakeModel, variant: dict[str, Any], name: str) -> None:
     model = make_model(4, 5, 3, 16, **variant)
-    check_same_as_naive(model, make_hole(name, 4, 5), batch=2)
+    check_same_as_naive(model, make_mask(name, 4, 5), batch=2)
 
 
 @pytest.mark.parametrize("name", ["lower half", "centre", "last column"])
 def test_completions_in_every_order(make_model: MakeModel, variant: dict[str, Any], order: Order, name: str) -> None:
     model = make_model(4, 5, 1, 16, order=order, **variant)
-    check_same_as_naive(model, make_hole(name, 4, 5), batch=2)
+    check_same_as_naive(model, make_mask(name, 4, 5), batch=2)
 
 
 def test_given_a_class(make_model: MakeModel, variant: dict[str, Any]) -> None:
@@ -115,23 +115,23 @@ def test_samples_follow_the_models_distribution(make_model: MakeModel, variant: 
     assert ((found - expected) ** 2 / expected).sum() < 45
 
 
-def test_what_lies_in_the_hole_does_not_matter(make_model: MakeModel, variant: dict[str, Any]) -> None:
-    model, hole = make_model(4, 5, 3, 16, **variant), make_hole("centre", 4, 5)
+def test_what_lies_under_the_mask_does_not_matter(make_model: MakeModel, variant: dict[str, Any]) -> None:
+    model, mask = make_model(4, 5, 3, 16, **variant), make_mask("centre", 4, 5)
     pixels, noise = images_and_noise(model, 2)
-    other = torch.where(hole, 15 - pixels, pixels)
-    assert torch.equal(draw(model, pixels, hole, noise), draw(model, other, hole, noise))
+    other = torch.where(mask, 15 - pixels, pixels)
+    assert torch.equal(draw(model, pixels, mask, noise), draw(model, other, mask, noise))
 
 
-def test_known_pixels_matter_where_they_come_before_the_hole(
+def test_known_pixels_matter_where_they_come_before_the_mask(
     make_model: MakeModel, variant: dict[str, Any], order: Order
 ) -> None:
-    model, hole = make_model(4, 5, 1, 256, order=order, **variant), make_hole("centre", 4, 5)
+    model, mask = make_model(4, 5, 1, 256, order=order, **variant), make_mask("centre", 4, 5)
     pixels, noise = images_and_noise(model, 2)
     place = order_index(order, 4, 5)
-    before, after = place < place[hole].min(), place > place[hole].max()
-    drawn = draw(model, pixels, hole, noise)[..., hole]
-    assert torch.equal(draw(model, torch.where(after, 255 - pixels, pixels), hole, noise)[..., hole], drawn)
-    assert not torch.equal(draw(model, torch.where(before, 255 - pixels, pixels), hole, noise)[..., hole], drawn)
+    before, after = place < place[mask].min(), place > place[mask].max()
+    drawn = draw(model, pixels, mask, noise)[..., mask]
+    assert torch.equal(draw(model, torch.where(after, 255 - pixels, pixels), mask, noise)[..., mask], drawn)
+    assert not torch.equal(draw(model, torch.where(before, 255 - pixels, pixels), mask, noise)[..., mask], drawn)
 
 
 def test_an_image_does_not_depend_on_those_beside_it(make_model: MakeModel, variant: dict[str, Any]) -> None:
@@ -206,7 +206,7 @@ def test_compiled_layers_draw_the_naive_samplers_images(
     make_model: MakeModel, order: Order, config: dict[str, Any]
 ) -> None:
     model = make_model(4, 5, 3, 4, dtype=torch.float32, architecture="row_lstm", order=order, **config)
-    check_same_as_naive(model, make_hole("every other pixel", 4, 5))
+    check_same_as_naive(model, make_mask("every other pixel", 4, 5))
 
 
 def test_layers_are_compiled_for_a_row_lstm_in_single_precision(make_model: MakeModel) -> None:

@@ -1,0 +1,77 @@
+"""Pictures of where the captioner looked as it chose each word, as in figure 2 of Show, Attend and Tell.
+
+The grid's weights are stretched smoothly over the photo; each word's panel is scaled to its own greatest weight, so a
+word for which the model looked everywhere alike has a panel of one colour.
+"""
+
+import math
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from vision_rnn.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from captioning.captioner import Caption
+
+_COLUMNS = 5
+_PANEL_INCHES = 2.2
+_PANEL_PIXELS = 480  # More than a panel shows at the resolution below.
+_DOTS_PER_INCH = 150
+_COLOURS = "inferno"
+
+
+def attention_picture(image: Image.Image, caption: "Caption", path: str | Path) -> None:
+    """Draw the photo under its caption, then one panel a word with the attention over the greyed photo.
+
+    Args:
+        image: The photo, RGB.
+        caption: One of its captions.
+        path: The picture, in the format of its suffix; replaced if it exists.
+
+    Raises:
+        UserError: The picture cannot be written.
+    """
+    # Figure alone, without pyplot: no window system is asked for, and nothing is left behind in global state.
+    from matplotlib.figure import Figure
+
+    photo = _reduced(image)
+    panels = 1 + len(caption.words)
+    columns = min(panels, _COLUMNS)
+    rows = math.ceil(panels / columns)
+    row_height = _PANEL_INCHES * min(photo.height / photo.width, 2) + 0.5
+    figure = Figure((_PANEL_INCHES * columns, row_height * rows + 0.5), layout="compressed")
+    figure.suptitle(textwrap.fill(caption.text, width=25 * columns), parse_math=False)
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for panel in axes:
+        panel.set_axis_off()
+    axes[0].imshow(photo)
+    for panel, word, weights in zip(axes[1:panels], caption.words, caption.attention.numpy(), strict=True):
+        panel.set_title(word, parse_math=False)
+        draw_attention(panel, image, weights)
+    with atomic_path(path) as staged:
+        figure.savefig(staged, dpi=_DOTS_PER_INCH, bbox_inches="tight")
+
+
+def draw_attention(panel: "Axes", image: Image.Image, weights: np.ndarray) -> None:
+    """Draw where the model looked, weights (h, w), over the greyed photo."""
+    photo = _reduced(image)
+    panel.imshow(photo.convert("L"), cmap="gray", vmin=0, vmax=255)
+    panel.imshow(_stretch(weights, photo.size), cmap=_COLOURS, vmin=0, alpha=0.65)
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    photo = image.copy()
+    photo.thumbnail((_PANEL_PIXELS, _PANEL_PIXELS))
+    return photo
+
+
+def _stretch(weights: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Stretch weights, (h, w), smoothly over a photo of `size` (width, height)."""
+    stretched = Image.fromarray(weights.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(stretched).clip(min=0)

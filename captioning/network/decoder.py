@@ -1,0 +1,248 @@
+"""The caption decoder: a recurrent network that looks at the image again before every word.
+
+Xu et al., "Show, Attend and Tell: Neural Image Caption Generation with Visual Attention" (2015, arXiv 1502.03044),
+section 3.1.2. Deviations, each with its reason:
+
+* The grid is first projected from the encoder's channels to `hidden_size` (linear, layer norm, ReLU): attention over
+  1280 channels costs more than the LSTM itself, and the small projection can be regularised by dropout.
+* `attention="dot"` is offered beside the paper's additive scores; `attention="none"` gives the image only through the
+  initial state, as Vinyals et al. (arXiv 1411.4555) do; `attention="mean"` gives the mean location at every word, the
+  control that tells the gain of looking again from the gain of choosing where.
+* The output layer L_o of equation 7 shares its weights with the word embedding E (Press and Wolf, arXiv 1608.05859):
+  over a million parameters fewer, which matters on a set of 30 thousand captions. The last word then enters through a
+  projection L_y, L_y E y_{t-1} in place of E y_{t-1}: without one, every word would vote for its own repetition.
+
+What the paper's LSTM improves on can be put in its place: a vanilla RNN, or a fixed window of words, which has no
+state to attend with and gets the mean location at every word instead. Layers can be stacked, each reading the states
+of the one below, with residual connections around all but the first (Wu et al., arXiv 1609.08144, section 3.1); the
+top layer attends and its output is the network's. Without an image the decoder is a language model.
+
+Shapes: B images, K captions of each image (or beams), T words, L grid locations, C encoder channels, N layers, H hidden
+size, M memory size (of the network: H for an LSTM), E embedding size, V vocabulary size.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from captioning.captioner_config import DecoderConfig
+from captioning.network.attention import AdditiveAttention, Attention, DotAttention
+from captioning.network.recurrent import Cell, LSTMCell, RNNCell, WindowCell
+from data_prep.vocabulary import PAD
+from vision_rnn.errors import UserError
+
+
+class Memory(NamedTuple):
+    """What the decoder keeps of an image: computed once, read at every word."""
+
+    values: Tensor  # (B, L, H)
+    keys: Tensor  # (B, L, A)
+
+
+class State(NamedTuple):
+    """What the decoder carries from word to word."""
+
+    hidden: Tensor  # (B, K, N, H)
+    cell_state: Tensor  # (B, K, N, M): the cell of an LSTM, the open sums of a window, nothing in an RNN
+
+
+class Reading(NamedTuple):
+    """What the decoder made of known words, and where it looked before each."""
+
+    outputs: Tensor  # (B, K, T, E), the deep outputs
+    weights: Tensor  # (B, K, T, L), the attention weights
+    shares: Tensor  # (B, K, T, L), each location's share in the context: the weights, but for a hard look
+    hiddens: Tensor  # (T, B, K, N, H), the states
+
+
+class SequenceDropout(nn.Dropout):
+    """Dropout with one mask for all the words of a caption, or all the locations of a grid.
+
+    Gal and Ghahramani (arXiv 1512.05287), section 4.1. The units are dropped along the last dimension but one alike,
+    so a model cannot read off the next word what it missed at this one, and far fewer random numbers are drawn.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Drop units of (..., words, units)."""
+        return input * super().forward(torch.ones_like(input[..., :1, :])) if self.training else input
+
+
+class Decoder(nn.Module):
+    """The attention LSTM with deep output, or what stands in its place.
+
+    Args:
+        config: The architecture.
+        grid_channels: C; 0 for a language model, which sees no image.
+        vocabulary_size: V.
+
+    Raises:
+        UserError: A decoder that sees no image is to attend.
+    """
+
+    def __init__(self, config: DecoderConfig, grid_channels: int, vocabulary_size: int):
+        super().__init__()
+        if config.attention != "none" and not grid_channels:
+            raise UserError("decoder.attention: without an encoder there is no image to attend to; give none")
+        hidden_size, embedding_size = config.hidden_size, config.embedding_size
+        self.embedding = nn.Embedding(vocabulary_size, embedding_size)
+        nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
+        self.grid = (
+            nn.Sequential(nn.Linear(grid_channels, hidden_size), nn.LayerNorm(hidden_size), nn.ReLU())
+            if grid_channels
+            else None
+        )
+        # A window holds no word at first, which zeros say.
+        states = {"window": 0, "rnn": 1, "lstm": 2}[config.cell]
+        sizes = config.num_layers * hidden_size
+        self.initial_hidden = nn.Linear(hidden_size, sizes) if states > 0 else None
+        self.initial_cell = nn.Linear(hidden_size, sizes) if states > 1 else None
+        attentions: dict[str, type[Attention]] = {"additive": AdditiveAttention, "dot": DotAttention}
+        self.attention = (
+            attentions[config.attention](hidden_size, hidden_size, config.attention_size, config.hard)
+            if config.attends
+            else None
+        )
+        self.reads_mean = (config.cell == "window" or config.attention == "mean") and grid_channels > 0
+        context_size = hidden_size if self.attention or self.reads_mean else 0
+        gate_sizes = {"none": 0, "scalar": 1, "vector": context_size}
+        gate_size = gate_sizes[config.context_gate] if self.attention else 0
+        self.context_gate = nn.Linear(hidden_size, gate_size) if gate_size else None
+        self.cell = _cell(config, embedding_size + context_size)
+        self.upper_cells = nn.ModuleList(_cell(config, hidden_size) for _ in range(config.num_layers - 1))
+        self.residual = config.residual
+        self.word_to_output = nn.Linear(embedding_size, embedding_size, bias=False)
+        self.hidden_to_output = nn.Linear(hidden_size, embedding_size)
+        self.context_to_output = nn.Linear(context_size, embedding_size, bias=False) if context_size else None
+        self.output_bias = nn.Parameter(torch.zeros(vocabulary_size))
+        self.dropout = SequenceDropout(config.dropout)
+
+    def remember(self, grid: Tensor) -> Memory:
+        """Project the encoder's grid, (B, L, C), once for all the words of all its captions.
+
+        A language model reads nothing off it, and starts every sentence from one learned state.
+        """
+        if self.grid is None:
+            nothing = self.output_bias.new_zeros(*grid.shape[:2], self.hidden_to_output.in_features)
+            return Memory(nothing, nothing)
+        values = self.dropout(self.grid(grid))
+        return Memory(values, self.attention.key(values) if self.attention else values)
+
+    def initial_state(self, memory: Memory, captions: int) -> State:
+        """Return h_0 and c_0, made from the mean location (section 3.1.2), for `captions` captions of each image."""
+        mean = memory.values.mean(dim=1, keepdim=True)
+        layers, hidden_size = 1 + len(self.upper_cells), mean.shape[-1]
+
+        def initial(layer: nn.Linear | None, size: int) -> Tensor:
+            state = layer(mean).tanh() if layer else mean.new_zeros(len(mean), 1, layers * size)
+            return state.unflatten(-1, (layers, size)).expand(-1, captions, -1, -1)
+
+        return State(initial(self.initial_hidden, hidden_size), initial(self.initial_cell, self.cell.cell_state_size))
+
+    def forward(self, memory: Memory, words: Tensor) -> Reading:
+        """Read known words, all at once as far as one does not depend on another.
+
+        `logits` turns deep outputs into those of the words that follow: by far the widest product, so the caller picks
+        out the words that count, leaves the padding, and makes it once for all.
+
+        Args:
+            memory: From `remember`.
+            words: Known words y_0 .. y_{T-1} of every caption, starting with the begin token, (B, K, T).
+        """
+        embedded, projected = self._embed(words)
+        state = self.initial_state(memory, words.shape[1])
+        tops, contexts, weights, shares, hiddens = [], [], [], [], []
+        for projected_word in projected.unbind(dim=2):
+            context, weight, share = self._look(state, memory)
+            top, state = self._advance(projected_word, context, state)
+            for kept, tensor in zip(
+                (tops, contexts, weights, shares, hiddens), (top, context, weight, share, state.hidden), strict=True
+            ):
+                kept.append(tensor)
+        tops, contexts, weights, shares = (torch.stack(kept, dim=2) for kept in (tops, contexts, weights, shares))
+        return Reading(self._output(embedded, tops, contexts), weights, shares, torch.stack(hiddens))
+
+    def logits(self, outputs: Tensor) -> Tensor:
+        """Return the logits of the next words, (..., V), of deep outputs, (..., E): L_o of equation 7."""
+        return nn.functional.linear(outputs, self.embedding.weight, self.output_bias)
+
+    def log_likelihoods(self, memory: Memory, words: Tensor) -> Tensor:
+        """Return ln p of every word but the first, given those before it, (B, K, T), in nats; 0 for padding.
+
+        This is teacher forcing without label smoothing. In training mode units drop out.
+
+        Args:
+            memory: From `remember`.
+            words: Captions from the begin token to the end token, then padding, (B, K, T + 1).
+        """
+        targets = words[..., 1:]
+        mask = targets != PAD
+        logits = self.logits(self(memory, words[..., :-1]).outputs[mask]).float()
+        found = torch.zeros(targets.shape, device=words.device)
+        found[mask] = logits.log_softmax(-1).gather(-1, targets[mask].unsqueeze(-1)).squeeze(-1)
+        return found
+
+    def step(self, word: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
+        """Return the next word's logits (B, K, V), the next state, and the attention weights (B, K, L).
+
+        Args:
+            word: The last word of every caption, (B, K).
+            state: The state before it.
+            memory: From `remember`.
+        """
+        embedded, projected = self._embed(word)
+        context, weights, _ = self._look(state, memory)
+        top, state = self._advance(projected, context, state)
+        return self.logits(self._output(embedded, top, context)), state, weights
+
+    def _embed(self, words: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the words' embeddings (..., E) and their share of the first layer's input product."""
+        embedded = self.dropout(self.embedding(words))
+        weight = self.cell.input_to_gates.weight[:, : embedded.shape[-1]]
+        return embedded, nn.functional.linear(embedded, weight, self.cell.input_to_gates.bias)
+
+    def _look(self, state: State, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gated context (B, K, H), or an empty one; the weights and the shares, both (B, K, L)."""
+        if self.attention is None:
+            captions = state.hidden.shape[1]
+            weights = memory.values.new_full(memory.values.shape[:2], 1 / memory.values.shape[1])
+            weights = weights[:, None].expand(-1, captions, -1)
+            context = memory.values.mean(dim=1, keepdim=True) if self.reads_mean else memory.values[:, :1, :0]
+            return context.expand(-1, captions, -1), weights, weights
+        top = state.hidden[:, :, -1]
+        context, weights, shares = self.attention(top, memory.keys, memory.values)
+        if self.context_gate is not None:
+            context = self.context_gate(top).sigmoid() * context  # section 4.2.1
+        return context, weights, shares
+
+    def _advance(self, projected_word: Tensor, context: Tensor, state: State) -> tuple[Tensor, State]:
+        """Take one step of all layers; return the output of the top one (B, K, H) and the state."""
+        gate_input = projected_word
+        if context.shape[-1]:
+            context_weight = self.cell.input_to_gates.weight[:, -context.shape[-1] :]
+            gate_input = gate_input + nn.functional.linear(context, context_weight)
+        output, carried = self.cell(gate_input, state.hidden[:, :, 0], state.cell_state[:, :, 0])
+        hiddens, cell_states = [output], [carried]
+        for layer, cell in enumerate(cast("Iterable[Cell]", self.upper_cells), start=1):
+            hidden, carried = cell(
+                cell.input_to_gates(output), state.hidden[:, :, layer], state.cell_state[:, :, layer]
+            )
+            output = output + hidden if self.residual else hidden
+            hiddens.append(hidden)
+            cell_states.append(carried)
+        return output, State(torch.stack(hiddens, dim=2), torch.stack(cell_states, dim=2))
+
+    def _output(self, embedded: Tensor, hidden: Tensor, context: Tensor) -> Tensor:
+        """Equation 7 inside L_o: L_y E y_{t-1} + L_h h_t + L_z z_t, (..., E)."""
+        deep = self.word_to_output(embedded) + self.hidden_to_output(self.dropout(hidden))
+        if self.context_to_output is not None:
+            deep = deep + self.context_to_output(context)
+        return self.dropout(deep)
+
+
+def _cell(config: DecoderConfig, input_size: int) -> Cell:
+    """Make one layer."""
+    if config.cell == "window":
+        return WindowCell(input_size, config.hidden_size, config.window)
+    return {"rnn": RNNCell, "lstm": LSTMCell}[config.cell](input_size, config.hidden_size)

@@ -1,0 +1,156 @@
+"""Captioning many photos: which ones, batch by batch, into an output and into pictures."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from captioning.outputs import Output
+from data_prep.images import ImageError, find_images, load_image
+from vision_rnn.console import Progress, note, problem
+from vision_rnn.errors import UserError
+
+if TYPE_CHECKING:
+    from captioning.captioner import Captioner
+
+# Fewer equal captions may be chance.
+_SUSPICIOUS = 10
+
+
+def find_photos(sources: Sequence[str], recursive: bool) -> tuple[list[Path], int]:
+    """Return the photos that the sources name, each once, and the number of sources that hold none.
+
+    Args:
+        sources: Photos and folders; `-` stands for paths on standard input, one per line.
+        recursive: Include the photos of subfolders.
+
+    Raises:
+        UserError: There is no photo at all.
+    """
+    images: dict[Path, None] = {}
+    problems = []
+    for source in _with_lines_of_stdin(sources):
+        try:
+            images |= dict.fromkeys(find_images(source, recursive) if Path(source).is_dir() else [Path(source)])
+        except UserError as error:
+            problems.append(str(error))
+    if not images:
+        raise UserError(problems[0] if problems else "nothing to caption; name a photo or a folder")
+    for text in problems:
+        problem(text)
+    return list(images), len(problems)
+
+
+def picture_paths(images: Sequence[Path], folders: Mapping[str, str | None]) -> dict[str, dict[Path, Path]]:
+    """Return, for each kind of picture that is wanted, the path of each photo's: `STEM.png`, `STEM-2.png` and so on.
+
+    Args:
+        images: The photos.
+        folders: For each kind of picture, by the option's name, its folder; None where it is not wanted.
+
+    Raises:
+        UserError: A picture would overwrite a photo or another picture.
+    """
+    pictures = {kind: _numbered(images, Path(folder)) for kind, folder in folders.items() if folder}
+    taken = {path.resolve() for path in images}
+    for kind, paths in pictures.items():
+        resolved = {path.resolve() for path in paths.values()}
+        if overwritten := resolved & taken:
+            raise UserError(f"--{kind}: would overwrite {min(overwritten)}; choose another folder")
+        taken |= resolved
+    return pictures
+
+
+def check_photo_model(captioner: "Captioner", pictures: Mapping[str, Any]) -> None:
+    """Refuse a model that cannot caption photos, or that lacks what the wanted pictures show.
+
+    Raises:
+        UserError: It is such a model.
+    """
+    if captioner.encoder.blind:
+        raise UserError("--model: this is a language model, which takes no photo; use it with: captioning sample")
+    if "attention" in pictures and not captioner.decoder_config.attends:
+        raise UserError("--attention: this model has no attention; choose another model, or omit --attention")
+    if "gates" in pictures and captioner.decoder_config.cell != "lstm":
+        raise UserError("--gates: this model is not an LSTM and has no gates; choose another model, or omit --gates")
+
+
+def caption_photos(
+    captioner: "Captioner",
+    images: Sequence[Path],
+    output: Output,
+    *,
+    keep: int = 1,
+    pictures: Mapping[str, Mapping[Path, Path]] | None = None,
+    batch_size: int = 16,
+    **options: Any,
+) -> int:
+    """Caption photos, batch by batch, into `output`; return how many could not be read, each of which is named.
+
+    Args:
+        captioner: The model.
+        images: The photos.
+        output: Takes the captions of each photo.
+        keep: How many captions of each photo it takes.
+        pictures: From `picture_paths`.
+        batch_size: Photos per batch.
+        options: Of `Captioner.caption`.
+    """
+    from captioning.attention_picture import attention_picture
+    from captioning.studies.gates import gates_picture, open_gates
+
+    pictures = pictures or {}
+    texts: list[str] = []
+    with Progress(len(images), "captioning", "photo") as progress:
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            photos = dict(_readable(batch))
+            captions = captioner.caption(list(photos.values()), **options)
+            for (path, photo), best in zip(photos.items(), captions, strict=True):
+                if "attention" in pictures:
+                    attention_picture(photo, best[0], pictures["attention"][path])
+                if "gates" in pictures and best[0].words:
+                    gates_picture(photo, best[0], open_gates(captioner, photo, best[0].words), pictures["gates"][path])
+                output.add(path, best[:keep])
+                texts.append(best[0].text)
+            progress.update(len(batch))
+    note_if_all_equal(texts)
+    return len(images) - len(texts)
+
+
+def note_if_all_equal(texts: Sequence[str]) -> None:
+    """Remark on many images that got the same caption."""
+    if len(texts) >= _SUSPICIOUS and len(set(texts)) == 1:
+        note(f"all {len(texts)} images got the same caption; is the model trained, and are the images intact?")
+
+
+def _with_lines_of_stdin(sources: Sequence[str]) -> Iterator[str]:
+    for source in sources:
+        if source == "-":
+            yield from (os.fsdecode(line) for line in sys.stdin.buffer.read().splitlines() if line.strip())
+        else:
+            yield source
+
+
+def _numbered(images: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    paths: dict[Path, Path] = {}
+    taken: set[str] = set()
+    for image in images:
+        name, number = image.stem, 1
+        while name in taken:
+            number += 1
+            name = f"{image.stem}-{number}"
+        taken.add(name)
+        paths[image] = folder / f"{name}.png"
+    return paths
+
+
+def _readable(images: Sequence[Path]) -> Iterator[tuple[Path, Image.Image]]:
+    for path in images:
+        try:
+            yield path, load_image(path)
+        except ImageError as error:
+            problem(str(error))

@@ -1,0 +1,1 @@
+"""Scoring captions: those of a model and those of a file."""

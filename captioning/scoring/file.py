@@ -1,0 +1,184 @@
+"""Scoring the captions that a file holds, whoever made them: what `captioning score` does.
+
+Every score is that of the COCO caption protocol, with a bootstrap interval over the images. The document frequencies of
+CIDEr stay the same while images are drawn again: they belong to the protocol and not to the sample.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.references import Reference, in_split, names_of
+from data_prep.tokenizer import tokenize
+from evaluation.bootstrap import bootstrap, paired_bootstrap
+from evaluation.caption_scores import SCORES, CaptionScores, score_captions
+from evaluation.cider import DocumentFrequencies
+from evaluation.diversity import diversity
+from vision_rnn.errors import UserError
+from vision_rnn.version import tool_version
+
+LEVEL = 0.95
+PROTOCOL = (
+    "COCO caption protocol: PTB tokens in lower case without punctuation, corpus BLEU with brevity penalty and closest "
+    "reference length, ROUGE-L with beta 1.2, CIDEr-D and CIDEr with document frequencies of {}. "
+    f"Intervals: {100 * LEVEL:.0f} %, percentiles of 1000 bootstrap samples of the images."
+)
+
+
+def tokens_of(captions: Iterable[Sequence[str]]) -> list[list[list[str]]]:
+    """Cut the captions of each image."""
+    return [[tokenize(caption) for caption in of_image] for of_image in captions]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Captions of other images, whose document frequencies CIDEr is to use.
+
+    Attributes:
+        name: What a signature calls it.
+        frequencies: Of its captions.
+    """
+
+    name: str
+    frequencies: DocumentFrequencies
+
+    @classmethod
+    def of(cls, source: str | Path, references: Sequence[Reference]) -> "Corpus":
+        """Count the captions of all images of a source."""
+        tokens = tokens_of(image.captions for image in references)
+        return cls(f"{Path(source).name}({len(tokens)})", DocumentFrequencies(tokens))
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Images with a caption to score and its references, all as they were written.
+
+    Attributes:
+        images: The references of each image, and what its source says of it.
+        captions: One an image.
+        split: Of the images; None if the source has no splits.
+    """
+
+    images: list[Reference]
+    captions: list[str]
+    split: str | None
+
+    @property
+    def references(self) -> list[list[str]]:
+        """The references of each image."""
+        return [image.captions for image in self.images]
+
+
+def match(predictions: dict[str, str], references: Sequence[Reference], split: str | None = None) -> Captioned:
+    """Put every predicted caption beside the references of its image.
+
+    Args:
+        predictions: Captions by an image's name, its file name alone, or its id.
+        references: Of all images.
+        split: Score the images of this one and pass over the others; by default that of the predicted images.
+
+    Raises:
+        UserError: A caption's image is unknown or cannot be told from another, two are of one image, the images are of
+            several splits, or an image of the split has no caption: its score would be that of another task.
+    """
+    names = names_of(references)
+    captions: dict[int, str] = {}
+    for name, caption in predictions.items():
+        if name not in names and Path(name).name not in names:
+            raise UserError(f"{name}: a caption of an image that the references do not have; check both files")
+        index = names[name] if name in names else names[Path(name).name]
+        if index is None:
+            raise UserError(f"{name}: several images have this name; write their folders too")
+        if captions.setdefault(index, caption) != caption:
+            raise UserError(f"{name}: another caption of the same image stands under another name; keep one")
+    if split is None:
+        found = sorted({str(references[index].split) for index in captions})
+        if len(found) > 1:
+            raise UserError(f"the captions are of several splits ({', '.join(found)}); choose one with --split")
+        split = references[next(iter(captions))].split
+    images = in_split(references, split) if split else list(references)
+    kept = ((references[index], caption) for index, caption in captions.items())
+    of_image = {image.name: caption for image, caption in kept if split is None or image.split == split}
+    missing = [image.name for image in images if image.name not in of_image]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(images)} images of the {f'split {split}' if split else 'references'} have no "
+            f"caption, such as {missing[0]}; caption them, if need be by an empty text"
+        )
+    return Captioned(images, [of_image[image.name] for image in images], split)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Captions with their scores.
+
+    Attributes:
+        captioned: Captions and references, as they were written.
+        candidates: The captions' tokens.
+        scores: Theirs.
+        corpus: Whose document frequencies CIDEr used; None for the references' own.
+    """
+
+    captioned: Captioned
+    candidates: list[list[str]]
+    scores: CaptionScores
+    corpus: Corpus | None
+
+    @classmethod
+    def of(cls, captioned: Captioned, corpus: Corpus | None = None) -> "Scored":
+        """Score captions."""
+        candidates = [tokenize(caption) for caption in captioned.captions]
+        references = tokens_of(captioned.references)
+        scores = score_captions(candidates, references, corpus.frequencies if corpus else None)
+        return cls(captioned, candidates, scores, corpus)
+
+
+def describe(scored: Scored, training_captions: Sequence[str] = ()) -> dict[str, Any]:
+    """Return scores with intervals and signatures, counts, and what the captions are like.
+
+    Args:
+        scored: The captions.
+        training_captions: Those that the captions' model learned from, if known.
+    """
+    captioned, scores, corpus = scored.captioned, scored.scores, scored.corpus
+    like = diversity(scored.candidates, [tokenize(caption) for caption in training_captions])
+    return {
+        "protocol": PROTOCOL.format(f"the corpus {corpus.name}" if corpus else "the evaluated references"),
+        "split": captioned.split,
+        "scores": {
+            name: {
+                **asdict(bootstrap(scores.statistics, of_sums, level=LEVEL)),
+                "signature": signature(name, captioned, corpus),
+            }
+            for name, of_sums in SCORES.items()
+        },
+        **{name: value for name, value in scores.as_dict().items() if name not in SCORES},
+        "captions": asdict(like),
+    }
+
+
+def compare(first: Scored, second: Scored) -> dict[str, Any]:
+    """Compare two sets of captions of the same images, each score with its difference, interval and p-value."""
+    return {
+        name: asdict(paired_bootstrap(first.scores.statistics, second.scores.statistics, of_sums, level=LEVEL))
+        for name, of_sums in SCORES.items()
+    }
+
+
+def signature(name: str, captioned: Captioned, corpus: Corpus | None = None) -> str:
+    """Say in one line what a score is, so that it can be repeated."""
+    numbers = sorted({len(references) for references in captioned.references})
+    references = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
+    return "|".join(
+        [
+            name,
+            "protocol:coco",
+            "tokens:ptb-lower-nopunct",
+            f"references:{references}",
+            f"images:{len(captioned.images)}",
+            f"split:{captioned.split or 'all'}",
+            *([f"frequencies:{corpus.name}"] if corpus and name.startswith("CIDEr") else []),
+            f"vision-rnn:{tool_version()}",
+        ]
+    )

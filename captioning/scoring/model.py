@@ -1,0 +1,82 @@
+"""Scoring a captioner on a split of a prepared data set: its own captions, and how likely it finds the references."""
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from captioning.captioner import Captioner
+from captioning.captioner_config import SearchConfig
+from captioning.search import beam_search
+from captioning.training.batches import encode_caption, pad_captions
+from captioning.training.features import grid_features
+from data_prep.images import load_image
+from data_prep.prepared_captions import PreparedCaptions
+from evaluation.caption_scores import score_captions
+from vision_rnn.console import Progress
+
+BATCH_SIZE = 32
+PROTOCOL = (
+    "COCO caption protocol: PTB tokens in lower case without punctuation, corpus BLEU with brevity penalty and closest "
+    "reference length, CIDEr-D with document frequencies of the evaluated references, all references of the split; "
+    "captions from beam search (beam size {beam_size}, length exponent {length_exponent}, at most {max_words} words). "
+    "Perplexity of the references a word, end tokens counted, every word unknown to the model counted as <unk>."
+)
+
+
+@torch.inference_mode()
+def evaluate(
+    captioner: Captioner,
+    data: PreparedCaptions,
+    split: str,
+    search: SearchConfig | None = None,
+    cached: bool = False,
+) -> dict[str, Any]:
+    """Caption every image of a split and score the captions; return scores, counts, protocol and captions.
+
+    The perplexity is exp of the mean negative log-likelihood of the references' words and end tokens; it compares
+    models of one vocabulary.
+
+    Args:
+        captioner: The model.
+        data: The prepared data set.
+        split: Which split.
+        search: Beam search settings; by default the model's own.
+        cached: Take the images' grids from the cache of the data, in half precision, as training does; for many models
+            with one encoder.
+    """
+    rows = data.split(split)
+    search = search or captioner.search
+    decoder = captioner.eval().decoder
+    grids = grid_features(captioner.encoder, data, split) if cached else None
+    texts: list[list[str]] = []
+    nats, words = 0.0, 0
+    with Progress(len(rows), f"captioning {split}", "image") as progress:
+        for start in range(0, len(rows), BATCH_SIZE):
+            batch = rows[start : start + BATCH_SIZE]
+            if grids is None:
+                memory = captioner.remember([load_image(image["bytes"]) for image in batch["image"]])
+            else:
+                grid = torch.from_numpy(grids[start : start + BATCH_SIZE].astype(np.float32))
+                memory = decoder.remember(grid.to(captioner.device))
+            decoded = beam_search(decoder, memory, search.beam_size, search.length_exponent, search.max_words)
+            texts += [captions[0].words for captions in captioner.read(decoded)]
+            ids = [
+                [encode_caption(captioner.vocabulary, caption) for caption in captions] for captions in batch["tokens"]
+            ]
+            references = pad_captions(ids).to(captioner.device)
+            nats -= decoder.log_likelihoods(memory, references).double().sum().item()
+            words += sum(len(caption) + 1 for captions in batch["tokens"] for caption in captions)
+            progress.update(len(batch["image"]))
+    scores = score_captions(texts, rows["tokens"][:])
+    return {
+        "split": split,
+        "content_hash": data.content_hash,
+        "protocol": PROTOCOL.format(**asdict(search)),
+        **scores.as_dict(),
+        "perplexity": math.exp(nats / words),
+        "predicted_words": words,
+        "captions": dict(zip(rows["name"][:], map(" ".join, texts), strict=True)),
+    }

@@ -1,0 +1,92 @@
+"""What `captioning score` and `captioning evaluate` found, as tables a person reads."""
+
+from typing import Any
+
+from vision_rnn.tables import markdown_table
+
+
+def score_table(document: dict[str, Any]) -> str:
+    """Return the tables: scores, what the captions are like and, where they were asked for, comparison and audit.
+
+    Args:
+        document: As the command's `--json` prints it.
+    """
+    parts = [document["protocol"], _scores(document), _captions(document)]
+    if "against" in document:
+        parts.append(_comparison(document["against"]))
+    if "audit" in document:
+        parts.append(_audit(document["audit"]))
+    signatures = [f"  {score['signature']}" for score in document["scores"].values()]
+    return "\n\n".join([*parts, "\n".join(["Signatures:", *signatures])])
+
+
+def evaluation_table(document: dict[str, Any]) -> str:
+    """Return the scores of a model as lines to read.
+
+    Args:
+        document: From `captioning.scoring.model.evaluate`.
+    """
+    scores = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
+    return "\n".join(
+        [
+            document["protocol"],
+            "",
+            f"{document['split']}: {document['images']} images, {document['references']} references; "
+            f"{document['candidate_length']} words, against {document['reference_length']} of the closest references",
+            "",
+            "  ".join(f"{name:>7}" for name in scores),
+            "  ".join(f"{document[name]:7.4f}" for name in scores),
+            "",
+            f"perplexity {document['perplexity']:.2f} per word, of {document['predicted_words']} words and end tokens",
+        ]
+    )
+
+
+def _scores(document: dict[str, Any]) -> str:
+    rows = [
+        [name, f"{score['score']:.4f}", f"{score['low']:.4f} to {score['high']:.4f}"]
+        for name, score in document["scores"].items()
+    ]
+    counts = (
+        f"{document['images']} images, {document['references']} references; {document['candidate_length']} words, "
+        f"against {document['reference_length']} of the closest references"
+    )
+    return f"{markdown_table(['score', 'value', '95 % interval'], rows)}\n{counts}"
+
+
+def _captions(document: dict[str, Any]) -> str:
+    like = document["captions"]
+    never_seen = "" if like["never_seen"] is None else f", {100 * like['never_seen']:.1f} % in no training caption"
+    return (
+        f"captions: {like['vocabulary']} different words, {like['mean_length']:.2f} words each, distinct-1 "
+        f"{like['distinct_1']:.4f}, distinct-2 {like['distinct_2']:.4f}, {100 * like['different']:.1f} % different"
+        f"{never_seen}"
+    )
+
+
+def _comparison(against: dict[str, Any]) -> str:
+    rows = [
+        [
+            name,
+            f"{found['difference']['score']:+.4f}",
+            f"{found['difference']['low']:+.4f} to {found['difference']['high']:+.4f}",
+            f"{found['p_value']:.3f}",
+        ]
+        for name, found in against["scores"].items()
+    ]
+    table = markdown_table(["score", "difference", "95 % interval", "p"], rows)
+    return f"Less the scores of {against['file']}, by a paired bootstrap:\n\n{table}".rstrip()
+
+
+def _audit(audit: dict[str, Any]) -> str:
+    names = list(next(iter(audit["protocols"].values())))
+    rows = [
+        [protocol, *(f"{scores[name]:.4f}" if name in scores else "" for name in names)]
+        for protocol, scores in audit["protocols"].items()
+    ]
+    parts = [f"The same captions by other protocols:\n\n{markdown_table(['protocol', *names], rows)}".rstrip()]
+    if "claimed" in audit:
+        found = [f"{name} ({protocol})" for protocol, name in audit["matching"]]
+        parts.append(f"claimed {audit['claimed']}: {', '.join(found) if found else 'matches none of these'}")
+    parts += [f"suspicious: {suspicion}" for suspicion in audit["suspicions"]] or ["nothing suspicious"]
+    return "\n\n".join(parts)

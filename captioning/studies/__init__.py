@@ -1,0 +1,1 @@
+"""The lecture's studies of recurrent decoders."""

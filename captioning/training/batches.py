@@ -1,0 +1,123 @@
+"""Batches of images with their captions, for training and validation.
+
+The captions of an image travel together, so that its grid is encoded and projected once for all of them.
+
+Shapes: B images, K captions of the image that has most, T words of the longest caption with its end token.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+from captioning.network.encoder import GridEncoder
+from captioning.training.features import grid_features
+from data_prep.images import load_image
+from data_prep.prepared_captions import PreparedCaptions
+from data_prep.vocabulary import BOS, EOS, PAD, Vocabulary
+
+
+class CaptionBatch(NamedTuple):
+    """Images with all their captions."""
+
+    images: Tensor  # grids (B, L, C) float32 of a frozen encoder, or pixels (B, 3, S, S) uint8
+    words: Tensor  # (B, K, T + 1), from the begin token to the end token, then padding
+    indices: Tensor  # (B,), the images' places in the split
+
+    @property
+    def inputs(self) -> Tensor:
+        """Known words, (B, K, T)."""
+        return self.words[..., :-1]
+
+    @property
+    def targets(self) -> Tensor:
+        """The words that follow them, (B, K, T)."""
+        return self.words[..., 1:]
+
+
+class CaptionedImages(Dataset):
+    """One split of a prepared data set; with `mirrored`, every image a second time, left and right exchanged.
+
+    Args:
+        data: The prepared data set.
+        split: Which split.
+        encoder: Gives the cached grids, or the preprocessing.
+        vocabulary: Turns words into ids.
+        cached: Read grids from the cache; else give pixels, for an encoder that is itself trained.
+        mirrored: Add the mirror images.
+        max_words: Captions are cut after this many words.
+    """
+
+    def __init__(
+        self,
+        data: PreparedCaptions,
+        split: str,
+        encoder: GridEncoder,
+        vocabulary: Vocabulary,
+        *,
+        cached: bool,
+        mirrored: bool = False,
+        max_words: int = 20,
+    ):
+        rows = data.split(split)
+        self.references: list[list[list[str]]] = rows["tokens"][:]
+        self.words = [
+            [encode_caption(vocabulary, caption[:max_words]) for caption in captions] for captions in self.references
+        ]
+        self._encoder, self._images = encoder, rows["image"]
+        views = (False, True) if mirrored else (False,)
+        self._views = len(views)
+        self._grids = [grid_features(encoder, data, split, view) for view in views] if cached else None
+
+    def __len__(self) -> int:
+        """Number of images, mirror images counted."""
+        return self._views * len(self.words)
+
+    def __getitem__(self, item: int) -> tuple[Tensor, list[Tensor], int]:
+        """Return the grid or the pixels, the captions as ids, and the image's place in the split."""
+        view, index = divmod(item, len(self.words))
+        if self._grids is not None:
+            image = torch.from_numpy(self._grids[view][index].astype(np.float32))
+        else:
+            image = self._encoder.preprocess(load_image(self._images[index]["bytes"]))
+            image = image.flip(-1) if view else image
+        return image, self.words[index], index
+
+
+def encode_caption(vocabulary: Vocabulary, caption: Sequence[str]) -> Tensor:
+    """Return a caption as ids, from the begin token to the end token."""
+    return torch.tensor([BOS, *vocabulary.encode(caption), EOS])
+
+
+def collate(items: list[tuple[Tensor, list[Tensor], int]]) -> CaptionBatch:
+    """Stack images, and pad their captions."""
+    images, captions, indices = zip(*items, strict=True)
+    return CaptionBatch(torch.stack(images), pad_captions(captions), torch.tensor(indices))
+
+
+def pad_captions(captions: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Pad the captions of B images to one length and one number, (B, K, T); an absent caption is all padding."""
+    most = max(map(len, captions))
+    nothing = torch.empty(0, dtype=torch.long)
+    padded = pad_sequence(
+        [caption for several in captions for caption in (*several, *[nothing] * (most - len(several)))],
+        batch_first=True,
+        padding_value=PAD,
+    )
+    return padded.unflatten(0, (len(captions), most))
+
+
+def batches(images: CaptionedImages, batch_size: int, shuffle_seed: int | None = None) -> DataLoader:
+    """Load batches in order or, with a seed, shuffled anew each epoch as the seed and the epoch's number say."""
+    # Of torch's own samplers this one alone is a function of (seed, epoch), which an exact resume needs.
+    sampler = (
+        DistributedSampler(images, num_replicas=1, rank=0, shuffle=True, seed=shuffle_seed)
+        if shuffle_seed is not None
+        else None
+    )
+    return DataLoader(images, batch_size, sampler=sampler, collate_fn=collate)

@@ -1,0 +1,73 @@
+"""Grids of features of a whole data set, computed once and kept on disk in half precision.
+
+A frozen encoder gives the same grid at every epoch, and computing it costs far more than training the decoder on it.
+The file is memory-mapped, so the machine's memory need not hold it, and is keyed by all that it depends on: the
+encoder's weights, its preprocessing and the images.
+"""
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from captioning.network.encoder import GridEncoder
+from data_prep.images import load_image
+from data_prep.prepared_captions import PreparedCaptions
+from vision_rnn.console import Progress
+from vision_rnn.errors import UserError
+from vision_rnn.files import atomic_path
+
+BATCH_SIZE = 16
+
+
+def grid_features(encoder: GridEncoder, data: PreparedCaptions, split: str, mirrored: bool = False) -> np.ndarray:
+    """Return the grids of a split, (images, L, C) float16, memory-mapped; compute them if the cache lacks them.
+
+    Args:
+        encoder: The encoder, whose weights must not change afterwards.
+        data: The prepared data set; its folder holds the cache, in `features/`.
+        split: Which split.
+        mirrored: Of the images mirrored left to right.
+
+    Raises:
+        UserError: The disk has no room for the features.
+    """
+    key = _key(encoder, data)
+    path = data.folder / "features" / key[:16] / f"{split}{'-mirrored' if mirrored else ''}.npy"
+    if not path.is_file():
+        _compute(encoder, data, split, mirrored, path)
+    return np.load(path, mmap_mode="r")
+
+
+def _key(encoder: GridEncoder, data: PreparedCaptions) -> str:
+    digest = hashlib.sha256(json.dumps(asdict(encoder.config), sort_keys=True).encode())
+    digest.update(data.content_hash.encode())
+    for name, tensor in encoder.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@torch.inference_mode()
+def _compute(encoder: GridEncoder, data: PreparedCaptions, split: str, mirrored: bool, path: Path) -> None:
+    images = data.split(split)["image"]
+    device = encoder.mean.device
+    shape = (len(images), encoder.grid_size**2, encoder.channels)
+    needed, free = int(np.prod(shape)) * 2, shutil.disk_usage(data.folder).free
+    if needed > free:
+        raise UserError(f"{path}: needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; free some space")
+    with atomic_path(path) as staged:
+        features = np.lib.format.open_memmap(staged, "w+", dtype=np.float16, shape=shape)
+        label = f"features of {split}{' mirrored' if mirrored else ''}"
+        with Progress(len(images), label, "image") as progress:
+            for start in range(0, len(images), BATCH_SIZE):
+                batch = [load_image(image["bytes"]) for image in images[start : start + BATCH_SIZE]]
+                pixels = torch.stack([encoder.preprocess(image) for image in batch]).to(device)
+                grids = encoder(pixels.flip(-1) if mirrored else pixels)
+                features[start : start + len(batch)] = grids.half().cpu().numpy()
+                progress.update(len(batch))
+        features.flush()

@@ -1,0 +1,203 @@
+"""A training run: from a configuration to a run folder, and from a run folder to a model folder.
+
+Both functions are commands too. What computes is imported when they run, not when their options are read.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig, TrainingConfig
+from vision_rnn.devices import Device
+from vision_rnn.errors import UserError
+from vision_rnn.option_types import NonNegativeFloat, Share
+
+if TYPE_CHECKING:
+    from captioning.captioner import Captioner
+    from data_prep.prepared_captions import PreparedCaptions
+
+
+def train(
+    *,
+    data: str | Path,
+    output: str | Path,
+    encoder: EncoderConfig = EncoderConfig(),
+    decoder: DecoderConfig = DecoderConfig(),
+    search: SearchConfig = SearchConfig(),
+    training: TrainingConfig = TrainingConfig(),
+    init_from: str | None = None,
+    ckpt_path: str | None = None,
+    device: Device = "auto",
+) -> Path:
+    """Train a captioner on a prepared data set; the model of its best epoch is written to OUTPUT/model.
+
+    Args:
+        data: prepared data set with splits train and validation
+        output: run folder to write
+        encoder: Encoder settings
+        decoder: Decoder settings
+        search: Search settings
+        training: Training settings
+        init_from: model to start from; its encoder, decoder and vocabulary are then used
+        ckpt_path: checkpoint to resume from; last is the run folder's own
+        device: where to train
+
+    Returns:
+        The model folder.
+
+    Raises:
+        UserError: Something named does not exist, or the run folder holds a run already.
+    """
+    import lightning
+    from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
+
+    from captioning.training.batches import CaptionedImages, batches
+    from captioning.training.task import CaptioningTask
+    from data_prep.prepared_captions import PreparedCaptions
+    from vision_rnn.devices import resolve_device
+    from vision_rnn.run_folder import check_data, checkpoint_to_resume, read_checkpoint, write_settings
+    from vision_rnn.trainer import fit
+
+    folder = Path(output)
+    checkpoint = checkpoint_to_resume(folder, ckpt_path)
+    if checkpoint:
+        read_checkpoint(checkpoint, "captioner", "a captioner")
+    prepared = PreparedCaptions.open(data)
+    check_data(prepared, folder)
+    lightning.seed_everything(training.seed, verbose=False)
+    captioner = _initial_captioner(prepared, encoder, decoder, search, init_from)
+    captioner.to(resolve_device(device))
+    places = {"data": str(data), "output": str(output), "init_from": init_from}
+    configs = {"encoder": captioner.encoder.config, "decoder": captioner.decoder_config, "search": search}
+    write_settings(folder, prepared, {**places, **configs, "training": training})
+    cached = training.encoder_learning_rate == 0
+    train_images, validation_images = (
+        CaptionedImages(prepared, split, captioner.encoder, captioner.vocabulary, cached=cached, mirrored=mirrored)
+        for split, mirrored in (("train", training.mirror), ("validation", False))
+    )
+    mode = "min" if training.monitor == "perplexity" else "max"
+    callbacks: list[lightning.Callback] = [
+        EarlyStopping(training.monitor, mode=mode, patience=training.patience, check_on_train_epoch_end=True)
+    ]
+    if training.average_decay:
+        callbacks.append(EMAWeightAveraging(decay=training.average_decay))
+    fit(
+        CaptioningTask(captioner, training, train_images, validation_images),
+        batches(train_images, training.batch_size, shuffle_seed=training.seed),
+        batches(validation_images, training.batch_size),
+        folder,
+        epochs=training.epochs,
+        monitor=training.monitor,
+        mode=mode,
+        callbacks=callbacks,
+        gradient_clip=training.gradient_clip,
+        precision="bf16-mixed" if _uses_bf16(training.precision, resolve_device(device).type) else "32-true",
+        checkpoint=checkpoint,
+        device=device,
+    )
+    return export(folder, output=folder / "model")
+
+
+def export(
+    run: str | Path,
+    *,
+    output: str | Path,
+    evaluation: str | Path | None = None,
+    initial_share: Share = 0.0,
+    length_exponent: NonNegativeFloat | None = None,
+) -> Path:
+    """Write the model folder of a training run's best epoch.
+
+    Args:
+        run: run folder, the output of captioning train
+        output: model folder to write; an existing one is replaced
+        evaluation: file that evaluate -o wrote, to be quoted in the model card
+        initial_share: share, 0 to 1, of the weights that the run started from (init_from) in a mean with the trained
+            ones (Wortsman et al., arXiv 2109.01903, equation 1)
+        length_exponent: length exponent of the model's search (default: the run's)
+
+    Returns:
+        The model folder.
+
+    Raises:
+        UserError: The run has no checkpoint yet, `output` holds something else, `evaluation` is not one, or the run did
+            not start from a trained model while `initial_share` is not 0.
+    """
+    from captioning.captioner import Captioner, load_captioner
+    from captioning.model_card import model_card
+    from vision_rnn.files import MANIFEST, read_json
+    from vision_rnn.model_folder import save_model
+    from vision_rnn.run_folder import best_checkpoint, read_checkpoint, read_settings
+
+    folder = Path(run)
+    path = best_checkpoint(folder, "captioning train")
+    measured = read_json(evaluation) if evaluation else None
+    if evaluation and not (isinstance(measured, dict) and {"protocol", "CIDEr-D", "content_hash"} <= measured.keys()):
+        raise UserError(f"{evaluation}: not an evaluation; write one with: captioning evaluate -o FILE")
+    checkpoint = read_checkpoint(path, "captioner", "a captioner")
+    captioner = Captioner.from_description(checkpoint["captioner"])
+    prefix = "captioner."
+    states = checkpoint["state_dict"].items()
+    weights = {name.removeprefix(prefix): tensor for name, tensor in states if name.startswith(prefix)}
+    captioner.load_state_dict(weights, strict=True)
+    manifest, settings = read_json(folder / MANIFEST), read_settings(folder)
+    # Without the paths on this machine, which say nothing to others.
+    kept = {name: settings[name] for name in ("encoder", "decoder", "search", "training")}
+    if initial_share:
+        if not settings["init_from"]:
+            raise UserError(f"{run}: did not start from a trained model; omit --initial-share")
+        _mix_in(captioner, load_captioner(settings["init_from"]), initial_share)
+        kept["initial_share"] = initial_share
+    if length_exponent is not None:
+        captioner.search = replace(captioner.search, length_exponent=length_exponent)
+    described = {name: manifest[name] for name in ("source", "format", "splits", "content_hash")}
+    captioner.history.append({"data": described, **kept})
+    save_model(captioner, output, model_card(captioner, measured))
+    return Path(output)
+
+
+def _mix_in(captioner: "Captioner", initial: "Captioner", share: float) -> None:
+    """Replace the weights by their mean with those of `initial`, weighted by `share`."""
+    others = initial.state_dict()
+    mean = {
+        name: tensor.lerp(others[name], share) if tensor.is_floating_point() else tensor
+        for name, tensor in captioner.state_dict().items()
+    }
+    captioner.load_state_dict(mean)
+
+
+def _initial_captioner(
+    prepared: "PreparedCaptions",
+    encoder: EncoderConfig,
+    decoder: DecoderConfig,
+    search: SearchConfig,
+    init_from: str | None,
+) -> "Captioner":
+    from captioning.captioner import Captioner, load_captioner
+    from captioning.network.encoder import GridEncoder
+
+    if init_from:
+        trained = load_captioner(init_from)
+        trained.search = search
+        return trained
+    pretrained = GridEncoder(encoder, pretrained=True)
+    captioner = Captioner(pretrained.config, decoder, prepared.vocabulary.words, search)
+    # A model folder keeps weights in half precision. Rounded at once, a frozen encoder's cached grids are those of the
+    # finished model, and serve whatever is trained from it.
+    rounded: dict[str, Any] = {
+        name: tensor.half().float() if tensor.is_floating_point() else tensor
+        for name, tensor in pretrained.state_dict().items()
+    }
+    captioner.encoder.load_state_dict(rounded)
+    return captioner
+
+
+def _uses_bf16(precision: str, device: str) -> bool:
+    """Whether to multiply in bf16; `auto` asks the hardware, as it is slower than float32 where it is emulated."""
+    import torch
+
+    if precision != "auto":
+        return precision == "bf16"
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,255 @@
+"""Training the captioner, through Lightning.
+
+Two objectives. `cross_entropy` is teacher forcing, equation 14 of Show, Attend and Tell (arXiv 1502.03044) with label
+smoothing. `self_critical` continues a trained captioner by REINFORCE on CIDEr-D (Rennie et al., arXiv 1612.00563,
+section 3), the baseline of a sampled caption being the mean reward of the image's other samples (Luo, arXiv
+2003.09971). The end token is part of the reward, and document frequencies are those of the training split.
+
+Hard attention adds the gradient of its looks to teacher forcing (Show, Attend and Tell, equation 12). Deviation: a look
+is rewarded by the likelihood of the words from its own on, since it has no influence on those before; taken from it is
+their likelihood had every look been its expectation, which no look has an influence on; and the moving average that
+serves as baseline is kept for each number of such words. All three lower the variance alone, and without them the
+weights stay nearly even. The first part of the training takes every look's expectation, as soft attention does
+(`look_warmup`); in the rest the weights are sharpened step by step.
+
+Which epoch is best is decided by real beam search on the validation split, never with the reference words fed in.
+"""
+
+import math
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+from torch.nn import functional as F
+
+from captioning.captioner import Captioner
+from captioning.captioner_config import TrainingConfig
+from captioning.network.attention import (
+    EXPECTED_SHARE,
+    SHARPNESS,
+    attention_entropy,
+    doubly_stochastic_penalty,
+    reinforce_loss,
+)
+from captioning.network.decoder import Reading
+from captioning.network.gradient_flow import geometric_mean, gradient_flow
+from captioning.search import beam_search, sample
+from captioning.training.batches import CaptionBatch, CaptionedImages
+from data_prep.vocabulary import EOS, PAD
+from evaluation.caption_scores import score_captions
+from evaluation.cider import CiderDScorer
+from vision_rnn.console import note
+from vision_rnn.errors import UserError
+
+_LOGGED_WORDS_BACK = (1, 5, 10)
+
+
+class CaptioningTask(lightning.LightningModule):
+    """A captioner with its losses, its optimiser and its validation by real decoding.
+
+    Args:
+        captioner: The model.
+        config: How to train it.
+        training: The training images.
+        validation: The validation images.
+
+    Raises:
+        UserError: Gradients are to be logged of a decoder that is a window.
+    """
+
+    def __init__(
+        self, captioner: Captioner, config: TrainingConfig, training: CaptionedImages, validation: CaptionedImages
+    ):
+        super().__init__()
+        self.captioner = captioner
+        self.config = config
+        self._validation = validation
+        self._candidates: dict[int, list[str]] = {}
+        self._nats, self._words = 0.0, 0
+        self.look_baseline: Tensor
+        if config.log_gradients and captioner.decoder_config.cell == "window":
+            raise UserError("training.log_gradients: a window has no recurrent path to measure; leave it 0")
+        self.captioner.encoder.requires_grad_(config.encoder_learning_rate > 0)
+        if captioner.decoder_config.hard:
+            longest = max(len(caption) for captions in training.words for caption in captions)
+            self.register_buffer("look_baseline", torch.zeros(longest))
+        if config.objective == "self_critical":
+            # The end token is scored as a word: without it nothing is lost by ending with "in a".
+            ended = [[[*map(str, caption[1:].tolist())] for caption in captions] for captions in training.words]
+            self._rewards = CiderDScorer(ended)
+
+    def on_train_batch_start(self, batch: CaptionBatch, batch_idx: int) -> None:
+        """Seed dropout and sampling by the step's number, so that a resumed run draws what it would have drawn.
+
+        By the same number hard attention begins to look, and sharpens.
+        """
+        torch.manual_seed(hash((self.config.seed, self.global_step)))
+        attention, warmup = self.captioner.decoder.attention, self.config.look_warmup
+        if attention is not None:
+            progress = self.global_step / self.trainer.estimated_stepping_batches
+            attention.expected_share = 1.0 if progress < warmup else EXPECTED_SHARE
+            risen = (progress - warmup) / (1 - warmup) if progress > warmup else 0.0
+            first, last = SHARPNESS
+            attention.sharpness = first * (last / first) ** risen
+
+    def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch, in nats a word (`cross_entropy`) or in rewards times nats (`self_critical`)."""
+        grid = self._grid(batch.images)
+        if self.config.objective == "cross_entropy":
+            loss = self._cross_entropy(grid, batch)
+        else:
+            loss = self._self_critical(grid, batch)
+        self.log("loss", loss, prog_bar=True, on_step=True, batch_size=len(batch.indices))
+        if self.config.log_gradients and self.global_step % self.config.log_gradients == 0:
+            self._log_gradients(grid, batch)
+        return loss
+
+    def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:
+        """Caption the images by beam search, and measure how likely their own captions are."""
+        decoder, search = self.captioner.decoder, self.captioner.search
+        memory = decoder.remember(self._grid(batch.images))
+        self._nats -= decoder.log_likelihoods(memory, batch.words).double().sum().item()
+        self._words += int((batch.targets != PAD).sum())
+        decoded = beam_search(decoder, memory, search.beam_size, search.length_exponent, search.max_words)
+        for index, words in zip(batch.indices.tolist(), decoded.words[:, 0].tolist(), strict=True):
+            self._candidates[index] = self.captioner.vocabulary.decode(words)
+
+    def on_validation_epoch_end(self) -> None:
+        """Score the captions and log a few of them."""
+        references = [self._validation.references[index] for index in self._candidates]
+        scores = score_captions(list(self._candidates.values()), references).as_dict()
+        for name in ("BLEU-4", "ROUGE-L", "CIDEr-D"):
+            self.log(name, scores[name], prog_bar=True)
+        self.log("perplexity", torch.tensor(self._nats / self._words).exp(), prog_bar=True)
+        self._nats, self._words = 0.0, 0
+        shown = [" ".join(self._candidates[index]) for index in sorted(self._candidates)[:8]]
+        for logger in self.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text("captions", "  \n".join(shown), self.global_step)
+        note(f"epoch {self.current_epoch}: {' | '.join(shown[:3])}")
+        self._candidates.clear()
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with a warm-up and a cosine, both by step."""
+        config = self.config
+        groups = []
+        parts = ((self.captioner.decoder, config.learning_rate), (self.captioner.encoder, config.encoder_learning_rate))
+        for part, rate in parts:
+            trained = [parameter for parameter in part.parameters() if parameter.requires_grad]
+            matrices = [parameter for parameter in trained if parameter.ndim > 1]
+            vectors = [parameter for parameter in trained if parameter.ndim <= 1]
+            groups += [
+                {"params": matrices, "lr": rate, "weight_decay": config.weight_decay},
+                {"params": vectors, "lr": rate, "weight_decay": 0.0},
+            ]
+        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], betas=(0.9, 0.98))
+        steps = int(self.trainer.estimated_stepping_batches)
+
+        def share(step: int) -> float:
+            warmth = min(1.0, (step + 1) / (min(config.warmup_steps, steps // 10) + 1))
+            return warmth * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what is needed to build the captioner again: a checkpoint exports without its data set."""
+        checkpoint["captioner"] = self.captioner.describe()
+
+    def _grid(self, images: Tensor) -> Tensor:
+        """Return the grid of a batch that holds either grids or pixels."""
+        return images if images.ndim == 3 else self.captioner.encoder(images)
+
+    def _log_gradients(self, grid: Tensor, batch: CaptionBatch) -> None:
+        """Log how far back the last words' losses reach; without dropout, so that no random number is drawn."""
+        decoder = self.captioner.decoder
+        mode = decoder.training
+        decoder.eval()
+        words = batch.words.masked_fill(batch.words == EOS, PAD)
+        norms = geometric_mean(gradient_flow(decoder, decoder.remember(grid), words).hidden)
+        decoder.train(mode)
+        reached = norms[~norms.isnan()].tolist()
+        logged = {f"gradient_norm_{k}": reached[k - 1] for k in _LOGGED_WORDS_BACK if k <= len(reached)}
+        # `self.log` would repeat them at every step until they are measured again.
+        for logger in self.loggers:
+            logger.log_metrics(logged, self.global_step)
+
+    def _cross_entropy(self, grid: Tensor, batch: CaptionBatch) -> Tensor:
+        decoder, mask = self.captioner.decoder, batch.targets != PAD
+        hard = self.captioner.decoder_config.hard
+        looks = hard and decoder.attention is not None and decoder.attention.expected_share < 1
+        expected = self._expected_log_likelihoods(grid, batch) if looks else None
+        reading: Reading = decoder(decoder.remember(grid), batch.inputs)
+        logits, targets = decoder.logits(reading.outputs[mask]).float(), batch.targets[mask]
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
+        if self.config.doubly_stochastic:
+            loss = loss + self.config.doubly_stochastic * doubly_stochastic_penalty(reading.weights, mask)
+        if expected is not None:
+            gains = torch.zeros(mask.shape, device=mask.device)
+            gains[mask] = -F.cross_entropy(logits.detach(), targets, reduction="none") - expected[mask]
+            advantages = self._advantages(gains, mask)
+            loss = loss + self.config.look_reward * reinforce_loss(reading.weights, reading.shares, advantages, mask)
+        if hard:
+            loss = loss - self.config.look_entropy * attention_entropy(reading.weights, mask)
+        return loss
+
+    @torch.no_grad()
+    def _expected_log_likelihoods(self, grid: Tensor, batch: CaptionBatch) -> Tensor:
+        """Return ln p of every word had every look been its expectation, under the dropout of this step, (B, K, T)."""
+        decoder = self.captioner.decoder
+        assert decoder.attention is not None
+        share, decoder.attention.expected_share = decoder.attention.expected_share, 1.0
+        # As many random numbers are drawn as with looks, so the same units drop out.
+        with torch.random.fork_rng():
+            expected = decoder.log_likelihoods(decoder.remember(grid), batch.words)
+        decoder.attention.expected_share = share
+        return expected
+
+    def _advantages(self, gains: Tensor, mask: Tensor) -> Tensor:
+        """Return what each look earned, less the baseline, which then moves on as in section 4.1; (B, K, T).
+
+        Args:
+            gains: Each word's log-likelihood less that of expected looks, 0 for padding, (B, K, T).
+            mask: True where a caption has a word, (B, K, T).
+        """
+        rewards = gains.flip(-1).cumsum(-1).flip(-1)
+        remaining = mask.flip(-1).cumsum(-1).flip(-1)
+        advantages = rewards - self.look_baseline[remaining]
+        sums, counts = (torch.zeros_like(self.look_baseline) for _ in range(2))
+        sums.index_add_(0, remaining[mask], rewards[mask])
+        counts.index_add_(0, remaining[mask], torch.ones_like(rewards[mask]))
+        means = torch.where(counts > 0, sums / counts.clamp_min(1), self.look_baseline)
+        self.look_baseline.lerp_(means, 0.1)
+        return advantages
+
+    def _self_critical(self, grid: Tensor, batch: CaptionBatch) -> Tensor:
+        """Minus (reward - baseline) log p(sampled word), averaged: its gradient is equation 7 of arXiv 1612.00563."""
+        captioner, decoder = self.captioner, self.captioner.decoder
+        # Without dropout: the gradient is that of the very probabilities which the captions are drawn from.
+        decoder.eval()
+        memory = decoder.remember(grid)
+        words = sample(decoder, memory, self.config.samples, self.config.temperature, captioner.search.max_words)
+        rewards = torch.tensor(
+            [
+                [self._rewards.score(index, _until_end(caption)) for caption in captions]
+                for index, captions in zip(batch.indices.tolist(), words.words.tolist(), strict=True)
+            ],
+            device=grid.device,
+        )  # (B, K)
+        baseline = (rewards.sum(dim=1, keepdim=True) - rewards) / (self.config.samples - 1)
+        targets = words.words
+        inputs = torch.cat([batch.words[:, :1, :1].expand(-1, self.config.samples, -1), targets[..., :-1]], dim=-1)
+        outputs, *_ = decoder(memory, inputs)
+        mask = targets != PAD
+        logits = decoder.logits(outputs[mask]).float() / self.config.temperature
+        log_probabilities = -F.cross_entropy(logits, targets[mask], reduction="none")
+        advantages = (rewards - baseline).unsqueeze(-1).expand(targets.shape)[mask]
+        self.log("reward", rewards.mean(), prog_bar=True, on_step=True, batch_size=len(batch.indices))
+        return -(advantages * log_probabilities).mean()
+
+
+def _until_end(words: list[int]) -> list[str]:
+    """Return the words up to and with the end token, as the reward's tokens."""
+    return [str(word) for word in (words[: words.index(EOS) + 1] if EOS in words else words)]

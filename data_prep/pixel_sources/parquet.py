@@ -1,0 +1,113 @@
+"""Rows with an image column and perhaps a label column: Parquet files, and data sets on the Hugging Face hub."""
+
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_prep.hub import encoded_image, find_image_column, load_hub, undecoded
+from data_prep.pixel_sources.encoded import decode
+from data_prep.pixel_sources.source import PixelSource, SourceSplit, checked_labels
+from data_prep.splits import SPLIT_NAMES
+from vision_rnn.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+LABEL_COLUMNS = ("label", "labels", "class", "target", "fine_label")
+
+
+@dataclass(frozen=True)
+class ImageCells:
+    """The cells of an image column, which are read when asked for."""
+
+    rows: "Dataset"
+    column: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        row: dict[str, Any] = self.rows[index]
+        return decode(encoded_image(row[self.column]), f"image of row {index}")
+
+
+def read_parquet(source: Path) -> PixelSource:
+    """Read a Parquet file, or all in and below a folder; `train` or the like in the names of files tells the splits.
+
+    Raises:
+        UserError: There is no such file, only some tell a split, one is corrupt, or there is no image column.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    files = _files_by_split(source)
+    if not files:
+        raise UserError(f"{source}: holds no .parquet file; name a folder that does")
+    if None in files and len(files) > 1:
+        raise UserError(f"{files[None][0]}: tells no split, as other files do; name it train-... or the like")
+    # Everything is read into memory, so that nothing of the copy that `datasets` makes needs to stay.
+    with tempfile.TemporaryDirectory() as cache:
+        try:
+            data: Any = load_dataset(
+                "parquet",
+                data_files={split or "train": list(map(str, paths)) for split, paths in files.items()},
+                cache_dir=cache,
+                keep_in_memory=True,
+            )
+        except (OSError, ValueError, DatasetsError) as error:
+            reason = " ".join(str(error.__cause__ or error).split())
+            raise UserError(f"{source}: not sound Parquet of the same columns ({reason}); get it again") from error
+    return _source_of_rows({split: data[split or "train"] for split in files}, str(source))
+
+
+def read_hub(source: str) -> PixelSource:
+    """Read the splits of the data set `hub:owner/name` or `owner/name` that are for training, validation or testing.
+
+    Raises:
+        UserError: There is no such data set, no network, no such split, or no image column.
+    """
+    data = {str(name): rows for name, rows in load_hub(source).items()}
+    splits: dict[str | None, Dataset] = {
+        SPLIT_NAMES[name.lower()]: rows for name, rows in data.items() if name.lower() in SPLIT_NAMES
+    }
+    if not splits:
+        raise UserError(f"{source}: none of its splits ({', '.join(data)}) is for training; choose another data set")
+    return _source_of_rows(splits, source)
+
+
+def _files_by_split(source: Path) -> dict[str | None, list[Path]]:
+    """Return the Parquet files of each split: `source` itself, or those in and below the folder `source`."""
+    files: dict[str | None, list[Path]] = {}
+    for path in sorted(source.glob("**/*.parquet")) if source.is_dir() else [source]:
+        inside = path.relative_to(source if source.is_dir() else source.parent)
+        words = re.split(r"[^a-z]+", inside.as_posix().lower())
+        split = next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
+        files.setdefault(split, []).append(path)
+    return files
+
+
+def _source_of_rows(splits: dict[str | None, "Dataset"], where: str) -> PixelSource:
+    return PixelSource(
+        {split: _split_of_rows(rows, f"{where}, {split or 'all rows'}") for split, rows in splits.items()}, 256
+    )
+
+
+def _split_of_rows(rows: "Dataset", where: str) -> SourceSplit:
+    column = find_image_column(rows, where)
+    labels = None
+    if label_column := next((name for name in LABEL_COLUMNS if name in rows.column_names), None):
+        column_alone: dict[str, Any] = rows.select_columns([label_column])[:]
+        labels = np.array(column_alone[label_column])
+    names = [f"row {index}" for index in range(len(rows))]
+    return SourceSplit(ImageCells(undecoded(rows, column), column), names, _told(labels, where))
+
+
+def _told(labels: np.ndarray | None, where: str) -> np.ndarray | None:
+    """Return the labels but where they are hidden, which the hub's test splits show as -1."""
+    if labels is None or (labels.dtype.kind == "i" and (labels == -1).all()):
+        return None
+    return checked_labels(labels, len(labels), where)

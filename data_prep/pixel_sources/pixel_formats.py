@@ -1,0 +1,57 @@
+"""The pixel formats by name, and how the format of a source is recognised."""
+
+from pathlib import Path
+
+from data_prep.hub import is_on_hub
+from data_prep.images import PHOTO_SUFFIXES
+from data_prep.pixel_sources import folder, idx, npz, parquet
+from data_prep.pixel_sources.source import PixelSource
+from vision_rnn.errors import UserError
+
+READERS = {
+    "idx": idx.read_idx,
+    "npz": npz.read_npz,
+    "folder": folder.read_folder,
+    "parquet": parquet.read_parquet,
+}
+FORMATS = ("auto", *READERS, "hub")
+
+
+def resolve_format(source: str, format: str) -> str:
+    """Return the format to read `source` in: the given one, or for `auto` the one recognised.
+
+    A data set on the hub is never guessed: it is written `hub:owner/name`, or comes with the format `hub`.
+
+    Raises:
+        UserError: There is no such source, or its format is not recognised.
+    """
+    if is_on_hub(source, format):
+        return "hub"
+    return _recognise(Path(source)) if format == "auto" else format
+
+
+def read_pixels(source: str, format: str) -> PixelSource:
+    """Read a source in a format that is not `auto`; image files are not opened before they are asked for.
+
+    Raises:
+        UserError: The source is not laid out in that format; the message names the file.
+    """
+    return parquet.read_hub(source) if format == "hub" else READERS[format](Path(source))
+
+
+def _recognise(source: Path) -> str:
+    if idx.find_image_files(source):
+        return "idx"
+    recognised = _recognise_folder(source) if source.is_dir() else source.suffix.lower().removeprefix(".")
+    if recognised not in ("npz", "parquet", "folder"):
+        raise UserError(f"{source}: the format is not recognised; name it with --format {'|'.join(FORMATS[1:])}")
+    return recognised
+
+
+def _recognise_folder(folder: Path) -> str | None:
+    if any(folder.glob("*.npz")):
+        return "npz"
+    suffixes = {path.suffix.lower() for path in folder.rglob("*")}
+    if ".parquet" in suffixes:
+        return "parquet"
+    return "folder" if suffixes & PHOTO_SUFFIXES else None

@@ -1,0 +1,64 @@
+"""A prepared caption data set as it lies on disk: what `data-prep captions` writes and the captioner reads."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_prep.prepared_folder import damaged, load_rows, read_manifest
+from data_prep.vocabulary import Vocabulary
+from vision_rnn.files import read_json
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+VOCABULARY = "vocabulary.json"
+KIND = "captions"
+_MANIFEST_KEYS = frozenset({"source", "format", "splits", "without_split", "left_out", "vocabulary", "content_hash"})
+
+
+@dataclass(frozen=True)
+class PreparedCaptions:
+    """Images with their captions and the vocabulary of the training split.
+
+    Attributes:
+        folder: Where the data set lies.
+        manifest: Source, options, counts, images left out, content hash.
+        vocabulary: The words of the training split that occur often enough.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    vocabulary: Vocabulary
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "PreparedCaptions":
+        """Open a prepared data set; the splits are read only when asked for.
+
+        Raises:
+            UserError: The folder holds no prepared caption data set, or a damaged one.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder, KIND, _MANIFEST_KEYS)
+        words = read_json(folder / VOCABULARY)
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise damaged(folder / VOCABULARY, KIND, "no list of words")
+        try:
+            return cls(folder, manifest, Vocabulary(words))
+        except ValueError as error:
+            raise damaged(folder / VOCABULARY, KIND, error) from error
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of the splits, names, images and captions, in hexadecimal."""
+        return self.manifest["content_hash"]
+
+    def split(self, name: str) -> "Dataset":
+        """Memory-map one split, sorted by name.
+
+        Columns: `name` (str), `image` (a dictionary with the encoded `bytes`), `captions` (list of str) and
+        `tokens` (for each caption its list of str).
+
+        Raises:
+            UserError: The data set has no such split, or its files are damaged.
+        """
+        return load_rows(self.folder, self.manifest, name)

@@ -1,0 +1,1 @@
+"""Lossless coding by a model's own probabilities."""

@@ -1,0 +1,112 @@
+"""Scoring a pixel model on a split of a prepared data set, by the exact likelihood of its images."""
+
+import math
+from typing import Any
+
+import torch
+
+from data_prep.prepared_pixels import PreparedPixels
+from evaluation.likelihood import summarize_likelihood
+from pixelrnn.model import PixelModel
+from pixelrnn.training.batches import batches, check_fit
+from vision_rnn.console import Progress
+
+PROTOCOL = (
+    "Exact log-likelihood of all {images} images of the split {split}, {height}x{width}x{channels} pixels of {levels} "
+    "levels (binarization: {binarization}), by the chain rule in {order} order: every pixel is predicted from the true "
+    "values of those before it{conditioned}, which is exact, neither a bound nor an estimate."
+)
+
+
+@torch.inference_mode()
+def evaluate(
+    model: PixelModel,
+    data: PreparedPixels,
+    split: str,
+    batch_size: int = 100,
+) -> dict[str, Any]:
+    """Measure the likelihood of every image of a split; return sums, means, counts and the protocol.
+
+    Args:
+        model: The model.
+        data: The prepared data set.
+        split: Which split.
+        batch_size: Images at once: no result depends on it.
+
+    Returns:
+        `nats_per_image` with `standard_error`, `bits_per_dimension` with `bits_standard_error` (None, the errors, for a
+        single image), `sum_nats`, `images`, `dimensions` of an image, and what they were measured on.
+
+    Raises:
+        UserError: The images are not of the model's shape, there is no such split, or the model is conditional and
+            the images have no labels.
+    """
+    model.eval()
+    shape = model.shape
+    check_fit(data, shape)
+    nats = []
+    loader = batches(data, split, shape, batch_size)
+    with Progress(data.manifest["splits"][split]["images"], f"measuring {split}", "image") as progress:
+        for pixels, labels in loader:
+            log_likelihood = model.log_likelihood(pixels.to(model.device), labels.to(model.device))
+            nats.append(-log_likelihood.double().flatten(1).sum(1).cpu())
+            progress.update(len(pixels))
+    likelihood = summarize_likelihood(torch.cat(nats).numpy(), shape.channels * shape.height * shape.width)
+    error = likelihood.standard_error if likelihood.images > 1 else None
+    return {
+        "split": split,
+        "content_hash": data.content_hash,
+        "protocol": PROTOCOL.format(
+            images=likelihood.images,
+            split=split,
+            height=shape.height,
+            width=shape.width,
+            channels=shape.channels,
+            levels=shape.levels,
+            binarization=data.binarization,
+            order=model.config.order,
+            conditioned=" and the image's class" if shape.num_classes else "",
+        ),
+        "images": likelihood.images,
+        "dimensions": likelihood.dimensions,
+        "levels": shape.levels,
+        "nats_per_image": likelihood.nats_per_image,
+        "standard_error": error,
+        "bits_per_dimension": likelihood.bits_per_dimension,
+        "bits_standard_error": None if error is None else error / (likelihood.dimensions * math.log(2)),
+        "sum_nats": likelihood.sum,
+    }
+
+
+def likelihood_table(document: dict[str, Any]) -> str:
+    """Return what `evaluate` and `coding.proof.prove` found as lines to read."""
+
+    def row(name: str, value: float, error: float | None, digits: int) -> str:
+        return f"{name:<16}{value:10.{digits}f}" + ("" if error is None else f" +- {error:.{digits}f}")
+
+    lines = [
+        document["protocol"],
+        "",
+        f"{'images':<16}{document['images']:10}",
+        row("nats per image", document["nats_per_image"], document["standard_error"], 3),
+        row("bits/dim", document["bits_per_dimension"], document["bits_standard_error"], 5),
+    ]
+    if "proof" in document:
+        proof, images = document["proof"], document["images"]
+        nats = proof["coded_bits"] * math.log(2) / images
+        lines += [
+            "",
+            "Proof: coded by these probabilities, decoded pixel by pixel, each from the decoded ones before it alone.",
+            f"{row('coded, nats', nats, None, 3)}, {100 * (nats / document['nats_per_image'] - 1):+.4f} % of the above",
+            f"{'decoded exactly':<16}{proof['decoded']:10} of {images}",
+            "",
+            f"{'bytes per image':<24}{'in a file each':>16}{'all on sheets':>16}",
+            f"{'these probabilities':<24}{'':>16}{proof['coded_bits'] / 8 / images:16.2f}",
+            *(
+                f"{name:<24}{sizes['files'] / images:16.2f}{sizes['sheets'] / images:16.2f}"
+                for name, sizes in proof["format_bytes"].items()
+            ),
+        ]
+        if "JPEG XL" not in proof["format_bytes"]:
+            lines.append("JPEG XL is not measured: pip install imagecodecs")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The recurrent scan behind Row LSTM and Diagonal BiLSTM."""

@@ -1,0 +1,103 @@
+"""The scan on a processor: an autograd function around the loops of `kernels`, the batch shared out among threads."""
+
+import math
+
+import numba
+import numpy as np
+import torch
+from numba.np.ufunc.parallel import get_thread_count
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from pixelrnn.scan import kernels
+from pixelrnn.scan.kernels import CHANNELS, LANES
+
+MOST_COLUMNS = 2048  # Of a line of a share: beyond, the gates of a line outgrow a core's cache.
+
+
+class CompiledScan(torch.autograd.Function):
+    """`scan.lstm_scan` for float32 and float64 on a processor."""
+
+    @staticmethod
+    def forward(ctx, x, input_to_state, state_to_state, bias, initial_hidden, initial_cell, geometry):
+        """Return the hidden states."""
+        lines, features, positions, batch = x.shape
+        h = initial_hidden.shape[0]
+        x = x.contiguous()
+        lanes = round_up(math.ceil(batch / _threads()), LANES)
+        lanes = min(lanes, max(MOST_COLUMNS // positions // LANES, 1) * LANES)
+        shares = math.ceil(batch / lanes)
+        by_taps = by_tap(input_to_state, h, features), by_tap(state_to_state, h, h)
+        missing = round_up(h, CHANNELS) - h
+        starts = [F.pad(state, (0, 0, 0, missing)).contiguous() for state in (initial_hidden, initial_cell)]
+        places = [np.array(numbers) for numbers in (geometry.input_taps, geometry.state_taps, geometry.ranges)]
+        hidden = x.new_empty(lines, h, positions, batch)
+        record = x.new_empty(shares, lines + 1, 5 * (h + missing), positions * lanes)
+        kernels.forward(*_arrays(record, hidden, x, *by_taps, by_gate(bias, h), *starts), *places)
+        ctx.save_for_backward(x, *by_taps, starts[0], record, hidden)
+        ctx.places = places
+        return hidden
+
+    @staticmethod
+    @once_differentiable  # Its type is so loose that pyright takes the method for another's.
+    def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the gradients of all that `forward` was given."""
+        x, input_kernels, state_kernels, initial_hidden, record, hidden = ctx.saved_tensors
+        features, h = x.shape[1], hidden.shape[1]
+        _threads()
+        # Every share sums its own gradients of what all shares use.
+        shared = (input_kernels, state_kernels, input_kernels[0, :, 0], initial_hidden, initial_hidden)
+        sums = [x.new_zeros(len(record), *tensor.shape) for tensor in shared]
+        transposed = [kernel.transpose(1, 2).contiguous() for kernel in (input_kernels, state_kernels)]
+        grad_x = torch.empty_like(x)
+        arrays = _arrays(record, *sums, grad_x, grad.contiguous(), x, hidden, initial_hidden, *transposed)
+        kernels.backward(*arrays, *ctx.places)
+        grad_input_kernels, grad_state_kernels, grad_bias, *grad_starts = (total.sum(0) for total in sums)
+        return (
+            grad_x,
+            _side_by_side(grad_input_kernels, h, features),
+            _side_by_side(grad_state_kernels, h, h),
+            grad_bias.unflatten(0, (4, -1))[:, :h].flatten(),
+            *(total[:h] for total in grad_starts),
+            None,
+        )
+
+
+def round_up(number: int, step: int) -> int:
+    """Return the least multiple of a step that is no less than a number."""
+    return math.ceil(number / step) * step
+
+
+def _threads() -> int:
+    """Have Numba use as many threads as torch, and return how many torch uses.
+
+    Both run on the same OpenMP threads, so that those of the one do not spin in the way of the other's. For the same
+    reason Numba, which starts its threads at its first call, sets the number of torch's as well: it is set back.
+    """
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, get_thread_count()))
+    torch.set_num_threads(threads)
+    return threads
+
+
+def by_tap(kernel: Tensor, h: int, channels: int) -> Tensor:
+    """Turn a kernel (4h, taps x channels) into a matrix a tap, (taps, 4h, channels), rounded up."""
+    kernel = kernel.reshape(4, h, -1, channels)
+    rounded = F.pad(kernel, (0, round_up(channels, CHANNELS) - channels, 0, 0, 0, round_up(h, CHANNELS) - h))
+    return rounded.permute(2, 0, 1, 3).flatten(1, 2).contiguous()
+
+
+def by_gate(bias: Tensor, h: int) -> Tensor:
+    """Return a bias (4h,) with the h of each gate rounded up."""
+    return F.pad(bias.reshape(4, h), (0, round_up(h, CHANNELS) - h)).flatten()
+
+
+def _side_by_side(kernels: Tensor, h: int, channels: int) -> Tensor:
+    """Undo `by_tap`."""
+    return kernels.unflatten(1, (4, -1)).permute(1, 2, 0, 3)[:, :h, :, :channels].reshape(4 * h, -1)
+
+
+def _arrays(*tensors: Tensor) -> list[np.ndarray]:
+    """Return views of the tensors as what Numba knows."""
+    return [tensor.detach().numpy() for tensor in tensors]

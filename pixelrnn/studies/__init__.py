@@ -1,0 +1,1 @@
+"""Studies of the pixel models: causality, depth, handwriting."""

@@ -1,0 +1,158 @@
+"""A training run: from a configuration to a run folder, and from a run folder to a model folder.
+
+Both functions are commands too. What computes is imported when they run, not when their options are read. Beside what
+every run folder holds, that of a pixel model has `samples/`, a picture per epoch.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pixelrnn.pixel_config import ModelConfig, TrainingConfig
+from vision_rnn.devices import Device
+from vision_rnn.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from data_prep.prepared_pixels import PreparedPixels
+    from pixelrnn.model import PixelModel
+
+# At most so many steps lie between two lines of the log.
+_LOG_INTERVAL = 10
+
+
+def train(
+    *,
+    data: str | Path,
+    output: str | Path,
+    model: ModelConfig = ModelConfig(),
+    training: TrainingConfig = TrainingConfig(),
+    init_from: str | None = None,
+    ckpt_path: str | None = None,
+    device: Device = "auto",
+) -> Path:
+    """Train a pixel model on a prepared data set; the model of its best epoch is written to OUTPUT/model.
+
+    Args:
+        data: prepared pixel data set with splits train and validation
+        output: run folder to write
+        model: Model settings
+        training: Training settings
+        init_from: model to start from; its architecture is then used
+        ckpt_path: checkpoint to resume from; last is the run folder's own
+        device: where to train
+
+    Returns:
+        The model folder.
+
+    Raises:
+        UserError: Something named does not exist or does not fit the rest, the run folder holds a run already, or the
+            loss is no longer a number.
+    """
+    import lightning
+    from lightning.pytorch.callbacks import WeightAveraging
+
+    from data_prep.prepared_pixels import PreparedPixels
+    from pixelrnn.training.batches import batches
+    from pixelrnn.training.sample_grids import SampleGrids
+    from pixelrnn.training.task import PixelTask
+    from vision_rnn.run_folder import check_data, checkpoint_to_resume, write_settings
+    from vision_rnn.trainer import fit
+
+    folder = Path(output)
+    checkpoint = checkpoint_to_resume(folder, ckpt_path)
+    prepared = PreparedPixels.open(data)
+    check_data(prepared, folder)
+    lightning.seed_everything(training.seed, verbose=False)
+    pixel_model = _initial_model(prepared, model, init_from)
+    if checkpoint:
+        _check_resumable(checkpoint, pixel_model)
+    places = {"data": str(data), "output": str(output), "init_from": init_from}
+    write_settings(folder, prepared, {**places, "model": pixel_model.config, "training": training})
+    train_batches = batches(prepared, "train", pixel_model.shape, training.batch_size, shuffle_seed=training.seed)
+    validation_batches = batches(prepared, "validation", pixel_model.shape, training.batch_size)
+    callbacks: list[lightning.Callback] = []
+    if training.average_decay:
+        callbacks.append(WeightAveraging(avg_fn=partial(_averaged, decay=training.average_decay)))
+    # After the averaging, which puts the averaged weights in place when a validation starts.
+    callbacks.append(SampleGrids(pixel_model, folder / "samples"))
+    fit(
+        PixelTask(pixel_model, training),
+        train_batches,
+        validation_batches,
+        folder,
+        epochs=training.epochs,
+        monitor="validation",
+        mode="min",
+        callbacks=callbacks,
+        gradient_clip=training.gradient_clip,
+        checkpoint=checkpoint,
+        log_interval=min(_LOG_INTERVAL, len(train_batches)),
+        device=device,
+    )
+    return export(folder, output=folder / "model")
+
+
+def export(run: str | Path, *, output: str | Path, evaluation: str | Path | None = None) -> Path:
+    """Write the model folder of a training run's best epoch.
+
+    Args:
+        run: run folder, the output of pixelrnn train
+        output: model folder to write; an existing one is replaced
+        evaluation: file that evaluate -o wrote, to be quoted in the model card
+
+    Returns:
+        The model folder.
+
+    Raises:
+        UserError: The run has no checkpoint yet, `output` holds something else, or `evaluation` is not one.
+    """
+    from pixelrnn.model import PixelModel
+    from pixelrnn.model_card import model_card
+    from vision_rnn.files import MANIFEST, read_json
+    from vision_rnn.model_folder import save_model
+    from vision_rnn.run_folder import best_checkpoint, read_checkpoint, read_settings
+
+    folder = Path(run)
+    path = best_checkpoint(folder, "pixelrnn train")
+    measured = read_json(evaluation) if evaluation else None
+    if evaluation and not (isinstance(measured, dict) and {"protocol", "nats_per_image"} <= measured.keys()):
+        raise UserError(f"{evaluation}: not an evaluation; write one with: pixelrnn evaluate -o FILE")
+    checkpoint = read_checkpoint(path, "model", "a pixel model")
+    model = PixelModel.from_description(checkpoint["model"])
+    weights = {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items()}
+    model.load_state_dict(weights, strict=True)
+    manifest, settings = read_json(folder / MANIFEST), read_settings(folder)
+    # Without the paths on this machine, which say nothing to others.
+    kept = {name: settings[name] for name in ("model", "training")}
+    described = {name: manifest[name] for name in ("source", "format", "binarization", "splits", "content_hash")}
+    model.history.append({"data": described, **kept})
+    save_model(model, output, model_card(model, measured))
+    return Path(output)
+
+
+def _averaged(average: "Tensor", current: "Tensor", number: "Tensor", decay: float) -> "Tensor":
+    """Take one more set of weights into the average; the first ones, which are still far off, count for little."""
+    return average.lerp(current, 1 - min(decay, (1 + int(number)) / (10 + int(number))))
+
+
+def _initial_model(prepared: "PreparedPixels", config: ModelConfig, init_from: str | None) -> "PixelModel":
+    from pixelrnn.model import PixelModel, load_pixel_model
+    from pixelrnn.training.batches import check_fit, image_shape
+
+    if not init_from:
+        return PixelModel(config, image_shape(prepared, config.conditional))
+    trained = load_pixel_model(init_from)
+    check_fit(prepared, trained.shape)
+    return trained.train()
+
+
+def _check_resumable(checkpoint: Path, model: "PixelModel") -> None:
+    """Refuse a checkpoint of another architecture."""
+    from pixelrnn.model import PixelModel
+    from vision_rnn.run_folder import read_checkpoint
+
+    begun = PixelModel.from_description(read_checkpoint(checkpoint, "model", "a pixel model")["model"])
+    if (begun.config, begun.shape) != (model.config, model.shape):
+        raise UserError(f"{checkpoint}: of another architecture; give the options that its run started with")

@@ -1,0 +1,89 @@
+"""Training a pixel model by maximum likelihood, through Lightning.
+
+The loss is the mean over the images of -ln p(image), in nats: equation 1 of PixelRNN (arXiv 1601.06759) with every
+pixel predicted from the true ones before it. The paper trains by RMSProp at unpublished rates; we train by Muon
+(`optimizer`) with rates that rise, stay and fall, and keep an exponential average of the weights.
+"""
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from evaluation.likelihood import summarize_likelihood
+from pixelrnn.model import PixelModel
+from pixelrnn.pixel_config import TrainingConfig
+from pixelrnn.training.optimizer import MuonAdamW
+from vision_rnn.errors import UserError
+
+
+class PixelTask(lightning.LightningModule):
+    """A pixel model with its loss, its optimiser and its validation.
+
+    Args:
+        model: The model.
+        config: How to train it.
+    """
+
+    def __init__(self, model: PixelModel, config: TrainingConfig):
+        super().__init__()
+        self.model = model
+        self.config = config
+        self._validation: list[Tensor] = []
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        """Return the mean of -ln p(image), in nats."""
+        loss = self._nats(batch).mean()
+        self._check(loss)
+        self.log("loss", loss, prog_bar=True, on_step=True)
+        return loss
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        """Keep -ln p of every image."""
+        self._validation.append(self._nats(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean over all images."""
+        nats = torch.cat(self._validation)
+        self._validation.clear()
+        self._check(nats)
+        shape = self.model.shape
+        likelihood = summarize_likelihood(nats.double().cpu().numpy(), shape.channels * shape.height * shape.width)
+        self.log("validation", likelihood.nats_per_image, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """Muon and AdamW with rates that rise, stay and fall, by step."""
+        config = self.config
+        optimizer = MuonAdamW(
+            self.model,
+            self.model.inner_matrices(),
+            config.matrix_learning_rate,
+            config.learning_rate,
+            config.weight_decay,
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+
+        def share(step: int) -> float:
+            risen = (step + 1) / (min(config.warmup_steps, steps // 10) + 1)
+            left = (steps - step) / (config.decay * steps) if config.decay else 1.0
+            return min(1.0, risen, left)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what is needed to build the model again: a checkpoint exports without its data set."""
+        checkpoint["model"] = self.model.describe()
+
+    def _nats(self, batch: list[Tensor]) -> Tensor:
+        pixels, labels = batch
+        return -self.model.log_likelihood(pixels, labels).flatten(1).sum(1)
+
+    def _check(self, nats: Tensor) -> None:
+        """Stop a training that has failed, before its last whole checkpoint is replaced."""
+        if not nats.isfinite().all():
+            raise UserError(
+                f"training: the loss is not a number in epoch {self.current_epoch}, step {self.global_step}; "
+                "train anew with lower rates (training.matrix_learning_rate, training.learning_rate)"
+            )

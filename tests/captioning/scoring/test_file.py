@@ -1,0 +1,109 @@
+"""Captions beside their references, scored and compared; what does not fit is named."""
+
+import numpy as np
+import pytest
+
+from captioning.scoring.file import Captioned, Corpus, Scored, compare, describe, match, signature
+from data_prep.references import Reference
+from data_prep.tokenizer import tokenize
+from evaluation.caption_scores import score_captions
+from vision_rnn.errors import UserError
+
+IMAGES = [
+    Reference("x/a.jpg", "1", "test", ["A dog runs on grass .", "A brown dog runs ."]),
+    Reference("b.jpg", "2", "test", ["A man rides a wave .", "A surfer on a big wave ."]),
+    Reference("c.jpg", "3", "test", ["Two children play ."]),
+    Reference("d.jpg", "4", "train", ["A cat sleeps ."]),
+]
+CAPTIONS = ["a dog runs on the grass", "a man on a wave", "children play"]
+
+
+def test_images_are_found_by_path_file_name_and_id() -> None:
+    for names in (["x/a.jpg", "b.jpg", "c.jpg"], ["a.jpg", "photos/b.jpg", "c.jpg"], ["1", "2", "3"]):
+        captioned = match(dict(zip(reversed(names), reversed(CAPTIONS), strict=True)), IMAGES)
+        assert captioned == Captioned(IMAGES[:3], CAPTIONS, "test")
+
+
+def test_captions_of_other_splits_are_passed_over_if_one_is_named() -> None:
+    names = dict(zip("1234", [*CAPTIONS, "a cat"], strict=True))
+    assert match(names, IMAGES, "test").captions == CAPTIONS
+    assert match(names, IMAGES, "train").captions == ["a cat"]
+
+
+@pytest.mark.parametrize(
+    ("predictions", "split", "message"),
+    [
+        ({"z.jpg": "a"}, None, "z.jpg: a caption of an image that the references do not have"),
+        ({"1": "a", "2": "b"}, None, "1 of 3 images of the split test have no caption, such as c.jpg"),
+        ({"1": "a", "4": "b"}, None, r"of several splits \(test, train\); choose one with --split"),
+        ({"1": "a", "a.jpg": "b"}, None, "another caption of the same image"),
+        ({"4": "a"}, "validation", "no references of the split 'validation'"),
+    ],
+)
+def test_what_does_not_fit_is_named(predictions: dict[str, str], split: str | None, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        match(predictions, IMAGES, split)
+
+
+def test_a_name_of_two_images_is_refused() -> None:
+    images = [Reference("x/a.jpg", None, None, ["a"]), Reference("y/a.jpg", None, None, ["b"])]
+    with pytest.raises(UserError, match=r"a\.jpg: several images have this name"):
+        match({"a.jpg": "a"}, images)
+
+
+def test_scores_are_those_of_the_evaluation_within_their_intervals() -> None:
+    captioned = Captioned(IMAGES[:3], CAPTIONS, "test")
+    document = describe(Scored.of(captioned), ["Children play ."])
+    expected = score_captions(
+        [tokenize(caption) for caption in CAPTIONS],
+        [[tokenize(text) for text in image.captions] for image in IMAGES[:3]],
+    ).as_dict()
+    for name, found in document["scores"].items():
+        assert found["score"] == pytest.approx(expected[name])
+        assert found["low"] <= found["score"] <= found["high"]
+    assert document["captions"]["never_seen"] == pytest.approx(2 / 3)
+    assert (document["images"], document["references"], document["split"]) == (3, 5, "test")
+
+
+def test_a_signature_says_what_a_score_is() -> None:
+    parts = signature("BLEU-4", Captioned(IMAGES[:3], CAPTIONS, "test")).split("|")
+    assert parts[:-1] == [
+        "BLEU-4",
+        "protocol:coco",
+        "tokens:ptb-lower-nopunct",
+        "references:1-2",
+        "images:3",
+        "split:test",
+    ]
+    assert signature("CIDEr", Captioned(IMAGES[3:], ["a"], None)).split("|")[3:6] == [
+        "references:1",
+        "images:1",
+        "split:all",
+    ]
+
+
+def test_better_captions_are_told_from_worse_ones() -> None:
+    generator = np.random.default_rng(0)
+    words = [f"w{number}" for number in range(50)]
+    sentences = [" ".join(generator.choice(words, 8)) for _ in range(60)]
+    images = [Reference(f"{number}.jpg", None, None, [text]) for number, text in enumerate(sentences)]
+    good = Captioned(images, sentences, None)
+    half = Captioned(images, [text if number % 2 else "w1 w2" for number, text in enumerate(sentences)], None)
+    for found in compare(Scored.of(good), Scored.of(half)).values():
+        assert found["difference"]["low"] > 0
+        assert found["p_value"] < 0.01
+    for found in compare(Scored.of(half), Scored.of(half)).values():
+        assert (found["difference"]["score"], found["p_value"]) == (0, 1)
+
+
+def test_document_frequencies_of_another_corpus_change_cider_and_its_signature_alone() -> None:
+    captioned = Captioned(IMAGES[:3], CAPTIONS, "test")
+    own, other = (describe(Scored.of(captioned, corpus)) for corpus in (None, Corpus.of("folder/all.json", IMAGES)))
+    for name in own["scores"]:
+        (of_own, of_other) = (document["scores"][name] for document in (own, other))
+        assert (of_own["score"] != of_other["score"]) == name.startswith("CIDEr")
+        assert ("|frequencies:all.json(4)|" in of_other["signature"]) == name.startswith("CIDEr")
+    assert "of the corpus all.json(4)" in other["protocol"]
+    # Counted in the references themselves they are those of the protocol.
+    same = describe(Scored.of(captioned, Corpus.of("x", IMAGES[:3])))
+    assert [found["score"] for found in same["scores"].values()] == [found["score"] for found in own["scores"].values()]

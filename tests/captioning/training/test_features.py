@@ -1,0 +1,156 @@
+"""The cache of features: right values, computed once, and never for another encoder or other images."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from captioning.captioner_config import EncoderConfig
+from captioning.network.encoder import GridEncoder
+from captioning.training import features
+from captioning.training.features import grid_features
+from data_prep.captions import prepare_captions
+from data_prep.prepared_captions import PreparedCaptions
+from vision_rnn.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def source(synthetic_captions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The synthetic captions, their images marked on the left so that mirroring changes them."""
+    folder = shutil.copytree(synthetic_captions, tmp_path_factory.mktemp("source") / "marked")
+    for path in (folder / "images").iterdir():
+        image = Image.open(path)
+        image.paste((255, 255, 255), (0, 0, 8, 24))
+        image.save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared") / "synthetic"
+    prepare_captions(source, folder, min_count=1)
+    return folder
+
+
+@pytest.fixture
+def data(prepared: Path, tmp_path: Path) -> PreparedCaptions:
+    """A prepared data set of the test's own, for it holds the cache."""
+    return PreparedCaptions.open(shutil.copytree(prepared, tmp_path / "data"))
+
+
+def make_encoder(**config: Any) -> GridEncoder:
+    torch.manual_seed(0)
+    return GridEncoder(EncoderConfig(backbone="timm:test_resnet", image_size=64, **config))
+
+
+@pytest.fixture
+def encoder() -> GridEncoder:
+    return make_encoder()
+
+
+@pytest.fixture
+def batches_encoded(encoder: GridEncoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the batches that the encoder has seen, four images or fewer each."""
+    monkeypatch.setattr(features, "BATCH_SIZE", 4)
+    seen: list[int] = []
+    encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    return seen
+
+
+def cached_files(data: PreparedCaptions) -> list[Path]:
+    return sorted(path for path in (data.folder / "features").rglob("*") if path.is_file())
+
+
+def encode_one_by_one(
+    encoder: GridEncoder, data: PreparedCaptions, folder: Path, change: Callable[[Image.Image], Image.Image]
+) -> np.ndarray:
+    """Features of the training images as the source holds them, in half precision."""
+    with torch.inference_mode():
+        grids = [
+            encoder(encoder.preprocess(change(Image.open(folder / "images" / Path(name).name))).unsqueeze(0))[0]
+            for name in data.split("train")["name"]
+        ]
+    return torch.stack(grids).half().numpy()
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_values_are_the_encoders_in_half_precision(
+    encoder: GridEncoder, data: PreparedCaptions, source: Path, mirrored: bool
+) -> None:
+    change = ImageOps.mirror if mirrored else Image.Image.copy
+    expected = encode_one_by_one(encoder, data, source, change)
+    grids = grid_features(encoder, data, "train", mirrored)
+    assert grids.dtype == np.float16
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(grids, expected, rtol=2e-3, atol=1e-3)
+    assert len(np.unique(grids.reshape(len(grids), -1), axis=0)) == 16, "images share their features"
+
+
+def test_mirrored_features_have_a_place_of_their_own(encoder: GridEncoder, data: PreparedCaptions) -> None:
+    plain, mirrored = (grid_features(encoder, data, "train", view) for view in (False, True))
+    assert not np.array_equal(plain, mirrored)
+    np.testing.assert_array_equal(plain, grid_features(encoder, data, "train"))
+
+
+def test_they_are_computed_once_and_memory_mapped(
+    encoder: GridEncoder, data: PreparedCaptions, batches_encoded: list[int]
+) -> None:
+    first = grid_features(encoder, data, "train")
+    assert batches_encoded == [4, 4, 4, 4]
+    second = grid_features(encoder, data, "train")
+    assert batches_encoded == [4, 4, 4, 4]
+    assert isinstance(second, np.memmap)
+    np.testing.assert_array_equal(first, second)
+    grid_features(make_encoder(), data, "train")  # an equal encoder, as another process would build
+    assert len(cached_files(data)) == 1
+    grid_features(encoder, data, "validation")
+    assert sum(batches_encoded) == 16 + 4
+
+
+def test_what_they_depend_on_makes_them_new(encoder: GridEncoder, data: PreparedCaptions) -> None:
+    original = grid_features(encoder, data, "test")
+    fine_tuned = make_encoder()
+    with torch.no_grad():
+        next(fine_tuned.backbone.parameters())[0] += 1.0
+    other_statistics = make_encoder()
+    next(buffer for name, buffer in other_statistics.named_buffers() if name.endswith("running_mean")).add_(1)
+    for count, other in enumerate((make_encoder(mean=(0.1, 0.2, 0.3)), fine_tuned, other_statistics), start=2):
+        assert not np.array_equal(grid_features(other, data, "test"), original)
+        assert len(cached_files(data)) == count
+    other_images = replace(data, manifest=data.manifest | {"content_hash": "0" * 64})
+    grid_features(encoder, other_images, "test")
+    assert len(cached_files(data)) == 5
+
+
+def test_an_interruption_leaves_nothing_and_a_later_call_works(
+    encoder: GridEncoder, data: PreparedCaptions, batches_encoded: list[int]
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        if len(batches_encoded) == 2:
+            raise KeyboardInterrupt
+
+    handle = encoder.register_forward_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        grid_features(encoder, data, "train")
+    assert cached_files(data) == []
+    handle.remove()
+    grids = grid_features(encoder, data, "train")
+    assert sum(batches_encoded) == 2 * 4 + 16
+    assert bool((np.abs(grids).max((1, 2)) > 0).all())
+
+
+def test_a_disk_without_room_is_told_before_any_work(
+    encoder: GridEncoder, data: PreparedCaptions, batches_encoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = 16 * encoder.grid_size**2 * encoder.channels * 2
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - 1))
+    with pytest.raises(UserError, match=r"train\.npy: needs .* free some space"):
+        grid_features(encoder, data, "train")
+    assert (cached_files(data), batches_encoded) == ([], [])

@@ -1,0 +1,102 @@
+"""Can the digits be read that a model writes? A small classifier, trained on real ones, reads a hundred of each.
+
+    python tests/pixelrnn/studies/read_digits.py --model runs/digits/model --data data/mnist
+
+The data are those of the model's kind, with labels: what `data-prep pixels` made for its training. Takes a minute or
+two on one core.
+"""
+
+import argparse
+import math
+import sys
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from data_prep.prepared_pixels import PreparedPixels
+from pixelrnn.model import load_pixel_model
+from pixelrnn.pixel_config import ImageShape
+from pixelrnn.studies.writing import classes_of, write
+from pixelrnn.training.batches import batches, check_fit
+from vision_rnn.cli import exit_status
+from vision_rnn.console import Progress
+
+EPOCHS, BATCH_SIZE, LEARNING_RATE = 3, 100, 2e-3
+HANDS = 100
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="folder of a conditional model")
+    parser.add_argument("--data", required=True, help="prepared data set with labels")
+    parser.add_argument("--seed", type=int, default=0, help="of the digits that are drawn")
+    options = parser.parse_args()
+    return exit_status("read_digits", lambda: measure(options.model, options.data, options.seed))
+
+
+def measure(model_folder: str, data_folder: str, seed: int) -> int:
+    """Print how well the classifier reads real digits, and then drawn ones."""
+    model, data = load_pixel_model(model_folder), PreparedPixels.open(data_folder)
+    shape = model.shape
+    check_fit(data, shape)
+    digits = classes_of("0123456789"[: max(1, shape.num_classes)], shape)
+    classifier = train_classifier(data, shape)
+    real, truth = zip(*batches(data, "test", shape, BATCH_SIZE), strict=True)
+    print(f"real digits of the test split: {score(read(classifier, torch.cat(real)) == torch.cat(truth))}")
+    with Progress(shape.height, "drawing", "row") as progress:
+        drawn = write(model, digits, HANDS, seed, progress.update)
+    right = read(classifier, drawn.flatten(0, 1)).view(HANDS, -1) == torch.tensor(digits)
+    print(f"drawn digits: {score(right)}")
+    print("of each:", ", ".join(f"{digit}: {int(of_digit.sum())}" for digit, of_digit in enumerate(right.t())))
+    return 0
+
+
+def train_classifier(data: PreparedPixels, shape: ImageShape) -> nn.Module:
+    """Train a small convolutional network to name the class of the images of the split `train`."""
+    torch.manual_seed(0)
+    loaded = batches(data, "train", shape, BATCH_SIZE, shuffle_seed=0)
+    classifier = nn.Sequential(
+        nn.BatchNorm2d(shape.channels),  # Whatever the number of levels.
+        nn.Conv2d(shape.channels, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * (shape.height // 4) * (shape.width // 4), 128),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(128, shape.num_classes),
+    )
+    optimizer = torch.optim.AdamW(classifier.parameters(), LEARNING_RATE)
+    steps = EPOCHS * len(loaded)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    with Progress(steps, "training the classifier", "step") as progress:
+        for epoch in range(EPOCHS):
+            loaded.sampler.set_epoch(epoch)
+            for pixels, labels in loaded:
+                F.cross_entropy(classifier(pixels.float()), labels).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                schedule.step()
+                progress.update()
+    return classifier.eval()
+
+
+@torch.inference_mode()
+def read(classifier: nn.Module, pixels: Tensor) -> Tensor:
+    """Return the most probable class (N,) of each of the images (N, C, H, W)."""
+    return torch.cat([classifier(part.float()).argmax(1) for part in pixels.split(1000)])
+
+
+def score(right: Tensor) -> str:
+    """Say in per cent how many are right, with the standard error of a share of independent trials."""
+    share = right.float().mean().item()
+    error = math.sqrt(share * (1 - share) / right.numel())
+    return f"{100 * share:.2f} +- {100 * error:.2f} % of {right.numel():,} are read as what they are to be"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

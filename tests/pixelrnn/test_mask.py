@@ -1,0 +1,93 @@
+"""Holes by name and by picture, and the masks that are refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pixelrnn.mask import NAMES, read_mask
+from vision_rnn.errors import UserError
+
+SIDES = st.integers(2, 40)
+
+
+def picture(rows: list[str]) -> torch.Tensor:
+    return torch.tensor([[cell == "#" for cell in row] for row in rows])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("lower-half", ["....", "....", "....", "####", "####"]),
+        ("upper-half", ["####", "####", "####", "....", "...."]),
+        ("left-half", ["##..", "##..", "##..", "##..", "##.."]),
+        ("right-half", ["..##", "..##", "..##", "..##", "..##"]),
+        ("center", ["....", "....", ".##.", ".##.", "...."]),
+    ],
+)
+def test_a_name_is_the_part_that_is_drawn(name: str, expected: list[str]) -> None:
+    assert torch.equal(read_mask(name, 5, 4), picture(expected))
+
+
+def test_the_center_is_half_of_each_side() -> None:
+    expected = torch.zeros(28, 32, dtype=torch.bool)
+    expected[7:21, 8:24] = True
+    assert torch.equal(read_mask("center", 28, 32), expected)
+
+
+@given(SIDES, SIDES)
+def test_halves_make_up_the_image_without_overlap(height: int, width: int) -> None:
+    for first, second in (("upper-half", "lower-half"), ("left-half", "right-half")):
+        assert torch.equal(read_mask(first, height, width), ~read_mask(second, height, width))
+
+
+@given(SIDES, SIDES, st.sampled_from(NAMES))
+def test_every_name_suits_every_size(height: int, width: int, name: str) -> None:
+    mask = read_mask(name, height, width)
+    assert mask.shape == (height, width)
+    assert 0 < mask.sum() < height * width
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "P"])
+def test_white_is_drawn_and_black_is_known(tmp_path: Path, mode: str) -> None:
+    expected = torch.rand(6, 9, generator=torch.Generator().manual_seed(0)) < 0.5
+    Image.fromarray(expected.numpy().astype(np.uint8) * 255).convert(mode).save(tmp_path / "mask.png")
+    assert torch.equal(read_mask(tmp_path / "mask.png", 6, 9), expected)
+
+
+@pytest.mark.parametrize(
+    ("levels", "reason"),
+    [
+        (np.full((6, 9), 255), "leaves no pixel known"),
+        (np.zeros((6, 9)), "leaves no pixel to draw"),
+        (np.eye(6, 8) * 255, "a mask of 6x8 pixels, but the model's images have 6x9"),
+        (np.eye(6, 9) * 254, "other colours than black and white"),
+        (np.stack([np.eye(6, 9) * 255, np.zeros((6, 9)), np.zeros((6, 9))], axis=2), "other colours"),
+    ],
+)
+def test_a_mask_that_makes_no_sense_is_refused(tmp_path: Path, levels: np.ndarray, reason: str) -> None:
+    path = tmp_path / "mask.png"
+    Image.fromarray(levels.astype(np.uint8)).save(path)
+    with pytest.raises(UserError, match=reason) as refused:
+        read_mask(path, 6, 9)
+    assert str(refused.value).startswith(f"{path}: ")
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(UserError, match="bottom: no such mask; name a PNG file, or one of: lower-half, upper-half"):
+        read_mask("bottom", 6, 9)
+
+
+def test_a_picture_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mask.png").write_text("white")
+    with pytest.raises(UserError, match="not an image"):
+        read_mask(tmp_path / "mask.png", 6, 9)
+
+
+def test_one_pixel_has_no_mask() -> None:
+    with pytest.raises(UserError, match="upper-half: leaves no pixel known"):
+        read_mask("upper-half", 1, 1)

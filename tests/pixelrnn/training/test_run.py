@@ -1,0 +1,334 @@
+"""Training runs: exact resumption, averaging, sample grids, the model folder, and what is refused."""
+
+import csv
+import dataclasses
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from PIL import Image
+from torch import Tensor
+
+from data_prep.prepared_pixels import PreparedPixels
+from pixelrnn.exact_likelihood import evaluate
+from pixelrnn.model import PixelModel
+from pixelrnn.pictures import cell_scale, grid_image
+from pixelrnn.pixel_config import ModelConfig, TrainingConfig
+from pixelrnn.sampling import draw
+from pixelrnn.training.run import export, train
+from pixelrnn.training.task import PixelTask
+from vision_rnn.errors import UserError
+from vision_rnn.files import write_json
+from vision_rnn.model_folder import load_model
+
+CONFIGS = sorted((Path(__file__).parents[3] / "configs" / "pixelrnn").glob("*.yaml"))
+MODEL = ModelConfig(num_layers=2, hidden_channels=4, output_channels=6, dilations=(1, 2), extra_column=True, skip=True)
+TRAINING = TrainingConfig(
+    epochs=3, batch_size=4, warmup_steps=2, average_decay=0.5, learning_rate=0.03, matrix_learning_rate=0.1
+)
+STEPS_PER_EPOCH = 5  # 18 images, 4 a batch
+RANDOM = np.random.default_rng(0)
+MakeData = Callable[..., PreparedPixels]
+
+
+def stripes(count: int) -> np.ndarray:
+    """Binary images (count, 6, 5) whose rows or columns alternate, with a little noise."""
+    rows, columns = np.indices((6, 5))
+    pattern = np.where(RANDOM.random((count, 1, 1)) < 0.5, rows, columns) % 2
+    return (pattern ^ (RANDOM.random((count, 6, 5)) < 0.05)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def prepared(make_data: MakeData) -> PreparedPixels:
+    return make_data(train=stripes(18), valid=stripes(7), test=stripes(9))
+
+
+@pytest.fixture(scope="module")
+def labelled(make_data: MakeData) -> PreparedPixels:
+    splits = {"train": 8, "valid": 3}
+    images = {f"x_{split}": stripes(count) for split, count in splits.items()}
+    return make_data(**images, **{f"y_{split}": np.arange(count) % 3 for split, count in splits.items()})
+
+
+def run(data: PreparedPixels, output: Path, training: TrainingConfig = TRAINING, **options: Any) -> Path:
+    return train(data=data.folder, output=output, **({"model": MODEL, "training": training} | options))
+
+
+class Recorder:
+    """Keeps the loss of every step and the weights that it was computed with."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None):
+        self.losses: dict[int, float] = {}
+        self.weights: dict[int, dict[str, Tensor]] = {}
+        training_step = PixelTask.training_step
+
+        def recorded(task: PixelTask, batch: list[Tensor], batch_idx: int) -> Tensor:
+            if task.global_step == stop_at:
+                raise Killed
+            self.weights[task.global_step] = {name: value.clone() for name, value in task.state_dict().items()}
+            loss = training_step(task, batch, batch_idx)
+            self.losses[task.global_step] = loss.item()
+            return loss
+
+        monkeypatch.setattr(PixelTask, "training_step", recorded)
+
+
+class Killed(BaseException):
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    folder: Path
+    recorder: Recorder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(prepared: PreparedPixels, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        recorder = Recorder(monkeypatch)
+        assert run(prepared, folder) == folder / "model"
+    return Run(folder, recorder)
+
+
+def checkpoint(folder: Path, name: str) -> dict[str, Any]:
+    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+def model_of(state: dict[str, Tensor], folder: Path) -> PixelModel:
+    """The model of the run with these weights, not rounded."""
+    model = PixelModel.from_description(checkpoint(folder, "last")["model"])
+    model.load_state_dict({name.removeprefix("model."): value for name, value in state.items()})
+    return model.eval()
+
+
+def logged_validation(folder: Path) -> list[float]:
+    with (folder / "logs" / "csv" / "version_0" / "metrics.csv").open(newline="") as file:
+        return [float(row["validation"]) for row in csv.DictReader(file) if row["validation"]]
+
+
+@pytest.mark.parametrize("step", [STEPS_PER_EPOCH, STEPS_PER_EPOCH + 2, 2 * STEPS_PER_EPOCH + 4])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    step: int, prepared: PreparedPixels, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Killed at the first step of the second epoch, within it, and at the last step of all."""
+    with monkeypatch.context() as patch:
+        first = Recorder(patch, stop_at=step)
+        with pytest.raises(Killed):
+            run(prepared, tmp_path)
+    with monkeypatch.context() as patch:
+        second = Recorder(patch)
+        run(prepared, tmp_path, ckpt_path="last")
+    known = uninterrupted.recorder
+    assert min(second.losses) == step // STEPS_PER_EPOCH * STEPS_PER_EPOCH
+    assert first.losses | second.losses == known.losses
+    for number, weights in second.weights.items():
+        torch.testing.assert_close(weights, known.weights[number], rtol=0, atol=0)
+    for name in ("best", "last"):
+        resumed, whole = checkpoint(tmp_path, name), checkpoint(uninterrupted.folder, name)
+        for part in ("state_dict", "current_model_state"):
+            torch.testing.assert_close(resumed[part], whole[part], rtol=0, atol=0)
+    for name in ("model/model.safetensors", "model/config.json", "samples/epoch-02.png"):
+        assert (tmp_path / name).read_bytes() == (uninterrupted.folder / name).read_bytes(), name
+
+
+def test_the_average_is_what_is_validated_and_kept(prepared: PreparedPixels, uninterrupted: Run):
+    """The average by its definition, from the weights of every step: it starts as those after the first.
+
+    The n-th after it counts for 1 - (1 + n) / (10 + n), at least for 1 - average_decay.
+    """
+    folder, weights = uninterrupted.folder, uninterrupted.recorder.weights
+    last = checkpoint(folder, "last")
+    after = [weights[step] for step in range(1, 3 * STEPS_PER_EPOCH)] + [last["current_model_state"]]
+    average = after[0]
+    for number, update in enumerate(after[1:], start=1):
+        kept = min(0.5, (1 + number) / (10 + number))
+        average = {name: kept * average[name] + (1 - kept) * update[name] for name in average}
+    torch.testing.assert_close(dict(last["state_dict"]), average)
+    assert not torch.equal(average["model.first.weight"], last["current_model_state"]["model.first.weight"])
+    logged = logged_validation(folder)
+    measured = evaluate(model_of(last["state_dict"], folder), prepared, "validation", batch_size=3)
+    assert measured["nats_per_image"] == pytest.approx(logged[-1], abs=1e-4)
+    best = evaluate(model_of(checkpoint(folder, "best")["state_dict"], folder), prepared, "validation")
+    assert best["nats_per_image"] == pytest.approx(min(logged), abs=1e-4)
+
+
+def test_without_averaging_the_last_weights_are_kept(prepared: PreparedPixels, tmp_path: Path):
+    training = dataclasses.replace(TRAINING, epochs=1, average_decay=0.0)
+    run(prepared, tmp_path, training)
+    last = checkpoint(tmp_path, "last")
+    assert "current_model_state" not in last
+    measured = evaluate(model_of(last["state_dict"], tmp_path), prepared, "validation")
+    assert measured["nats_per_image"] == pytest.approx(logged_validation(tmp_path)[-1], abs=1e-4)
+
+
+def test_every_epoch_draws_the_same_noise_with_the_averaged_weights(uninterrupted: Run):
+    folder = uninterrupted.folder
+    assert sorted(path.name for path in (folder / "samples").iterdir()) == [f"epoch-0{n}.png" for n in range(3)]
+    noise = torch.rand(36, 1, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    model = model_of(checkpoint(folder, "last")["state_dict"], folder)
+    drawn = draw(model, torch.zeros(36, 1, 6, 5, dtype=torch.uint8), torch.ones(6, 5, dtype=torch.bool), noise)
+    expected = grid_image(drawn, 2, 6, cell_scale(6, 5))
+    with Image.open(folder / "samples" / "epoch-02.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), np.asarray(expected))
+    (events,) = folder.glob("logs/tensorboard/version_0/events*")
+    assert events.read_bytes().count(b"\x89PNG") == 3
+
+
+def test_the_model_folder_is_the_best_epochs_model_rounded(prepared: PreparedPixels, uninterrupted: Run):
+    folder = uninterrupted.folder
+    loaded = load_model(PixelModel, folder / "model")
+    exact = model_of(checkpoint(folder, "best")["state_dict"], folder)
+    for name, parameter in exact.named_parameters():
+        assert torch.equal(loaded.get_parameter(name), parameter.half().float()), name
+    rounded, unrounded = (evaluate(model, prepared, "test")["nats_per_image"] for model in (loaded, exact))
+    assert rounded == pytest.approx(unrounded, abs=0.01)
+    assert unrounded < 30 * math.log(2) - 1, "it has learnt nothing that rounding could harm"
+    (training,) = loaded.history
+    assert training["training"]["average_decay"] == 0.5
+    assert training["data"]["content_hash"] == prepared.content_hash
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert saved["model"]["dilations"] == [1, 2]
+    assert saved["init_from"] is None
+
+
+def test_a_model_card_says_what_was_measured_and_what_is_not_the_papers(
+    prepared: PreparedPixels, uninterrupted: Run, tmp_path: Path
+):
+    document = evaluate(load_model(PixelModel, uninterrupted.folder / "model"), prepared, "test")
+    write_json(tmp_path / "test.json", document)
+    export(uninterrupted.folder, output=tmp_path / "model", evaluation=tmp_path / "test.json")
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert document["protocol"] in card
+    assert f"| test | 9 | {document['nats_per_image']:.2f} ± {document['standard_error']:.2f} |" in card
+    for fact in ("A Row LSTM", "6x5x1", "1, 2 columns apart", "one column wider", "18 images in train", "epochs: 3"):
+        assert fact in card
+    for absent in (str(uninterrupted.folder), "Not yet measured", "raster order; the paper's", "no residual"):
+        assert absent not in card
+    assert "Not yet measured" in (uninterrupted.folder / "model" / "README.md").read_text()
+
+
+def test_a_training_may_start_from_a_model(prepared: PreparedPixels, uninterrupted: Run, tmp_path: Path):
+    """With its architecture and weights, whatever the configuration says of the former."""
+    began = uninterrupted.folder / "model"
+    still = dataclasses.replace(TRAINING, epochs=1, learning_rate=0.0, matrix_learning_rate=0.0)
+    ended = run(prepared, tmp_path, still, init_from=str(began), model=ModelConfig())
+    first, second = (load_model(PixelModel, folder) for folder in (began, ended))
+    torch.testing.assert_close(second.state_dict(), first.state_dict(), rtol=0, atol=0)
+    assert second.config == MODEL
+    assert [training["training"]["epochs"] for training in second.history] == [3, 1]
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["model"]["hidden_channels"] == 4
+    assert (ended / "README.md").read_text().count("by `pixelrnn train`") == 2
+
+
+def test_a_model_of_other_images_is_no_start(make_data: MakeData, uninterrupted: Run, tmp_path: Path):
+    wider = make_data(train=np.eye(6, dtype=np.uint8)[None].repeat(20, 0))
+    with pytest.raises(UserError, match=r"grey images of 6x6 pixels and 2 levels, but the model is of .* 6x5"):
+        run(wider, tmp_path / "run", init_from=str(uninterrupted.folder / "model"))
+    captioner = Path(__file__).parents[3] / "captioning" / "pretrained" / "flickr8k"
+    with pytest.raises(UserError, match="a captioner, not a pixel model"):
+        run(wider, tmp_path / "run", init_from=str(captioner))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_conditional_model_learns_from_labels(labelled: PreparedPixels, prepared: PreparedPixels, tmp_path: Path):
+    conditional = dataclasses.replace(MODEL, conditional=True)
+    model = load_model(PixelModel, run(labelled, tmp_path / "run", model=conditional))
+    assert model.shape.num_classes == 3
+    assert "told the class" in (tmp_path / "run" / "model" / "README.md").read_text()
+    with pytest.raises(UserError, match="has no labels, and the model is conditional"):
+        run(prepared, tmp_path / "none", model=conditional)
+
+
+def test_colour_images_of_256_levels_are_learnt(make_data: MakeData, tmp_path: Path):
+    images = RANDOM.integers(0, 256, (9, 3, 4, 3), dtype=np.uint8)
+    data = make_data(train=images[:6], valid=images[6:])
+    config = ModelConfig(architecture="pixel_cnn", num_layers=1, hidden_channels=6, output_channels=6)
+    model = load_model(PixelModel, run(data, tmp_path, dataclasses.replace(TRAINING, epochs=1), model=config))
+    assert (model.shape.channels, model.shape.levels) == (3, 256)
+    assert (tmp_path / "samples" / "epoch-00.png").is_file()
+
+
+def test_a_loss_that_is_no_number_is_an_error_that_names_the_mend(
+    prepared: PreparedPixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    nats = PixelTask._nats
+    monkeypatch.setattr(PixelTask, "_nats", lambda task, batch: nats(task, batch) / (task.global_step != 7))
+    with pytest.raises(UserError, match=r"not a number in epoch 1, step 7; train anew with lower rates"):
+        run(prepared, tmp_path)
+    assert checkpoint(tmp_path, "last")["epoch"] == 0
+
+
+def test_a_run_is_neither_overwritten_nor_resumed_with_other_options(
+    prepared: PreparedPixels, labelled: PreparedPixels, uninterrupted: Run
+):
+    with pytest.raises(UserError, match="holds a run already; add --ckpt_path last"):
+        run(prepared, uninterrupted.folder)
+    with pytest.raises(UserError, match="not the data that"):
+        run(labelled, uninterrupted.folder, ckpt_path="last")
+    with pytest.raises(UserError, match=r"last\.ckpt: of another architecture"):
+        run(prepared, uninterrupted.folder, ckpt_path="last", model=dataclasses.replace(MODEL, num_layers=3))
+
+
+def test_only_two_and_256_levels_are_modelled(prepared: PreparedPixels, tmp_path: Path):
+    shutil.copytree(prepared.folder, tmp_path / "data")
+    write_json(tmp_path / "data" / "manifest.json", prepared.manifest | {"levels": 16})
+    with pytest.raises(UserError, match="pixels of 16 levels; prepare it again, with 2 or 256"):
+        run(PreparedPixels.open(tmp_path / "data"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_needs_a_validation_split(prepared: PreparedPixels, tmp_path: Path):
+    shutil.copytree(prepared.folder, tmp_path / "data")
+    splits = {name: count for name, count in prepared.manifest["splits"].items() if name != "validation"}
+    write_json(tmp_path / "data" / "manifest.json", prepared.manifest | {"splits": splits})
+    with pytest.raises(UserError, match="no split 'validation'"):
+        run(PreparedPixels.open(tmp_path / "data"), tmp_path / "run")
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK not a checkpoint", None])
+def test_a_damaged_checkpoint_is_refused(
+    damage: bytes | None, uninterrupted: Run, prepared: PreparedPixels, tmp_path: Path
+):
+    whole = (uninterrupted.folder / "checkpoints" / "last.ckpt").read_bytes()
+    (tmp_path / "last.ckpt").write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    with pytest.raises(UserError, match="damaged, or not a checkpoint of a pixel model"):
+        run(prepared, tmp_path / "run", ckpt_path=str(tmp_path / "last.ckpt"))
+
+
+def test_what_cannot_be_exported_is_said(uninterrupted: Run, tmp_path: Path):
+    with pytest.raises(UserError, match="pixelrnn train"):
+        export(tmp_path, output=tmp_path / "model")
+    with pytest.raises(UserError, match="no such checkpoint"):
+        train(data="data", output=tmp_path, ckpt_path="last")
+    (tmp_path / "scores.json").write_text(json.dumps({"CIDEr-D": 0.5}))
+    with pytest.raises(UserError, match="not an evaluation"):
+        export(uninterrupted.folder, output=tmp_path / "model", evaluation=tmp_path / "scores.json")
+    with pytest.raises(UserError, match="holds something other than a model"):
+        export(uninterrupted.folder, output=tmp_path)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_configuration_is_accepted_and_says_how_to_use_it(config: Path):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_function_arguments(train)
+    settings = parser.instantiate(parser.parse_args(["--config", str(config)]))
+    assert isinstance(settings.training, TrainingConfig)
+    assert settings.output == f"runs/{config.stem}"
+    assert config.read_text().splitlines()[1] == f"#   pixelrnn train --config configs/pixelrnn/{config.name}"
+    architecture = settings.model.architecture
+    # A further stage has the architecture of its start, and a conditional model is called after its classes.
+    if not (settings.init_from or settings.model.conditional):
+        assert architecture.replace("_", "-") in config.stem
+    if config.stem.startswith("paper-"):
+        assert settings.model == ModelConfig(architecture=architecture)

@@ -1,0 +1,158 @@
+"""Training: the loss, the rates, the batches, and a tiny overfit of every kind of model."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from data_prep.prepared_pixels import PreparedPixels
+from pixelrnn.model import PixelModel
+from pixelrnn.pixel_config import ImageShape, ModelConfig, TrainingConfig
+from pixelrnn.training.batches import batches
+from pixelrnn.training.task import PixelTask
+from vision_rnn.errors import UserError
+
+MakeModel = Callable[..., PixelModel]
+MakeData = Callable[..., PreparedPixels]
+
+
+def task_of(model: PixelModel, steps: int, **settings: Any) -> PixelTask:
+    """A task that logs nothing, and whose training takes this many steps."""
+    task = PixelTask(model, TrainingConfig(**settings))
+    task.log = lambda *_, **__: None  # type: ignore[method-assign]
+    task.trainer = SimpleNamespace(  # type: ignore[assignment]
+        estimated_stepping_batches=steps, current_epoch=2, global_step=7
+    )
+    return task
+
+
+def rates(task: PixelTask, steps: int) -> list[tuple[float, ...]]:
+    """The rates of the parts at every step."""
+    configured = task.configure_optimizers()
+    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    found = []
+    for _ in range(steps):
+        found.append(tuple(group["lr"] for group in optimizer.param_groups))
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_rates_rise_stay_and_fall(make_model: MakeModel):
+    task = task_of(make_model(3, 3), 100, warmup_steps=4, decay=0.5, learning_rate=0.01, matrix_learning_rate=0.1)
+    adam, muon = zip(*rates(task, 100), strict=True)
+    assert muon == pytest.approx([10 * rate for rate in adam])
+    assert adam[:5] == pytest.approx([0.002, 0.004, 0.006, 0.008, 0.01])
+    assert set(adam[5:50]) == {0.01}
+    assert adam[50:] == pytest.approx([0.01 * left / 50 for left in range(50, 0, -1)])
+
+
+def test_a_short_training_warms_up_for_a_tenth_of_it_and_a_decay_of_zero_keeps_the_rate(make_model: MakeModel):
+    task = task_of(make_model(3, 3), 20, warmup_steps=100, decay=0.0, learning_rate=0.03)
+    assert [adam for adam, _ in rates(task, 20)] == pytest.approx([0.01, 0.02] + [0.03] * 18)
+
+
+def test_the_loss_is_the_mean_over_images_of_their_negative_log_likelihood(make_model: MakeModel):
+    """By hand: binary cross-entropy from the logits, summed over the pixels of an image."""
+    model = make_model(3, 4)
+    pixels = torch.randint(2, (5, 1, 3, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    probabilities = model(pixels).squeeze(2).sigmoid()
+    right = torch.where(pixels == 1, probabilities, 1 - probabilities)
+    expected = -right.log().sum() / 5
+    loss = task_of(model, 1).training_step([pixels, torch.zeros(5, dtype=torch.long)], 0)
+    torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_ends_the_training(make_model: MakeModel, value: float):
+    model = make_model(3, 4)
+    task = task_of(model, 1)
+    batch = [torch.zeros(2, 1, 3, 4), torch.zeros(2, dtype=torch.long)]
+    model.output[-1].bias.data.fill_(value)
+    with pytest.raises(UserError, match=r"not a number in epoch 2, step 7; train anew with lower rates"):
+        task.training_step(batch, 0)
+    task.validation_step(batch, 0)
+    with pytest.raises(UserError, match="not a number"):
+        task.on_validation_epoch_end()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("seed", -1),
+        ("learning_rate", -1.0),
+        ("matrix_learning_rate", -1.0),
+        ("gradient_clip", -1.0),
+        ("decay", 1.1),
+        ("average_decay", 1.0),
+    ],
+)
+def test_numbers_that_no_training_can_use_are_named(option: str, value: float):
+    with pytest.raises(UserError, match=rf"training\.{option}: {value} is too"):
+        TrainingConfig(**{option: value})
+
+
+@pytest.fixture(scope="module")
+def numbered(make_data: MakeData) -> PreparedPixels:
+    """Ten training images whose pixels spell their number, and whose label is that number."""
+    bits = np.array([[number >> bit & 1 for bit in range(6)] for number in range(10)], np.uint8)
+    images = bits.reshape(10, 2, 3)
+    return make_data(x_train=images, y_train=np.arange(10), x_valid=images[:3], y_valid=np.arange(3))
+
+
+def numbers(data: PreparedPixels, seed: int | None, epoch: int = 0) -> Iterator[list[int]]:
+    shape = ImageShape(height=2, width=3, num_classes=10)
+    loader = batches(data, "train", shape, 4, seed)
+    if seed is not None:
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+    for pixels, labels in loader:
+        assert pixels.dtype == torch.uint8
+        spelt = (pixels.flatten(1).long() << torch.arange(6)).sum(1)
+        assert torch.equal(spelt, labels)
+        yield labels.tolist()
+
+
+def test_batches_hold_every_image_once_in_an_order_that_seed_and_epoch_decide(numbered: PreparedPixels):
+    assert list(numbers(numbered, None)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    orders = {key: list(numbers(numbered, *key)) for key in ((0, 0), (0, 1), (7, 0))}
+    for order in orders.values():
+        assert list(map(len, order)) == [4, 4, 2]
+        assert sorted(itertools.chain(*order)) == list(range(10))
+    assert len({str(order) for order in orders.values()}) == 3
+    assert list(numbers(numbered, 0, 1)) == orders[0, 1]
+
+
+FOUR = torch.tensor(
+    [
+        [[1, 0, 1], [0, 1, 0], [1, 0, 1]],
+        [[1, 1, 1], [1, 0, 1], [1, 1, 1]],
+        [[0, 0, 1], [0, 0, 1], [1, 1, 1]],
+        [[0, 1, 1], [0, 0, 0], [1, 1, 0]],
+    ],
+    dtype=torch.uint8,
+)[:, None]
+
+
+@pytest.mark.parametrize(("conditional", "entropy"), [(False, math.log(4)), (True, 0.0)])
+def test_four_images_are_learnt_by_heart(variant: dict[str, Any], conditional: bool, entropy: float):
+    """No model can do better than ln 4 nats without being told which of the four it is."""
+    torch.manual_seed(0)
+    shape = ImageShape(height=3, width=3, num_classes=4 * conditional)
+    config = ModelConfig(**{"num_layers": 2, "hidden_channels": 8, "conditional": conditional} | variant)
+    steps, labels = 150, torch.arange(4)
+    task = task_of(PixelModel(config, shape), steps, warmup_steps=5, learning_rate=0.01)
+    configured = task.configure_optimizers()
+    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    for _ in range(steps):
+        optimizer.zero_grad()
+        task.training_step([FOUR, labels], 0).backward()
+        optimizer.step()
+        scheduler.step()
+    assert task.training_step([FOUR, labels], 0).item() == pytest.approx(entropy, abs=0.03)

@@ -1,0 +1,93 @@
+"""Files are whole or absent, and a failed write leaves what was there."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vision_rnn.errors import UserError
+from vision_rnn.files import atomic_path, read_json, write_json
+
+
+def test_a_document_comes_back(tmp_path: Path):
+    write_json(tmp_path / "new" / "a.json", {"ä": [1, None]})
+    assert read_json(tmp_path / "new" / "a.json") == {"ä": [1, None]}
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.json"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+    write_json(tmp_path / "a.json", 1)
+
+    def fail() -> None:
+        with atomic_path(tmp_path / "a.json") as staged:
+            staged.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert read_json(tmp_path / "a.json") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folder_replaces_a_folder_whole(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old").touch()
+    with atomic_path(tmp_path / "folder") as staged:
+        staged.mkdir()
+        (staged / "new").touch()
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("interruption", "expected"),
+    [(OSError(5, "Input/output error"), UserError), (KeyboardInterrupt(), KeyboardInterrupt)],
+)
+def test_a_folder_that_cannot_be_replaced_is_put_back(interruption, expected, tmp_path: Path, monkeypatch):
+    def refuse(*paths: Path) -> None:
+        raise interruption
+
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old").touch()
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(expected), atomic_path(tmp_path / "folder") as staged:
+        staged.mkdir()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["folder", "folder/old"]
+
+
+def test_a_folder_of_any_name_is_replaced(tmp_path: Path):
+    (tmp_path / "replaced").mkdir()
+    with atomic_path(tmp_path / "replaced") as staged:
+        staged.mkdir()
+        (staged / "new").touch()
+    assert (tmp_path / "replaced" / "new").exists()
+
+
+def test_a_file_does_not_replace_a_folder(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "kept").touch()
+    with pytest.raises(UserError, match="choose another place"):
+        write_json(tmp_path / "folder", {})
+    assert (tmp_path / "folder" / "kept").exists()
+
+
+def test_a_full_disk_is_named(tmp_path: Path):
+    with (
+        pytest.raises(UserError, match=r"a\.json: cannot be written .*free some space"),
+        atomic_path(tmp_path / "a.json"),
+    ):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_broken_document_is_named_with_its_line(tmp_path: Path):
+    (tmp_path / "a.json").write_text('{"a": 1,\n oops}')
+    with pytest.raises(UserError, match=r"a\.json, line 2: not valid JSON"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match="no such file; check the path"):
+        read_json(tmp_path / "b.json")
+    with pytest.raises(UserError, match=r"cannot be read .*name a readable file"):
+        read_json(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_document(tmp_path: Path):
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "a.json") == {"a": 1}

@@ -1,0 +1,155 @@
+"""The model folder: it gives the same model back, or says in one line what is wrong with it."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.hub_mixin
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from vision_rnn import model_folder
+from vision_rnn.errors import UserError
+from vision_rnn.model_folder import CHECKSUMS, CONFIG, WEIGHTS, SavedModel, load_model, save_model
+
+BUNDLED_CAPTIONER = Path(__file__).parents[2] / "captioning" / "pretrained" / "flickr8k"
+
+
+class Scale(SavedModel):
+    """A model of another kind than the bundled one."""
+
+    kind = "pixel-model"
+
+    def __init__(self, width: int, names: list[str] | None = None):
+        super().__init__()
+        self.names = names or []
+        self.factors = nn.Parameter(torch.rand(width))
+        self.register_buffer("steps", torch.tensor(70000))
+
+    def describe(self) -> dict[str, Any]:
+        return {"width": len(self.factors), "names": self.names}
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> "Scale":
+        return cls(**description)
+
+
+class Captions(Scale):
+    """The same, of the bundled one's kind."""
+
+    kind = "captioner"
+
+
+@pytest.fixture
+def model() -> Scale:
+    return Scale(5, ["café"])
+
+
+@pytest.fixture
+def folder(model: Scale, tmp_path: Path) -> Path:
+    save_model(model, tmp_path / "model", "# A card\n")
+    return tmp_path / "model"
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    """Alter the configuration (None removes a key) and make the checksums right again."""
+    config = json.loads((folder / CONFIG).read_text()) | changes
+    kept = {name: value for name, value in config.items() if value is not None}
+    (folder / CONFIG).write_text(json.dumps(kept))
+    rewrite_checksums(folder)
+
+
+def rewrite_checksums(folder: Path) -> None:
+    sums = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}" for name in (CONFIG, WEIGHTS)]
+    (folder / CHECKSUMS).write_text("\n".join(sums) + "\n")
+
+
+def test_a_folder_gives_the_model_back_in_half_precision(model: Scale, folder: Path):
+    loaded = load_model(Scale, folder)
+    assert not loaded.training
+    assert loaded.names == ["café"]
+    assert torch.equal(loaded.factors, model.factors.half().float())
+    assert loaded.factors.dtype == torch.float32
+    assert loaded.steps == 70000  # more than half precision holds
+    assert load_file(folder / WEIGHTS)["factors"].dtype == torch.float16
+    assert json.loads((folder / CONFIG).read_text())["kind"] == "pixel-model"
+    assert (folder / "README.md").read_text() == "# A card\n"
+
+
+def test_saving_what_was_loaded_gives_identical_files(folder: Path, tmp_path: Path):
+    save_model(load_model(Scale, folder), tmp_path / "again", "# A card\n")
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == sorted([CHECKSUMS, CONFIG, WEIGHTS, "README.md"])
+    for name in names:
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_a_model_of_another_kind_is_refused_by_name(folder: Path):
+    with pytest.raises(UserError, match=r"model: a pixel model, not a captioner; [^\n]*$"):
+        load_model(Captions, folder)
+
+
+def test_a_folder_of_the_first_release_names_no_kind_and_loads(folder: Path):
+    config = json.loads((folder / CONFIG).read_text())
+    del config["kind"]
+    (folder / CONFIG).write_text(json.dumps(config))
+    rewrite_checksums(folder)
+    assert load_model(Scale, folder).names == ["café"]
+
+
+@pytest.mark.parametrize("changes", [{"width": None}, {"depth": 2}, {"width": 4}])
+def test_a_configuration_of_another_version_is_an_error_of_one_line(folder: Path, changes: dict[str, Any]):
+    change_config(folder, **changes)
+    with pytest.raises(UserError, match=r"^[^\n]*model: made by another version[^\n]*$"):
+        load_model(Scale, folder)
+
+
+def test_other_weights_are_an_error_of_one_line(folder: Path):
+    save_file({"weight": torch.zeros(2)}, folder / WEIGHTS)
+    rewrite_checksums(folder)
+    with pytest.raises(UserError, match=r"^[^\n]*model: made by another version[^\n]*$"):
+        load_model(Scale, folder)
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
+def test_an_altered_file_is_named(folder: Path, name: str):
+    altered = bytearray((folder / name).read_bytes())
+    altered[-2] ^= 1
+    (folder / name).write_bytes(altered)
+    with pytest.raises(UserError, match=rf"{name}: not the file that was saved"):
+        load_model(Scale, folder)
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, CHECKSUMS])
+def test_a_missing_file_is_named(folder: Path, name: str):
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=rf"{name} is missing"):
+        load_model(Scale, folder)
+
+
+def test_a_model_is_written_over_a_model_and_over_nothing_else(model: Scale, folder: Path, tmp_path: Path):
+    save_model(Scale(2), folder, "# Another\n")
+    assert load_model(Scale, folder).describe()["width"] == 2
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "dog.jpg").touch()
+    (tmp_path / "file").touch()
+    for taken, message in (("photos", "holds something other than a model"), ("file", "cannot be written")):
+        with pytest.raises(UserError, match=f"{taken}: {message}"):
+            save_model(model, tmp_path / taken, "")
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["dog.jpg"]
+
+
+def test_a_hub_name_loads_what_the_hub_holds_and_knows_its_kind(
+    model: Scale, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for module in (huggingface_hub.hub_mixin, model_folder):
+        monkeypatch.setattr(module, "hf_hub_download", lambda repo_id, filename, **_: str(folder / filename))
+    assert torch.equal(load_model(Scale, "hub:someone/model").factors, model.factors.half().float())
+    with pytest.raises(UserError, match="someone/model: a pixel model, not a captioner"):
+        load_model(Captions, "hub:someone/model")
+    (folder / CONFIG).write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match="hub:someone/model: cannot be loaded from the hub"):
+        load_model(Scale, "hub:someone/model")

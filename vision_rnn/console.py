@@ -1,0 +1,116 @@
+"""What a command says: results on standard output; notes, problems and the progress of long work on standard error."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Self
+
+from tqdm import tqdm
+
+# Where standard error is no terminal, a line of progress comes this often.
+SECONDS_BETWEEN_LINES = 30.0
+
+
+@dataclass(frozen=True)
+class _Speaker:
+    """Who speaks, and whether only problems are worth saying."""
+
+    name: str = "vision-rnn"
+    quiet: bool = False
+
+
+_SPEAKER = ContextVar("speaker", default=_Speaker())
+
+
+@contextlib.contextmanager
+def speaking_as(name: str, quiet: bool = False) -> Iterator[None]:
+    """Begin every line with `name` within the block; with `quiet`, print problems alone."""
+    token = _SPEAKER.set(_Speaker(name, quiet))
+    try:
+        yield
+    finally:
+        _SPEAKER.reset(token)
+
+
+def note(text: str) -> None:
+    """Print a line that is good to know; not with `--quiet`."""
+    if not _SPEAKER.get().quiet:
+        problem(text)
+
+
+def problem(text: str) -> None:
+    """Print a line about something that failed, such as an input that was skipped."""
+    tqdm.write(f"{_SPEAKER.get().name}: {text}", file=sys.stderr)
+
+
+def result(text: str) -> None:
+    """Print a result above any progress bar, and at once: a reader of the pipe need not wait.
+
+    A file name that is not valid UTF-8 is printed as the bytes that it is.
+    """
+    with tqdm.external_write_mode(sys.stdout):
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape") + b"\n")
+        sys.stdout.buffer.flush()
+
+
+class Progress:
+    """The progress of long work: a bar on a terminal, elsewhere a line every so often, both with rate and time left.
+
+    Args:
+        total: How much there is to do.
+        description: What is being done.
+        unit: What is counted, in the singular. A single one shows no progress.
+    """
+
+    def __init__(self, total: int, description: str, unit: str):
+        self._total, self._description, self._unit = total, description, unit
+        quiet, terminal = _SPEAKER.get().quiet or total == 1, sys.stderr.isatty()
+        self._bar = tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True, disable=quiet or not terminal)
+        self._lines = not quiet and not terminal
+        self._done, self._figures = 0, ""
+        self._start = self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        """Start the clock."""
+        self._start = self._last_line = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()
+
+    def update(self, number: int = 1) -> None:
+        """Count `number` more as done."""
+        self._bar.update(number)
+        self._done += number
+        now = time.monotonic()
+        if self._lines and now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            note(self._line(now - self._start))
+
+    def show(self, figures: str) -> None:
+        """Show `figures` behind the progress, until others come."""
+        self._figures = figures
+        self._bar.set_postfix_str(figures, refresh=False)
+
+    def _line(self, seconds: float) -> str:
+        rate = self._done / seconds
+        left = _duration((self._total - self._done) / rate) if self._done else "unknown time"
+        counts = f"{self._done:,} of {self._total:,} {self._unit}s ({self._done / max(self._total, 1):.0%})"
+        line = f"{self._description}: {counts}, {_rate(rate, self._unit)}, {left} left"
+        return f"{line}; {self._figures}" if self._figures else line
+
+
+def _rate(rate: float, unit: str) -> str:
+    return f"{rate:.1f} {unit}s/s" if rate >= 1 or not rate else f"{1 / rate:.1f} s/{unit}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"

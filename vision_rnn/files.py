@@ -1,0 +1,108 @@
+"""Files that are either whole or absent: written under a temporary name, then renamed."""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from vision_rnn.errors import UserError
+
+# What describes a prepared data set, in its own folder and in that of each run that was trained on it.
+MANIFEST = "manifest.json"
+
+
+@contextlib.contextmanager
+def atomic_path(target: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target`; rename it to `target` if the block ends well, remove it if not.
+
+    The block may create a file or a folder at the path. A file replaces a file, and a folder a folder; what was there
+    stays if the renaming fails or is interrupted.
+
+    Raises:
+        UserError: The place cannot be written, holds a folder where a file is to be, or the disk is full.
+    """
+    target = Path(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror}); choose another place") from error
+    # The suffix stays: many writers choose their format by it.
+    staged, replaced = staging / target.name, staging / f"{target.name}.replaced"
+    try:
+        yield staged
+        if target.is_dir() and staged.is_dir():
+            target.rename(replaced)
+        os.replace(staged, target)
+    except OSError as error:
+        if error.filename is None or Path(error.filename).is_relative_to(staging):
+            mend = "free some space" if error.errno == errno.ENOSPC else "choose another place"
+            raise UserError(f"{target}: cannot be written ({error.strerror or error}); {mend}") from error
+        raise
+    finally:
+        # Between the two renamings the old folder lies nowhere else.
+        if os.path.lexists(replaced) and not os.path.lexists(target):
+            replaced.rename(target)
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_output_file(path: str | Path, suffixes: Collection[str] = (), inputs: Iterable[Path] = ()) -> Path:
+    """Refuse a path for a file before anything is computed.
+
+    Args:
+        path: The file to be written.
+        suffixes: What its name may end in; by default anything.
+        inputs: Files that it must not overwrite.
+
+    Raises:
+        UserError: The path is a folder or one of `inputs`, or its name ends otherwise.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file")
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise UserError(f"{path}: not a file that can be written; end its name in {', '.join(suffixes)}")
+    if path.resolve() in {source.resolve() for source in inputs}:
+        raise UserError(f"{path}: would overwrite an image that is read; choose another --output")
+    return path
+
+
+def write_json(target: str | Path, document: Any) -> None:
+    """Write `document` as indented UTF-8 JSON, whole or not at all."""
+    with atomic_path(target) as staged:
+        staged.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON document.
+
+    Raises:
+        UserError: As `read_text` does, or the file is not JSON; the message names the line.
+    """
+    path = Path(path)
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); mend the file") from None
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text file, with or without a byte-order mark.
+
+    Raises:
+        UserError: The file is missing, unreadable, or not UTF-8; the message names the line.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; check the path") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); name a readable file") from None

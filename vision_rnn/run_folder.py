@@ -1,0 +1,143 @@
+"""What training runs leave on disk, whatever they train: their data and settings, and their checkpoints.
+
+A run folder holds `config.yaml` (the resolved configuration), `manifest.json` (the data set's), `checkpoints/` with
+`last.ckpt` and `best.ckpt`, `logs/` and, when training has ended, `model/`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Protocol
+
+import torch
+import yaml
+
+from vision_rnn.errors import UserError
+from vision_rnn.files import MANIFEST, atomic_path, read_json, write_json
+
+BEST, LAST = "best.ckpt", "last.ckpt"
+CONFIG = "config.yaml"
+
+
+class Prepared(Protocol):
+    """A prepared data set of any kind."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds it."""
+        ...
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Its source, options and counts."""
+        ...
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of its content."""
+        ...
+
+
+def checkpoint_folder(run: Path) -> Path:
+    """Return the folder of a run's checkpoints."""
+    return run / "checkpoints"
+
+
+def check_data(prepared: Prepared, run: Path) -> None:
+    """Refuse data without the splits that training needs, or data that differ from those the run started with.
+
+    Raises:
+        UserError: They are such data.
+    """
+    if missing := {"train", "validation"} - prepared.manifest["splits"].keys():
+        raise UserError(
+            f"{prepared.folder}: has no split '{missing.pop()}', and training needs 'train' and 'validation'; "
+            "name one in the source, or prepare the data without any, to have them split"
+        )
+    begun_with = run / MANIFEST
+    if begun_with.is_file() and read_json(begun_with)["content_hash"] != prepared.content_hash:
+        raise UserError(f"{prepared.folder}: not the data that {run} started with; choose another output")
+
+
+def write_settings(run: Path, prepared: Prepared, settings: Mapping[str, Any]) -> None:
+    """Write the data set's manifest and the resolved configuration into a run folder.
+
+    Args:
+        run: The run folder, created if it does not exist.
+        prepared: The data set.
+        settings: The options by name; those that are dataclasses are written as mappings.
+    """
+    write_json(run / MANIFEST, prepared.manifest)
+    plain = {
+        name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        for name, value in settings.items()
+    }
+    with atomic_path(run / CONFIG) as staged:
+        # By way of JSON, which turns tuples into the lists that safe YAML knows.
+        staged.write_text(yaml.safe_dump(json.loads(json.dumps(plain)), sort_keys=False))
+
+
+def read_settings(run: Path) -> dict[str, Any]:
+    """Return the resolved configuration of a run."""
+    return yaml.safe_load((run / CONFIG).read_text())
+
+
+def checkpoint_to_resume(run: Path, ckpt_path: str | None) -> Path | None:
+    """Return the checkpoint that a training resumes from; None for one that starts.
+
+    Args:
+        run: The run folder.
+        ckpt_path: The checkpoint; `last` is the run folder's own last one.
+
+    Raises:
+        UserError: There is no such checkpoint, or the folder holds a run and no checkpoint was named.
+    """
+    last = checkpoint_folder(run) / LAST
+    if ckpt_path is None:
+        if last.is_file():
+            raise UserError(
+                f"{run}: holds a run already; add --ckpt_path last to continue it, or choose another output"
+            )
+        return None
+    checkpoint = last if ckpt_path == "last" else Path(ckpt_path)
+    if not checkpoint.is_file():
+        raise UserError(f"{checkpoint}: no such checkpoint; omit --ckpt_path to start from the beginning")
+    return checkpoint
+
+
+def best_checkpoint(run: Path, command: str) -> Path:
+    """Return the checkpoint of a run's best epoch.
+
+    Args:
+        run: The run folder.
+        command: What messages call the command that trains.
+
+    Raises:
+        UserError: There is none.
+    """
+    path = checkpoint_folder(run) / BEST
+    if not path.is_file():
+        raise UserError(f"{run}: has no checkpoints/{BEST}; train it first with: {command}")
+    return path
+
+
+def read_checkpoint(path: Path, description: str, kind: str) -> dict[str, Any]:
+    """Load a checkpoint of ours, executing no code.
+
+    Args:
+        path: The checkpoint.
+        description: The key under which it describes its model.
+        kind: What messages call such a model.
+
+    Raises:
+        UserError: The file is damaged, or something else.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, OSError, RuntimeError, UnpicklingError):
+        checkpoint = None
+    if not isinstance(checkpoint, dict) or not {description, "state_dict"} <= checkpoint.keys():
+        raise UserError(f"{path}: damaged, or not a checkpoint of {kind}; choose another, or train again")
+    return checkpoint

@@ -1,0 +1,152 @@
+"""The training loop of every model: Lightning's, with our logs, checkpoints and progress."""
+
+import contextlib
+import importlib.util
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from vision_rnn.console import Progress, note
+from vision_rnn.devices import Device, resolve_device
+from vision_rnn.run_folder import LAST, checkpoint_folder
+
+# What Lightning warns of and is intended here: one process loads the data, frozen parts stay in evaluation mode, a
+# resumed run finds its own checkpoints. The last is Lightning's own affair with torch.
+_INTENDED = (
+    "does not have many workers",
+    "in eval mode at the start",
+    "exists and is not empty",
+    "isinstance.treespec, LeafSpec",
+)
+
+
+@contextlib.contextmanager
+def _without_tips() -> Iterator[None]:
+    """Let Lightning log what goes wrong, and not which hardware it found or which product it recommends."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@_without_tips()
+def fit(
+    task: lightning.LightningModule,
+    training: DataLoader,
+    validation: DataLoader,
+    run: Path,
+    *,
+    epochs: int,
+    monitor: str,
+    mode: Literal["min", "max"],
+    callbacks: list[lightning.Callback],
+    gradient_clip: float,
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
+    checkpoint: Path | None = None,
+    log_interval: int = 1,
+    device: Device = "auto",
+) -> None:
+    """Train to the end, keeping checkpoints and logs in the run folder.
+
+    Args:
+        task: The model with its losses.
+        training: Its training batches.
+        validation: Its validation batches, read after every epoch.
+        run: The run folder.
+        epochs: At most this many passes over the training batches.
+        monitor: The logged number by which the best epoch is chosen.
+        mode: Whether the best is the least or the greatest.
+        callbacks: Further callbacks, called after those that keep checkpoints.
+        gradient_clip: The gradient's norm is clipped to this; 0 does not clip it.
+        precision: Of the arithmetic.
+        checkpoint: Resume from this one.
+        log_interval: Steps between two lines of the log.
+        device: Where to train.
+
+    Raises:
+        KeyboardInterrupt: The user stopped it; the message says how to continue.
+    """
+    trainer = lightning.Trainer(
+        accelerator=resolve_device(device).type,
+        max_epochs=epochs,
+        gradient_clip_val=gradient_clip or None,
+        precision=precision,
+        callbacks=[*_checkpoints(run, monitor, mode), *callbacks, _TrainingProgress()],
+        logger=_loggers(run),
+        devices=1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=log_interval,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+    )
+    # Lightning prints to standard output, where only results belong.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+        for message in _INTENDED:
+            warnings.filterwarnings("ignore", f".*{message}")
+        try:
+            trainer.fit(task, training, validation, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit:  # Lightning's answer to Ctrl-C.
+            saved = (checkpoint_folder(run) / LAST).is_file()
+            advice = "add --ckpt_path last to continue" if saved else "no epoch was completed"
+            raise KeyboardInterrupt(advice) from None
+
+
+def _checkpoints(run: Path, monitor: str, mode: Literal["min", "max"]) -> list[ModelCheckpoint]:
+    """Return the callbacks that keep the checkpoints of the best epoch and of the last."""
+    # At the end of an epoch alone: a checkpoint within one could not say which of its images are left.
+    kept: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    return [
+        ModelCheckpoint(checkpoint_folder(run), filename="best", monitor=monitor, mode=mode, **kept),
+        # Not save_last, which saves when there is a better epoch, and not after every one.
+        ModelCheckpoint(checkpoint_folder(run), filename="last", **kept),
+    ]
+
+
+def _loggers(run: Path) -> list[Any]:
+    loggers: list[Any] = [CSVLogger(run / "logs", name="csv")]
+    if importlib.util.find_spec("tensorboard"):
+        return [*loggers, TensorBoardLogger(run / "logs", name="tensorboard")]
+    note("logs are written as CSV alone; for TensorBoard's: pip install 'vision-rnn[tensorboard]'")
+    return loggers
+
+
+class _TrainingProgress(lightning.Callback):
+    """Shows how far a training is, with its epoch and its last numbers."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start; what a resumed run did before does not count."""
+        self._progress = Progress(int(trainer.estimated_stepping_batches) - trainer.global_step, "training", "batch")
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count a batch."""
+        assert self._progress is not None
+        numbers = {name: float(value) for name, value in trainer.progress_bar_metrics.items()}
+        figures = [f"epoch {trainer.current_epoch}", *(f"{name} {value:.4g}" for name, value in numbers.items())]
+        self._progress.show(", ".join(figures))
+        self._progress.update()
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Stop, however the training ended."""
+        if self._progress is not None:
+            self._progress.__exit__()
