@@ -189,14 +189,14 @@ def score(
         audit: score by the usual wrong protocols too, and name oddities
         claimed: published score whose protocol is looked for
     """
-    from captioning.scoring.audit import matching, recompute, suspicions
+    from captioning.scoring.audit import audit_document, check_claim
     from captioning.scoring.file import Corpus, Scored, compare, describe, match
     from captioning.scoring.table import score_table
     from data_prep.predictions import read_predictions
     from data_prep.references import read_references
 
     if claimed is not None:
-        _check_number("--claimed", claimed)
+        check_claim(claimed)
     known = read_references(references)
     captioned = match(read_predictions(predictions), known, split)
     training = [] if captioned.split == "train" else [image for image in known if image.split == "train"]
@@ -207,13 +207,7 @@ def score(
         other = match(read_predictions(against), known, captioned.split)
         document["against"] = {"file": against, "scores": compare(scored, Scored.of(other, corpus))}
     if audit or claimed:
-        protocols = recompute(captioned, training)
-        document["audit"] = {
-            "protocols": {protocol.name: protocol.scores for protocol in protocols},
-            "suspicions": suspicions(captioned, training),
-        }
-        if claimed:
-            document["audit"] |= {"claimed": claimed, "matching": matching(protocols, claimed)}
+        document["audit"] = audit_document(captioned, training, claimed)
     return Outcome(score_table(document), document)
 
 
@@ -283,10 +277,10 @@ def ladder(
         output: folder for the table, the figure and the run folders NAME-seedS
     """
     from captioning.studies.ladder import CAPTIONERS, ladder_picture, ladder_table
-    from vision_rnn.sweep import climb, read_rungs, write_report
+    from vision_rnn.sweep import read_rungs, run_sweep, write_report
 
     rungs = read_rungs(Path(configs) if configs else CONFIGS / "ladder", train)
-    measurements = climb(CAPTIONERS, rungs, seeds, Path(output), device)
+    measurements = run_sweep(CAPTIONERS, rungs, seeds, Path(output), device)
     table = ladder_table(measurements)
     write_report(measurements, Path(output), table, ladder_picture)
     return Outcome(table.rstrip(), [measurement.document() for measurement in measurements])
@@ -308,13 +302,6 @@ def _generator(captioner: "Captioner", seed: int):
     import torch
 
     return torch.Generator(captioner.device).manual_seed(seed)
-
-
-def _check_number(option: str, text: str) -> None:
-    try:
-        float(text)
-    except ValueError:
-        raise UserError(f"{option} {text}: not a number; give a score as it was published") from None
 
 
 COMMANDS = {

@@ -39,7 +39,8 @@ def captions(
     manifest = prepare_captions(source, output, format, image_root, min_count, seed)
     if manifest["without_split"]:
         note(f"{manifest['without_split']} images are in no split and were not used")
-    counts = [f"{name}: {count['images']} images, {count['captions']} captions" for name, count in _splits(manifest)]
+    splits = manifest["splits"].items()
+    counts = [f"{name}: {count['images']} images, {count['captions']} captions" for name, count in splits]
     return _prepared(output, manifest, [*counts, f"vocabulary: {manifest['vocabulary']['size']} tokens"])
 
 
@@ -71,7 +72,7 @@ def pixels(
 
     _disable_further_bars()
     manifest = prepare_pixels(source, output, format, _height_and_width(size), channels, binarize, seed)
-    counts = [f"{name}: {count['images']} images" for name, count in _splits(manifest)]
+    counts = [f"{name}: {count['images']} images" for name, count in manifest["splits"].items()]
     shape = f"images: {manifest['height']}x{manifest['width']}, channels: {manifest['channels']}"
     levels = f"levels: {manifest['levels']}, binarization: {manifest['binarization']}"
     return _prepared(output, manifest, [*counts, shape, levels])
@@ -93,11 +94,13 @@ def inspect(folder: str, *, output: str | None = None) -> Outcome:
     sheet = Path(output) if output else Path(folder) / "contact-sheet.png"
     if kind == "captions":
         captioned = PreparedCaptions.open(folder)
-        summary, text = (summary := inspect_captions.summarize(captioned)), inspect_captions.describe(summary)
+        summary = inspect_captions.summarize(captioned)
+        text = inspect_captions.describe(summary)
         inspect_captions.write_contact_sheet(captioned, sheet)
     elif kind == "pixels":
         images = PreparedPixels.open(folder)
-        summary, text = (summary := inspect_pixels.summarize(images)), inspect_pixels.describe(summary)
+        summary = inspect_pixels.summarize(images)
+        text = inspect_pixels.describe(summary)
         inspect_pixels.write_contact_sheet(images, sheet)
     else:
         raise UserError(f"{folder}: not a prepared data set; make one with: data-prep captions or data-prep pixels")
@@ -118,10 +121,6 @@ def _height_and_width(size: str | None) -> tuple[int, int] | None:
     if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
         raise UserError(f"--size {size}: not a size; give a number of pixels, or HEIGHTxWIDTH")
     return int(sides[0]), int(sides[-1])
-
-
-def _splits(manifest: dict[str, Any]) -> list[tuple[str, dict[str, int]]]:
-    return list(manifest["splits"].items())
 
 
 def _prepared(output: str, manifest: dict[str, Any], lines: list[str]) -> Outcome:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_prep.images import find_images
+from data_prep.images import images_of
 from pixelrnn.pixel_config import BUNDLED, WRITER
 from pixelrnn.training.run import export, train
 from vision_rnn.cli import Outcome, configs_of, run
@@ -59,7 +59,7 @@ def complete(
     from pixelrnn.mask import read_mask
     from pixelrnn.pictures import CompletionRow, completion_picture
 
-    paths = _find(images)
+    paths = images_of(images)
     check_output_file(output, _PICTURE, [*paths, Path(mask)])
     pixel_model = _load(model, label, device)
     shape, order = pixel_model.shape, pixel_model.config.order
@@ -175,7 +175,7 @@ def compress(
     from pixelrnn.coding.coded_file import compress, write_coded
     from pixelrnn.completion import read_images
 
-    paths = _find(images)
+    paths = images_of(images)
     target = check_output_file(output, inputs=paths)
     pixel_model = _load(model, label, device)
     readable = read_images(paths, pixel_model.shape, resize)
@@ -297,21 +297,13 @@ def ladder(
         output: folder for the table, the figure and the run folders NAME-seedS
     """
     from pixelrnn.studies.ladder import PIXEL_MODELS, ladder_picture, ladder_table
-    from vision_rnn.sweep import climb, read_rungs, write_report
+    from vision_rnn.sweep import read_rungs, run_sweep, write_report
 
     rungs = read_rungs(Path(configs) if configs else CONFIGS / "ladder", train)
-    measurements = climb(PIXEL_MODELS, rungs, seeds, Path(output), device)
+    measurements = run_sweep(PIXEL_MODELS, rungs, seeds, Path(output), device)
     table = ladder_table(measurements)
     write_report(measurements, Path(output), table, ladder_picture)
     return Outcome(table.rstrip(), [measurement.document() for measurement in measurements])
-
-
-def _find(sources: Sequence[str]) -> list[Path]:
-    """Return the images that the sources name, each once."""
-    paths: dict[Path, None] = {}
-    for source in sources:
-        paths |= dict.fromkeys(find_images(source) if Path(source).is_dir() else [Path(source)])
-    return list(paths)
 
 
 def _load(model: str, label: int | None, device: Device) -> "PixelModel":

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written under a temporary name, then renamed."""
+"""Files that are either complete or absent: written under a temporary name, then renamed."""
 
 import contextlib
 import errno
@@ -12,27 +12,27 @@ from typing import Any
 
 from vision_rnn.errors import UserError
 
-# What describes a prepared data set, in its own folder and in that of each run that was trained on it.
+# The description of a prepared data set, in its own folder and in that of every run trained on it.
 MANIFEST = "manifest.json"
 
 
 @contextlib.contextmanager
 def atomic_path(target: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; rename it to `target` if the block ends well, remove it if not.
+    """Yield a temporary path beside `target`; rename it to `target` if the block succeeds, remove it otherwise.
 
-    The block may create a file or a folder at the path. A file replaces a file, and a folder a folder; what was there
-    stays if the renaming fails or is interrupted.
+    The block may create a file or a folder at the path. A file replaces a file and a folder a folder; an existing
+    target is kept if the renaming fails or is interrupted.
 
     Raises:
-        UserError: The place cannot be written, holds a folder where a file is to be, or the disk is full.
+        UserError: The target cannot be written, is a folder where a file is expected, or the disk is full.
     """
     target = Path(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error.strerror}); choose another place") from error
-    # The suffix stays: many writers choose their format by it.
+        raise UserError(f"{target}: cannot be written ({error.strerror}); choose another path") from error
+    # With the suffix of the target: many writers choose their format by it.
     staged, replaced = staging / target.name, staging / f"{target.name}.replaced"
     try:
         yield staged
@@ -41,11 +41,11 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         os.replace(staged, target)
     except OSError as error:
         if error.filename is None or Path(error.filename).is_relative_to(staging):
-            mend = "free some space" if error.errno == errno.ENOSPC else "choose another place"
-            raise UserError(f"{target}: cannot be written ({error.strerror or error}); {mend}") from error
+            fix = "free some space" if error.errno == errno.ENOSPC else "choose another path"
+            raise UserError(f"{target}: cannot be written ({error.strerror or error}); {fix}") from error
         raise
     finally:
-        # Between the two renamings the old folder lies nowhere else.
+        # Between the two renamings this is the only copy of the old folder.
         if os.path.lexists(replaced) and not os.path.lexists(target):
             replaced.rename(target)
         shutil.rmtree(staging, ignore_errors=True)
@@ -56,11 +56,11 @@ def check_output_file(path: str | Path, suffixes: Collection[str] = (), inputs: 
 
     Args:
         path: The file to be written.
-        suffixes: What its name may end in; by default anything.
+        suffixes: Suffixes that its name may end in; by default any.
         inputs: Files that it must not overwrite.
 
     Raises:
-        UserError: The path is a folder or one of `inputs`, or its name ends otherwise.
+        UserError: The path is a folder or one of `inputs`, or its name has another suffix.
     """
     path = Path(path)
     if path.is_dir():
@@ -73,7 +73,7 @@ def check_output_file(path: str | Path, suffixes: Collection[str] = (), inputs: 
 
 
 def write_json(target: str | Path, document: Any) -> None:
-    """Write `document` as indented UTF-8 JSON, whole or not at all."""
+    """Write `document` as indented UTF-8 JSON, complete or not at all."""
     with atomic_path(target) as staged:
         staged.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -88,7 +88,7 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); mend the file") from None
+        raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); fix the file") from None
 
 
 def read_text(path: Path) -> str:

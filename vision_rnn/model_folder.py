@@ -1,8 +1,8 @@
-"""A model as one folder: what training writes, and what every command that uses a model reads.
+"""A model as one folder: training writes it, and every command that uses a model reads it.
 
-A model folder holds `config.json` (the kind of model, its architecture and all else that its class describes),
+A model folder holds `config.json` (the kind of model, its architecture and the rest of its description),
 `model.safetensors` (all weights, in half precision), `README.md` (the model card) and `SHA256SUMS` of the first two. It
-needs nothing else to be used, and loading it executes no code.
+is self-contained, and loading it executes no code.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from vision_rnn.errors import UserError
 from vision_rnn.files import atomic_path, read_json
 
 CONFIG, WEIGHTS, CHECKSUMS, CARD = "config.json", "model.safetensors", "SHA256SUMS", "README.md"
-# What comes of a configuration or of weights that are whole, but not those of this class.
+# Raised for a configuration or weights that are intact, but belong to another class.
 _UNSUITABLE = (SafetensorError, RuntimeError, TypeError, ValueError, KeyError, AttributeError)
 
 
@@ -28,9 +28,9 @@ class SavedModel(nn.Module, ModelHubMixin, ABC):
     """A model that `save_pretrained` writes as a folder, and that `from_pretrained` builds from one or from the hub.
 
     Attributes:
-        kind: The kind of model, as the configuration has it; messages have spaces for its hyphens.
-        bundled: The folder of the model folders that are installed with the package.
-        card: The model card in Markdown, that of the folder the model was loaded from; empty for none.
+        kind: The kind of model, as stored in the configuration; messages show spaces for its hyphens.
+        bundled: The folder that contains the model folders installed with the package.
+        card: The model card in Markdown, read from the folder that the model was loaded from; empty if there is none.
     """
 
     kind: ClassVar[str]
@@ -39,12 +39,12 @@ class SavedModel(nn.Module, ModelHubMixin, ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Return all but the weights, as JSON can hold it: the arguments from which an equal model can be built."""
+        """Return everything except the weights in JSON types: the arguments that build an identical model."""
 
     @classmethod
     @abstractmethod
     def from_description(cls, description: dict[str, Any]) -> Self:
-        """Build the model that `describe` described, with untrained weights.
+        """Build the model of a description from `describe`, with untrained weights.
 
         Raises:
             TypeError: A key is missing or unknown.
@@ -78,8 +78,8 @@ class SavedModel(nn.Module, ModelHubMixin, ABC):
     ) -> Self:
         """Build the model and load its weights (for `from_pretrained`), from a folder or a hub name.
 
-        The hub's library hands over the configuration too, but without the keys it does not know; we read it again, so
-        that an unknown key is an error.
+        The hub's library passes the configuration too, but without unknown keys; it is read again here, so that an
+        unknown key is an error.
         """
 
         def find(name: str) -> Path:
@@ -98,7 +98,7 @@ class SavedModel(nn.Module, ModelHubMixin, ABC):
             )
 
         description = read_json(find(CONFIG))
-        # The first release wrote no kind: such a folder is taken for one of this class, whose arguments must fit.
+        # The first release wrote no kind: such a folder is assumed to be of this class, whose arguments must match.
         kind = str(description.pop("kind", cls.kind))
         if kind != cls.kind:
             found, wanted = (name.replace("-", " ") for name in (kind, cls.kind))
@@ -117,8 +117,8 @@ def load_model(cls: type[Model], model: str | Path) -> Model:
     """Load a model for use: a model folder, `bundled:NAME`, or `hub:OWNER/NAME` from the Hugging Face hub.
 
     Raises:
-        UserError: No such folder or name, a missing file, a file that is not what was saved, or a model of another
-            kind.
+        UserError: No such folder or name, a missing file, a file that differs from what was saved, or another
+            kind of model.
     """
     if str(model).startswith("bundled:"):
         known = {folder.name: folder for folder in sorted(cls.bundled.iterdir())}
@@ -143,22 +143,22 @@ def load_model(cls: type[Model], model: str | Path) -> Model:
     checksums = (folder / CHECKSUMS).read_text(errors="replace").splitlines()
     for name in (CONFIG, WEIGHTS):
         if f"{_sha256(folder / name)}  {name}" not in checksums:
-            raise UserError(f"{folder / name}: not the file that was saved (its SHA-256 differs); copy it again")
+            raise UserError(f"{folder / name}: differs from the file that was saved (SHA-256); copy it again")
     try:
         return cls.from_pretrained(folder)
     except _UNSUITABLE as error:
         reason = _first_line(error)
         raise UserError(
-            f"{folder}: made by another version of this program, or for another model ({reason})"
+            f"{folder}: written by another version of this program, or another kind of model ({reason})"
         ) from error
 
 
 def save_model(model: SavedModel, output: str | Path, card: str) -> None:
-    """Write a model folder, whole or not at all.
+    """Write a model folder, complete or not at all.
 
     Args:
         model: The model.
-        output: The folder, replaced if it is a model folder already.
+        output: The folder, replaced if it is a model folder.
         card: The model card, in Markdown.
 
     Raises:

@@ -1,7 +1,7 @@
-"""A ladder: several configurations trained and measured alike, each with several seeds, so that they can be compared.
+"""A sweep over configurations and seeds: all are trained and measured in the same way, so that they can be compared.
 
-A rung is a configuration of `train`; with a seed it is a run, in a folder of its own, to which is added:
-`seconds.json`, how long its training took; `validation.json` and `test.json`, how its model does on these splits.
+A rung is a configuration of `train`; a rung and a seed make a run. To the run folder are added `seconds.json`, the
+training time, and `validation.json` and `test.json`, the scores of the model on these splits.
 """
 
 import statistics
@@ -28,13 +28,12 @@ _SECONDS = "seconds.json"
 
 @dataclass(frozen=True)
 class Rung:
-    """One configuration of a ladder.
+    """One configuration of a sweep.
 
     Attributes:
-        name: What its runs are called after.
+        name: Name; the run folders are called NAME-seedS.
         data: Folder of the prepared data set.
-        configs: The arguments of `train` that say what is trained and how, by their names; the seed of `training` is
-            replaced by the runs'.
+        configs: Arguments of `train` by name; the seed of `training` is replaced by that of the run.
     """
 
     name: str
@@ -42,22 +41,22 @@ class Rung:
     configs: Mapping[str, Any]
 
     def with_seed(self, seed: int) -> dict[str, Any]:
-        """Return the configurations of the run with this seed."""
+        """Return the configurations of the run with a seed."""
         return {**self.configs, "training": replace(self.configs["training"], seed=seed)}
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What a ladder compares.
+class Sweep:
+    """How the models of a sweep are trained and measured.
 
     Attributes:
         open_data: Opens a folder of prepared data.
-        train: Trains a run, given `data`, `output`, the rung's configurations and `ckpt_path`; `output/model` is the
-            last that it writes.
+        train: Trains a run, given `data`, `output`, the rung's configurations and `ckpt_path`; writes
+            `output/model` last.
         load: Loads the model of a run.
         evaluate: Measures a model on a split of the data.
-        sizes: What is counted of a model, by name.
-        scores: Which numbers of an evaluation are collected.
+        sizes: Counts the parts of a model, by name.
+        scores: Names of the numbers of an evaluation that are collected.
     """
 
     open_data: Callable[[str], Prepared]
@@ -70,15 +69,15 @@ class Kind:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What became of one rung.
+    """The results of one rung.
 
     Attributes:
         rung: The rung.
-        seeds: Of its runs.
-        sizes: What was counted of its model, by name.
-        scores: By split and name, one for each seed.
-        seconds: Wall-clock time of the training, its validation included, for each seed; None if it was interrupted
-            and resumed.
+        seeds: Seeds of its runs.
+        sizes: Counts of its model, by name.
+        scores: One number per seed, by split and name.
+        seconds: Wall-clock time of the training per seed, validation included; None if it was interrupted and
+            resumed.
     """
 
     rung: Rung
@@ -88,7 +87,7 @@ class Measurement:
     seconds: list[float | None]
 
     def document(self) -> dict[str, Any]:
-        """Return it as JSON can hold it, with mean and standard deviation over the seeds."""
+        """Return the results in JSON types, with mean and standard deviation over the seeds."""
         configs = {name: asdict(config) for name, config in self.rung.configs.items()}
         del configs["training"]["seed"]
         summaries = {
@@ -102,38 +101,38 @@ class Measurement:
         return {"name": self.rung.name, "data": self.rung.data, **configs, **self.sizes, **of_runs}
 
     def mean_seconds(self) -> str:
-        """Return the mean of the known seconds as a table shows it, empty if none is known."""
+        """Return the mean of the known times for a table, empty if none is known."""
         known = [seconds for seconds in self.seconds if seconds is not None]
         return f"{statistics.mean(known):.0f}" if known else ""
 
     def summary(self, split: str, score: str, digits: int) -> str:
-        """Return mean and standard deviation over the seeds as a table shows them."""
+        """Return mean and standard deviation over the seeds for a table."""
         values = self.scores[split][score]
         spread = deviation(values)
         return f"{statistics.mean(values):.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
 
 
 def deviation(values: Sequence[float]) -> float | None:
-    """Return the standard deviation of what the values are a sample of; None for a single one."""
+    """Return the sample standard deviation of the values; None for a single value."""
     return statistics.stdev(values) if len(values) > 1 else None
 
 
 def over_seeds(measurements: Sequence[Measurement]) -> str:
-    """Say what the numbers of a table are: of one seed, or over which."""
+    """Describe the numbers of a table: of one seed, or mean and deviation over several."""
     seeds = measurements[0].seeds
     listed = ", ".join(map(str, seeds))
     return f"mean ± standard deviation over the seeds {listed}" if len(seeds) > 1 else f"seed {listed}"
 
 
 def read_rungs(folder: Path, train: Callable[..., Path]) -> list[Rung]:
-    """Read the configurations of a folder, in the order of their names.
+    """Read the configurations of a folder, sorted by name.
 
     Args:
-        folder: Holds YAML files, each a rung.
-        train: The command that they configure.
+        folder: Folder of YAML files, one per rung.
+        train: Command that they configure.
 
     Raises:
-        UserError: There is none, or one is no configuration, or one does not start from nothing.
+        UserError: There is no configuration, a file is not one, or a rung would start from a trained model.
     """
     rungs, parser = [], command_parser("", "train", train)
     for path in sorted(folder.glob("*.yaml")):
@@ -142,57 +141,56 @@ def read_rungs(folder: Path, train: Callable[..., Path]) -> list[Rung]:
         except (ArgumentError, UserError) as error:
             raise UserError(f"{path}: {error}") from error
         if options.init_from or options.ckpt_path:
-            raise UserError(f"{path}: a rung is trained from nothing; leave out init_from and ckpt_path")
+            raise UserError(f"{path}: a rung is trained from the beginning; omit init_from and ckpt_path")
         configs = {name: value for name, value in vars(options).items() if is_dataclass(value)}
         rungs.append(Rung(path.stem, options.data, configs))
     if not rungs:
-        raise UserError(f"{folder}: holds no configuration; name a folder of YAML files, as of train --config")
+        raise UserError(f"{folder}: has no configurations; name a folder of YAML files, as of train --config")
     return rungs
 
 
-def climb(
-    kind: Kind, rungs: Sequence[Rung], seeds: Sequence[int], output: Path, device: Device = "auto"
+def run_sweep(
+    sweep: Sweep, rungs: Sequence[Rung], seeds: Sequence[int], output: Path, device: Device = "auto"
 ) -> list[Measurement]:
-    """Train and measure every rung with every seed, as far as that was not done before.
+    """Train and measure every rung with every seed; finished runs are skipped.
 
     Args:
-        kind: What is compared.
-        rungs: The rungs, all on one data set.
-        seeds: Each rung is trained with each; all rungs with the first before any with the second.
-        output: Where the run folders `NAME-seedS` lie.
-        device: The device to train and measure on.
+        sweep: How to train and measure.
+        rungs: Rungs, all on one data set.
+        seeds: Random seeds; all rungs are trained with the first before any with the second.
+        output: Folder that contains the run folders `NAME-seedS`.
+        device: Device to train and measure on.
 
     Returns:
-        One for each rung.
+        One measurement per rung.
 
     Raises:
-        UserError: The data lack a split, or a run was begun with other settings or other data.
-        KeyboardInterrupt: The user wants to stop; what was done is kept.
+        UserError: The data lack a split, or a run was started with other settings or other data.
+        KeyboardInterrupt: The user stopped it; finished work is kept.
     """
-    data = _open_data(kind, rungs)
+    data = _open_data(sweep, rungs)
     seeds = list(dict.fromkeys(seeds))
     runs = [(rung, seed, output / f"{rung.name}-seed{seed}") for seed in seeds for rung in rungs]
     for rung, seed, run in runs:
-        _check_begun(run, rung, seed, data)
+        _check_started(run, rung, seed, data)
     try:
         for number, (rung, seed, run) in enumerate(runs, start=1):
             note(f"run {number} of {len(runs)}: {run}")
-            finish(run, partial(kind.train, data=rung.data, output=str(run), device=device, **rung.with_seed(seed)))
-            _measure(kind, run, data, device)
+            finish(run, partial(sweep.train, data=rung.data, output=str(run), device=device, **rung.with_seed(seed)))
+            _measure(sweep, run, data, device)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("what was done is kept, and the same command goes on") from None
-    return [_collect(kind, rung, {seed: output / f"{rung.name}-seed{seed}" for seed in seeds}) for rung in rungs]
+        raise KeyboardInterrupt("finished work is kept; the same command continues it") from None
+    return [_collect(sweep, rung, {seed: output / f"{rung.name}-seed{seed}" for seed in seeds}) for rung in rungs]
 
 
 def finish(run: Path, train: Callable[..., object]) -> None:
-    """Bring a run to its end: from nothing, from its last whole epoch, or by doing nothing if it has its model.
+    """Complete a run: from the beginning, from its last complete epoch, or not at all if it has its model.
 
-    How long it took is written only for a training that was not resumed: what an interrupted one spent in vain is not
-    known.
+    The time is written only for a training that was not resumed: how much an interrupted one lost is not known.
 
     Args:
         run: The run folder.
-        train: Trains the run, given `ckpt_path`, None or `last`, and writes `run/model` as the last thing.
+        train: Trains the run, given `ckpt_path`, None or `last`, and writes `run/model` last.
     """
     if (run / "model").is_dir():
         return
@@ -212,8 +210,8 @@ def write_report(
     Args:
         measurements: The rungs.
         output: The folder.
-        table: In Markdown.
-        draw: Draws them into a file.
+        table: Table in Markdown.
+        draw: Draws the figure into a file.
     """
     write_json(output / "ladder.json", [measurement.document() for measurement in measurements])
     with atomic_path(output / "ladder.md") as staged:
@@ -221,50 +219,50 @@ def write_report(
     draw(measurements, output / "ladder.png")
 
 
-def _open_data(kind: Kind, rungs: Sequence[Rung]) -> Prepared:
+def _open_data(sweep: Sweep, rungs: Sequence[Rung]) -> Prepared:
     first, *others = rungs
     for other in others:
         if other.data != first.data:
             raise UserError(f"{other.name}: on {other.data}, but {first.name} on {first.data}; give all the same data")
-    data = kind.open_data(first.data)
+    data = sweep.open_data(first.data)
     for split in MEASURED:
         if split not in data.manifest["splits"]:
-            raise UserError(f"{data.folder}: has no split '{split}', on which rungs are measured; choose other data")
+            raise UserError(f"{data.folder}: has no split '{split}', which rungs are measured on; choose other data")
     return data
 
 
-def _check_begun(run: Path, rung: Rung, seed: int, data: Prepared) -> None:
-    """Refuse a run that was begun with other data or settings: its numbers would be those of another rung."""
+def _check_started(run: Path, rung: Rung, seed: int, data: Prepared) -> None:
+    """Refuse a run that was started with other data or settings: its numbers would belong to another rung."""
     check_data(data, run)
     if not (run / CONFIG).is_file():
         return
     written = read_settings(run)
     for part, settings in rung.with_seed(seed).items():
-        # A setting that the run does not know is younger than the run, and its default is what was done before.
-        begun = asdict(type(settings)()) | written[part]
+        # A setting that the run lacks was added later, with the earlier behaviour as its default.
+        started = asdict(type(settings)()) | written[part]
         for name, value in asdict(settings).items():
-            was = tuple(begun[name]) if isinstance(begun[name], list) else begun[name]
-            # None leaves it to the training to fill in.
+            was = tuple(started[name]) if isinstance(started[name], list) else started[name]
+            # None: filled in by the training.
             if value is not None and was != value:
                 change = f"{part}.{name} was {was}, and is {value} now"
-                raise UserError(f"{run}: begun with other settings ({change}); delete it, or choose another output")
+                raise UserError(f"{run}: started with other settings ({change}); delete it, or choose another output")
 
 
-def _measure(kind: Kind, run: Path, data: Prepared, device: Device) -> None:
+def _measure(sweep: Sweep, run: Path, data: Prepared, device: Device) -> None:
     """Evaluate the model of a run on each split, and keep the results in its folder."""
     missing = [split for split in MEASURED if not (run / f"{split}.json").is_file()]
     if not missing:
         return
-    model = kind.load(run / "model").to(resolve_device(device))
+    model = sweep.load(run / "model").to(resolve_device(device))
     for split in missing:
-        write_json(run / f"{split}.json", kind.evaluate(model, data, split))
+        write_json(run / f"{split}.json", sweep.evaluate(model, data, split))
 
 
-def _collect(kind: Kind, rung: Rung, runs: dict[int, Path]) -> Measurement:
-    sizes = kind.sizes(kind.load(next(iter(runs.values())) / "model"))
+def _collect(sweep: Sweep, rung: Rung, runs: dict[int, Path]) -> Measurement:
+    sizes = sweep.sizes(sweep.load(next(iter(runs.values())) / "model"))
     documents = {split: [read_json(run / f"{split}.json") for run in runs.values()] for split in MEASURED}
     scores = {
-        split: {name: [document[name] for document in of_runs] for name in kind.scores}
+        split: {name: [document[name] for document in of_runs] for name in sweep.scores}
         for split, of_runs in documents.items()
     }
     seconds = [read_json(path) if (path := run / _SECONDS).is_file() else None for run in runs.values()]

@@ -1,4 +1,4 @@
-"""Tables as the project prints them."""
+"""Tables in the format that the project prints."""
 
 from collections.abc import Sequence
 

@@ -65,7 +65,7 @@ def test_a_folder_of_any_name_is_replaced(tmp_path: Path):
 def test_a_file_does_not_replace_a_folder(tmp_path: Path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "kept").touch()
-    with pytest.raises(UserError, match="choose another place"):
+    with pytest.raises(UserError, match="choose another path"):
         write_json(tmp_path / "folder", {})
     assert (tmp_path / "folder" / "kept").exists()
 

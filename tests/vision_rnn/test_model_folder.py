@@ -103,14 +103,14 @@ def test_a_folder_of_the_first_release_names_no_kind_and_loads(folder: Path):
 @pytest.mark.parametrize("changes", [{"width": None}, {"depth": 2}, {"width": 4}])
 def test_a_configuration_of_another_version_is_an_error_of_one_line(folder: Path, changes: dict[str, Any]):
     change_config(folder, **changes)
-    with pytest.raises(UserError, match=r"^[^\n]*model: made by another version[^\n]*$"):
+    with pytest.raises(UserError, match=r"^[^\n]*model: written by another version[^\n]*$"):
         load_model(Scale, folder)
 
 
 def test_other_weights_are_an_error_of_one_line(folder: Path):
     save_file({"weight": torch.zeros(2)}, folder / WEIGHTS)
     rewrite_checksums(folder)
-    with pytest.raises(UserError, match=r"^[^\n]*model: made by another version[^\n]*$"):
+    with pytest.raises(UserError, match=r"^[^\n]*model: written by another version[^\n]*$"):
         load_model(Scale, folder)
 
 
@@ -119,7 +119,7 @@ def test_an_altered_file_is_named(folder: Path, name: str):
     altered = bytearray((folder / name).read_bytes())
     altered[-2] ^= 1
     (folder / name).write_bytes(altered)
-    with pytest.raises(UserError, match=rf"{name}: not the file that was saved"):
+    with pytest.raises(UserError, match=rf"{name}: differs from the file that was saved"):
         load_model(Scale, folder)
 
 
