@@ -11,7 +11,7 @@ demo: $(VENV)/installed
 	$(BIN)/pixelrnn complete examples/digits --mask lower-half --samples 8 -o demo/completions.png
 
 test: $(VENV)/installed-dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from typing import Literal
 
 from vision_rnn.errors import UserError
 
+Precision = Literal["auto", "32-true", "bf16-mixed", "32", "bf16"]
 # The model that is used unless another is named.
 BUNDLED = "bundled:flickr8k"
 
@@ -128,7 +129,8 @@ class TrainingConfig:
         samples: Captions sampled an image by `self_critical`.
         temperature: Of that sampling. Label smoothing leaves a tenth of the probability with words that do not fit: at
             1, most sampled captions hold one.
-        precision: `bf16` autocast, or `32`; `auto` takes bf16 where the hardware multiplies it.
+        precision: `bf16-mixed` (autocast) or `32-true`, for short `bf16` or `32`; `auto` takes bf16 where the hardware
+            multiplies it.
         seed: Of the initial weights, the order of the images, dropout and sampling.
         log_gradients: Every this many steps, log how far back the captions reach: the norm of the gradient of their
             last word's loss with respect to the states 1, 5 and 10 words before (see `network.gradient_flow`); 0 does
@@ -154,12 +156,14 @@ class TrainingConfig:
     mirror: bool = True
     samples: int = 5
     temperature: float = 0.6
-    precision: Literal["auto", "32", "bf16"] = "auto"
+    precision: Precision = "auto"
     seed: int = 0
     log_gradients: int = 0
 
     def __post_init__(self) -> None:
         """Refuse numbers that no training can use, by their name."""
+        names: dict[str, Precision] = {"32": "32-true", "bf16": "bf16-mixed"}
+        object.__setattr__(self, "precision", names.get(self.precision, self.precision))
         # A self-critical baseline is the mean of the other samples: there must be one.
         least = {"epochs": 1, "patience": 1, "batch_size": 1, "warmup_steps": 0, "samples": 2, "seed": 0}
         for name, value in vars(self).items():

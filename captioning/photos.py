@@ -104,7 +104,7 @@ def caption_photos(
 
     pictures = pictures or {}
     texts: list[str] = []
-    with Progress(len(images), "captioning", "photo") as progress:
+    with Progress(len(images), "writing captions", "photo") as progress:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             photos = dict(_readable(batch))

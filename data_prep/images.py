@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -115,6 +116,18 @@ def find_images(folder: str | Path, recursive: bool = False) -> list[Path]:
         mend = "its subfolders do, so add --recursive" if in_subfolders else "name a folder of JPEG or PNG files"
         raise UserError(f"{folder}: holds no image; {mend}")
     return images
+
+
+def images_of(sources: Iterable[str | Path]) -> list[Path]:
+    """Return the image files that paths and folders name, each once, in their order.
+
+    Raises:
+        UserError: A folder contains no image.
+    """
+    paths: dict[Path, None] = {}
+    for source in map(Path, sources):
+        paths |= dict.fromkeys(find_images(source) if source.is_dir() else [source])
+    return list(paths)
 
 
 def _photos(folder: Path, recursive: bool) -> list[Path]:

@@ -7,11 +7,45 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from PIL import Image, ImageDraw
 
 # No test may reach for the network; the libraries read these when they are imported.
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # As many processes as cores: threads of their own would make them wait for each other. Read when torch is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Ten times as many generated cases, and all cases of tests marked `pairwise`: pytest --hypothesis-profile=thorough
+settings.register_profile("thorough", max_examples=10_000)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of a test marked `pairwise` keep so many cases that every two values of two parameters meet in one of them."""
+    if settings.get_current_profile_name() == "thorough":
+        return
+    cases: dict[str, list[pytest.Function]] = {}
+    for item in items:
+        if item.get_closest_marker("pairwise") and isinstance(item, pytest.Function):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    dropped = {item for of_test in cases.values() for item in _not_needed_for_pairs(of_test)}
+    items[:] = [item for item in items if item not in dropped]
+    config.hook.pytest_deselected(items=sorted(dropped, key=lambda item: item.nodeid))
+
+
+def _not_needed_for_pairs(cases: list[pytest.Function]) -> list[pytest.Function]:
+    """Choose greedily, the first of equally good cases."""
+    values = {case: sorted((name, repr(value)) for name, value in case.callspec.params.items()) for case in cases}
+    pairs = {case: set(itertools.combinations(values[case], 2)) for case in cases}
+    missing = set().union(*pairs.values())
+    dropped = list(cases)
+    while missing:
+        best = max(dropped, key=lambda case: len(pairs[case] & missing))
+        missing -= pairs[best]
+        dropped.remove(best)
+    return dropped
+
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 170, 60), "blue": (40, 60, 220), "yellow": (240, 220, 40)}
 SHAPES = ("square", "circle")

@@ -1,6 +1,12 @@
 """What the models share and is neither data nor metric: errors, files, the frame of commands, model and run folders."""
 
+import os
+
 from vision_rnn.version import tool_version
+
+# Waiting threads sleep instead of spinning: beside another busy process, spinning makes torch many times slower. OpenMP
+# reads this when torch is imported, which every package of ours does after this one.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __all__ = ["__version__"]
 __version__ = tool_version()

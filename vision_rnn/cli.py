@@ -166,11 +166,13 @@ def _dispatch(program: str, commands: Mapping[str, Command], given: list[str], c
     if not given or given[0] not in commands:
         wrong = f"no command '{given[0]}'" if given else "no command"
         raise UserError(f"{wrong}; choose one of: {', '.join(commands)} (see {program} --help)")
-    name, arguments = given[0], given[1:]
-    command = commands[name]
+    name, command = given[0], commands[given[0]]
+    arguments = _with_bundled_configs(given[1:], configs)
     parser = command_parser(program, name, command, configs)
     try:
-        options = parser.instantiate(parser.parse_args(_with_bundled_configs(arguments, configs)))
+        if any(argument.partition("=")[0] == "--ckpt_path" for argument in arguments):
+            arguments = _with_settings_of_run(arguments, command)
+        options = parser.instantiate(parser.parse_args(arguments))
     except SystemExit as end:  # Help was printed.
         return int(end.code or 0)
     parameters = _parameters(command)
@@ -183,6 +185,23 @@ def _dispatch(program: str, commands: Mapping[str, Command], given: list[str], c
         outcome = Outcome(str(outcome), {"written": str(outcome)})
     result(json.dumps(outcome.document, indent=2, ensure_ascii=False) if options.json else outcome.text)
     return outcome.status
+
+
+def _with_settings_of_run(arguments: list[str], command: Command) -> list[str]:
+    """Put the settings that a run was started with in place of a configuration file; options still override them."""
+    lenient = command_parser("", "", command)
+    for action in lenient._actions:
+        action.required = False
+    output = lenient.parse_args(arguments).output
+    settings = Path(output or "", "config.yaml")
+    if not output or not settings.is_file():
+        return arguments
+    kept, skip = [], False
+    for argument in arguments:
+        if not skip and argument != "--config" and not argument.startswith("--config="):
+            kept.append(argument)
+        skip = argument == "--config"
+    return ["--config", str(settings), f"--output={output}", *kept]
 
 
 def _plain(value: Any) -> Any:

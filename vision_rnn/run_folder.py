@@ -84,6 +84,53 @@ def read_settings(run: Path) -> dict[str, Any]:
     return yaml.safe_load((run / CONFIG).read_text())
 
 
+def check_settings(run: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that differ from those a run was started with; nothing if there is no run yet.
+
+    Args:
+        run: The run folder.
+        settings: The settings by name, each a dataclass.
+
+    Raises:
+        UserError: One differs; the message names it.
+    """
+    if not (run / CONFIG).is_file():
+        return
+    written = read_settings(run)
+    for part, values in settings.items():
+        # A setting that the run lacks was added later, with the earlier behaviour as its default.
+        started = asdict(type(values)()) | written[part]
+        for name, value in asdict(values).items():
+            was = tuple(started[name]) if isinstance(started[name], list) else started[name]
+            # None is filled in by the training, and so may be `auto`.
+            if value not in (None, "auto") and was not in (value, "auto"):
+                raise UserError(
+                    f"{run}: started with other settings ({part}.{name} was {was}, and is {value} now); "
+                    "give the same to continue it, or choose another output"
+                )
+
+
+def check_same(part: str, given: Any, trained: Any, model: str) -> None:
+    """Refuse settings that a model to start from cannot have, since they are in its weights.
+
+    Args:
+        part: Name of the settings.
+        given: The settings given, a dataclass; those that have their defaults count as not given.
+        trained: Those of the model.
+        model: What messages call the model.
+
+    Raises:
+        UserError: One was given and differs; the message names it.
+    """
+    defaults = type(given)()
+    for name, value in vars(given).items():
+        if value != getattr(defaults, name) and value != getattr(trained, name):
+            raise UserError(
+                f"{part}.{name}: {value} differs from {getattr(trained, name)} of {model}, which training starts from; "
+                f"omit {part}.{name}, or init_from"
+            )
+
+
 def checkpoint_to_resume(run: Path, ckpt_path: str | None) -> Path | None:
     """Return the checkpoint that a training resumes from; None for one that starts.
 

@@ -20,7 +20,7 @@ from vision_rnn.console import note
 from vision_rnn.devices import Device, resolve_device
 from vision_rnn.errors import UserError
 from vision_rnn.files import atomic_path, read_json, write_json
-from vision_rnn.run_folder import CONFIG, LAST, Prepared, check_data, checkpoint_folder, read_settings
+from vision_rnn.run_folder import LAST, Prepared, check_data, check_settings, checkpoint_folder
 
 MEASURED = ("validation", "test")
 _SECONDS = "seconds.json"
@@ -234,18 +234,7 @@ def _open_data(sweep: Sweep, rungs: Sequence[Rung]) -> Prepared:
 def _check_started(run: Path, rung: Rung, seed: int, data: Prepared) -> None:
     """Refuse a run that was started with other data or settings: its numbers would belong to another rung."""
     check_data(data, run)
-    if not (run / CONFIG).is_file():
-        return
-    written = read_settings(run)
-    for part, settings in rung.with_seed(seed).items():
-        # A setting that the run lacks was added later, with the earlier behaviour as its default.
-        started = asdict(type(settings)()) | written[part]
-        for name, value in asdict(settings).items():
-            was = tuple(started[name]) if isinstance(started[name], list) else started[name]
-            # None: filled in by the training.
-            if value is not None and was != value:
-                change = f"{part}.{name} was {was}, and is {value} now"
-                raise UserError(f"{run}: started with other settings ({change}); delete it, or choose another output")
+    check_settings(run, rung.with_seed(seed))
 
 
 def _measure(sweep: Sweep, run: Path, data: Prepared, device: Device) -> None:

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from vision_rnn.console import Progress, note
 from vision_rnn.devices import Device, resolve_device
+from vision_rnn.files import atomic_path
 from vision_rnn.run_folder import LAST, checkpoint_folder
 
 # What Lightning warns of and is intended here: one process loads the data, frozen parts stay in evaluation mode, a
@@ -26,6 +29,19 @@ _INTENDED = (
     "exists and is not empty",
     "isinstance.treespec, LeafSpec",
 )
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its target and renames it.
+
+    Lightning's own writer stages in the temporary folder, and copies from there if that is another device: a kill then
+    leaves a truncated file.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Save a checkpoint, complete or not at all."""
+        with atomic_path(path) as staged:
+            torch.save(checkpoint, staged)
 
 
 @contextlib.contextmanager
@@ -85,6 +101,7 @@ def fit(
         callbacks=[*_checkpoints(run, monitor, mode), *callbacks, _TrainingProgress()],
         logger=_loggers(run),
         devices=1,
+        plugins=[AtomicCheckpoints()],
         num_sanity_val_steps=0,
         log_every_n_steps=log_interval,
         enable_model_summary=False,

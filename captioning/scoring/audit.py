@@ -7,7 +7,7 @@ were scored, so that a claimed number can be held against all of them.
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu, sentence_bleu
 
@@ -17,6 +17,7 @@ from data_prep.tokenizer import tokenize
 from data_prep.vocabulary import Vocabulary
 from evaluation.caption_scores import SCORES, score_captions
 from evaluation.diversity import diversity
+from vision_rnn.errors import UserError
 
 # As most captioners count their vocabulary.
 _MIN_COUNT = 5
@@ -38,6 +39,34 @@ class Protocol:
 
     name: str
     scores: dict[str, float]
+
+
+def check_claim(claimed: str) -> None:
+    """Refuse a claimed score that is not a number, before anything is scored.
+
+    Raises:
+        UserError: It is not a number.
+    """
+    try:
+        float(claimed)
+    except ValueError:
+        raise UserError(f"--claimed {claimed}: not a number; give a score as it was published") from None
+
+
+def audit_document(captioned: Captioned, training: Sequence[Reference], claimed: str | None = None) -> dict[str, Any]:
+    """Return the scores under all protocols, everything suspicious and, for a claimed score, the matching protocols.
+
+    Args:
+        captioned: Captions and references.
+        training: References of the training images, if known.
+        claimed: A score as it was published.
+    """
+    protocols = recompute(captioned, training)
+    document = {
+        "protocols": {protocol.name: protocol.scores for protocol in protocols},
+        "suspicions": suspicions(captioned, training),
+    }
+    return document | ({"claimed": claimed, "matching": matching(protocols, claimed)} if claimed else {})
 
 
 def recompute(captioned: Captioned, training: Sequence[Reference]) -> list[Protocol]:

@@ -17,7 +17,7 @@ from captioning.training.run import train
 from data_prep.prepared_captions import PreparedCaptions
 from data_prep.vocabulary import BOS
 from vision_rnn.files import atomic_path
-from vision_rnn.sweep import MEASURED, Kind, Measurement, deviation, over_seeds
+from vision_rnn.sweep import MEASURED, Measurement, Sweep, deviation, over_seeds
 from vision_rnn.tables import markdown_table
 
 # With the digits that are shown.
@@ -51,7 +51,7 @@ def _evaluate(captioner: Captioner, data: PreparedCaptions, split: str) -> dict[
     return evaluate(captioner, data, split, cached=True)
 
 
-CAPTIONERS = Kind(PreparedCaptions.open, train, load_captioner, _evaluate, _sizes, tuple(_SCORES))
+CAPTIONERS = Sweep(PreparedCaptions.open, train, load_captioner, _evaluate, _sizes, tuple(_SCORES))
 
 
 def ladder_table(measurements: Sequence[Measurement]) -> str:

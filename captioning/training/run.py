@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig, TrainingConfig
+from captioning.captioner_config import DecoderConfig, EncoderConfig, Precision, SearchConfig, TrainingConfig
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
 from vision_rnn.option_types import NonNegativeFloat, Share
@@ -55,7 +55,13 @@ def train(
     from captioning.training.task import CaptioningTask
     from data_prep.prepared_captions import PreparedCaptions
     from vision_rnn.devices import resolve_device
-    from vision_rnn.run_folder import check_data, checkpoint_to_resume, read_checkpoint, write_settings
+    from vision_rnn.run_folder import (
+        check_data,
+        check_settings,
+        checkpoint_to_resume,
+        read_checkpoint,
+        write_settings,
+    )
     from vision_rnn.trainer import fit
 
     folder = Path(output)
@@ -67,9 +73,17 @@ def train(
     lightning.seed_everything(training.seed, verbose=False)
     captioner = _initial_captioner(prepared, encoder, decoder, search, init_from)
     captioner.to(resolve_device(device))
-    places = {"data": str(data), "output": str(output), "init_from": init_from}
-    configs = {"encoder": captioner.encoder.config, "decoder": captioner.decoder_config, "search": search}
-    write_settings(folder, prepared, {**places, **configs, "training": training})
+    training = replace(training, precision=_resolved_precision(training.precision, resolve_device(device).type))
+    settings = {
+        "encoder": captioner.encoder.config,
+        "decoder": captioner.decoder_config,
+        "search": search,
+        "training": training,
+    }
+    check_settings(folder, settings)
+    if not checkpoint:
+        places = {"data": str(data), "output": str(output), "init_from": init_from}
+        write_settings(folder, prepared, {**places, **settings})
     cached = training.encoder_learning_rate == 0
     train_images, validation_images = (
         CaptionedImages(prepared, split, captioner.encoder, captioner.vocabulary, cached=cached, mirrored=mirrored)
@@ -91,7 +105,7 @@ def train(
         mode=mode,
         callbacks=callbacks,
         gradient_clip=training.gradient_clip,
-        precision="bf16-mixed" if _uses_bf16(training.precision, resolve_device(device).type) else "32-true",
+        precision="bf16-mixed" if training.precision == "bf16-mixed" else "32-true",
         checkpoint=checkpoint,
         device=device,
     )
@@ -175,9 +189,12 @@ def _initial_captioner(
 ) -> "Captioner":
     from captioning.captioner import Captioner, load_captioner
     from captioning.network.encoder import GridEncoder
+    from vision_rnn.run_folder import check_same
 
     if init_from:
         trained = load_captioner(init_from)
+        check_same("encoder", encoder, trained.encoder.config, init_from)
+        check_same("decoder", decoder, trained.decoder_config, init_from)
         trained.search = search
         return trained
     pretrained = GridEncoder(encoder, pretrained=True)
@@ -192,12 +209,12 @@ def _initial_captioner(
     return captioner
 
 
-def _uses_bf16(precision: str, device: str) -> bool:
-    """Whether to multiply in bf16; `auto` asks the hardware, as it is slower than float32 where it is emulated."""
+def _resolved_precision(precision: Precision, device: str) -> Precision:
+    """Return what `auto` stands for: bf16 where the hardware multiplies it, since it is slow where it is emulated."""
     import torch
 
     if precision != "auto":
-        return precision == "bf16"
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        return precision
+    on_cuda = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    on_cpu = device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return "bf16-mixed" if on_cuda or on_cpu else "32-true"

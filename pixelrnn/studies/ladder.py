@@ -14,7 +14,7 @@ from pixelrnn.exact_likelihood import evaluate
 from pixelrnn.model import PixelModel, load_pixel_model
 from pixelrnn.training.run import train
 from vision_rnn.files import atomic_path
-from vision_rnn.sweep import Kind, Measurement, deviation, over_seeds
+from vision_rnn.sweep import Measurement, Sweep, deviation, over_seeds
 from vision_rnn.tables import markdown_table
 
 NATS = "nats_per_image"
@@ -42,7 +42,7 @@ def _sizes(model: PixelModel) -> dict[str, int]:
     return {"parameters": sum(parameter.numel() for parameter in model.parameters())}
 
 
-PIXEL_MODELS = Kind(PreparedPixels.open, train, load_pixel_model, evaluate, _sizes, (NATS,))
+PIXEL_MODELS = Sweep(PreparedPixels.open, train, load_pixel_model, evaluate, _sizes, (NATS,))
 
 
 def ladder_table(measurements: Sequence[Measurement]) -> str:

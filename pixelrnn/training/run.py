@@ -57,7 +57,7 @@ def train(
     from pixelrnn.training.batches import batches
     from pixelrnn.training.sample_grids import SampleGrids
     from pixelrnn.training.task import PixelTask
-    from vision_rnn.run_folder import check_data, checkpoint_to_resume, write_settings
+    from vision_rnn.run_folder import check_data, check_settings, checkpoint_to_resume, write_settings
     from vision_rnn.trainer import fit
 
     folder = Path(output)
@@ -66,10 +66,13 @@ def train(
     check_data(prepared, folder)
     lightning.seed_everything(training.seed, verbose=False)
     pixel_model = _initial_model(prepared, model, init_from)
+    settings = {"model": pixel_model.config, "training": training}
+    check_settings(folder, settings)
     if checkpoint:
         _check_resumable(checkpoint, pixel_model)
-    places = {"data": str(data), "output": str(output), "init_from": init_from}
-    write_settings(folder, prepared, {**places, "model": pixel_model.config, "training": training})
+    else:
+        places = {"data": str(data), "output": str(output), "init_from": init_from}
+        write_settings(folder, prepared, {**places, **settings})
     train_batches = batches(prepared, "train", pixel_model.shape, training.batch_size, shuffle_seed=training.seed)
     validation_batches = batches(prepared, "validation", pixel_model.shape, training.batch_size)
     callbacks: list[lightning.Callback] = []
@@ -140,10 +143,12 @@ def _averaged(average: "Tensor", current: "Tensor", number: "Tensor", decay: flo
 def _initial_model(prepared: "PreparedPixels", config: ModelConfig, init_from: str | None) -> "PixelModel":
     from pixelrnn.model import PixelModel, load_pixel_model
     from pixelrnn.training.batches import check_fit, image_shape
+    from vision_rnn.run_folder import check_same
 
     if not init_from:
         return PixelModel(config, image_shape(prepared, config.conditional))
     trained = load_pixel_model(init_from)
+    check_same("model", config, trained.config, init_from)
     check_fit(prepared, trained.shape)
     return trained.train()
 

@@ -186,14 +186,14 @@ def test_an_altered_file_is_named(folder: Path, name: str) -> None:
     altered = bytearray((folder / name).read_bytes())
     altered[-2] ^= 1
     (folder / name).write_bytes(altered)
-    with pytest.raises(UserError, match=rf"{name}: not the file that was saved"):
+    with pytest.raises(UserError, match=rf"{name}: differs from the file that was saved"):
         load_captioner(folder)
 
 
 @pytest.mark.parametrize("sums", [b"", b"one two three\n", b"\xff\xfe\n\n"])
 def test_broken_checksums_are_an_error_of_one_line(folder: Path, sums: bytes) -> None:
     (folder / CHECKSUMS).write_bytes(sums)
-    with pytest.raises(UserError, match=rf"{CONFIG}: not the file that was saved"):
+    with pytest.raises(UserError, match=rf"{CONFIG}: differs from the file that was saved"):
         load_captioner(folder)
 
 
@@ -234,7 +234,7 @@ def with_config_cut_short(folder: Path) -> None:
 def test_a_folder_of_another_version_is_an_error_of_one_line(folder: Path, change: Any) -> None:
     change(folder)
     rewrite_checksums(folder)
-    with pytest.raises(UserError, match=r"^[^\n]*model: made by another version[^\n]*$"):
+    with pytest.raises(UserError, match=r"^[^\n]*model: written by another version[^\n]*$"):
         load_captioner(folder)
 
 

@@ -510,7 +510,7 @@ def test_an_interrupted_ladder_says_how_to_go_on(run: Run, rungs: Path, monkeypa
     monkeypatch.setattr("pixelrnn.training.task.PixelTask.training_step", interrupt)
     status, output, errors = run("ladder", rungs, "-o", "out")
     assert (status, output) == (130, [])
-    assert errors[-1] == "pixelrnn: interrupted; what was done is kept, and the same command goes on"
+    assert errors[-1] == "pixelrnn: interrupted; finished work is kept; the same command continues it"
     assert not Path("out/ladder.md").exists()
 
 
@@ -520,7 +520,7 @@ def test_an_interrupted_ladder_says_how_to_go_on(run: Run, rungs: Path, monkeypa
         ("training: {epocks: 3}", "epocks"),
         ("model: {num_layers: -1}", "model.num_layers: -1 is too small"),
         ("training: [", "config"),
-        ("init_from: some/model", "a rung is trained from nothing; leave out init_from and ckpt_path"),
+        ("init_from: some/model", "a rung is trained from the beginning; omit init_from and ckpt_path"),
     ],
 )
 def test_ladder_names_the_file_and_the_key_that_is_wrong(run: Run, rungs: Path, text: str, reason: str) -> None:
@@ -558,7 +558,7 @@ def test_ladder_names_the_file_and_the_key_that_is_wrong(run: Run, rungs: Path, 
         (["write", "1", "--model", "no/such/model"], "no/such/model"),
         (["write", "1", "--model", "m", "--hands", "0"], "hands"),
         (["write", "1", "--model", "m", "-o", "out.jpg"], "end its name in .png"),
-        (["ladder", "no/such/folder"], "no/such/folder: holds no configuration"),
+        (["ladder", "no/such/folder"], "no/such/folder: has no configurations"),
         (["ladder", "--seeds"], "seeds"),
         (["ladder", "--seeds", "-1"], "seeds"),
         (["evaluate"], "data"),

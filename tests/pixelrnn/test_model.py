@@ -31,6 +31,7 @@ def all_images(model: PixelModel) -> Tensor:
     return torch.tensor(list(levels), dtype=torch.uint8).view(-1, shape.channels, shape.height, shape.width)
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize(("height", "width", "channels", "levels"), SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_forward(
@@ -55,6 +56,7 @@ def test_forward(
     torch.testing.assert_close(model(pixels.to(dtype)), logits, rtol=0, atol=0)
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize(("channels", "levels"), [(1, 2), (3, 4)])
 def test_every_parameter_receives_a_gradient(
     make_model: MakeModel, variant: dict[str, Any], order: Order, channels: int, levels: int
@@ -79,6 +81,7 @@ def test_probabilities_of_all_binary_images_sum_to_one(
     assert total == pytest.approx(1, abs=1e-9)
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize(
     ("height", "width", "channels", "levels"),
     [(1, 2, 3, 3), (2, 1, 3, 3), (1, 2, 3, 2), (2, 2, 1, 4), (3, 1, 1, 6), (1, 1, 1, 256)],

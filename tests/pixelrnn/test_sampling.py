@@ -53,6 +53,7 @@ def check_same_as_naive(model: PixelModel, mask: Tensor, batch: int = 3, labels:
     assert torch.equal(drawn[..., ~mask], pixels[..., ~mask])
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize(
     ("height", "width", "channels", "levels"), [(5, 6, 1, 2), (4, 3, 1, 256), (3, 4, 3, 4), (2, 4, 3, 256)]
 )
@@ -69,6 +70,7 @@ def test_completions_are_the_naive_samplers(make_model: MakeModel, variant: dict
     check_same_as_naive(model, make_mask(name, 4, 5), batch=2)
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize("name", ["lower half", "centre", "last column"])
 def test_completions_in_every_order(make_model: MakeModel, variant: dict[str, Any], order: Order, name: str) -> None:
     model = make_model(4, 5, 1, 16, order=order, **variant)

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub.hub_mixin
@@ -153,3 +155,31 @@ def test_a_hub_name_loads_what_the_hub_holds_and_knows_its_kind(
     (folder / CONFIG).write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match="hub:someone/model: cannot be loaded from the hub"):
         load_model(Scale, "hub:someone/model")
+
+
+def test_a_model_is_pushed_to_the_hub_as_its_folder(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What is uploaded is a model folder, with the card that the model was loaded with."""
+
+    class Hub:
+        def __init__(self, token: str | None = None):
+            pass
+
+        def create_repo(self, repo_id: str, **_: Any) -> Any:
+            return SimpleNamespace(repo_id=repo_id)
+
+        def upload_folder(self, *, repo_id: str, folder_path: Path, **_: Any) -> str:
+            shutil.copytree(folder_path, tmp_path / "uploaded")
+            return f"the commit in {repo_id}"
+
+    monkeypatch.setattr(huggingface_hub.hub_mixin, "HfApi", Hub)
+    assert load_model(Scale, folder).push_to_hub("someone/model") == "the commit in someone/model"
+    for name in (CONFIG, WEIGHTS, CHECKSUMS, "README.md"):
+        assert (tmp_path / "uploaded" / name).read_bytes() == (folder / name).read_bytes(), name
+    assert len(list((tmp_path / "uploaded").iterdir())) == 4
+
+
+def test_a_bundled_model_is_found_by_its_name(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Scale, "bundled", folder.parent, raising=False)
+    assert load_model(Scale, f"bundled:{folder.name}").names == ["café"]
+    with pytest.raises(UserError, match=f"^bundled:other: no such bundled model; choose one of: .*{folder.name}"):
+        load_model(Scale, "bundled:other")

@@ -425,7 +425,7 @@ def test_a_synthetic_set_is_overfitted(known: PreparedCaptions, tmp_path: Path):
 def test_the_self_critical_objective_raises_the_reward(known: PreparedCaptions, tmp_path: Path):
     model = learn(known, tmp_path / "learn", epochs=16)
     training = dataclasses.replace(TRAINING, objective="self_critical", epochs=12, learning_rate=3e-3, patience=12)
-    run(known.folder, tmp_path / "reward", training, init_from=str(model))
+    run(known.folder, tmp_path / "reward", training, encoder=LITE, init_from=str(model))
     rewards = [float(reward) for reward in logged(tmp_path / "reward", "reward").values()]
     assert statistics.fmean(rewards[-8:]) > 1.3 * statistics.fmean(rewards[:8])
 

@@ -95,6 +95,7 @@ def expected_view(config: ModelConfig, shape: ImageShape) -> Tensor:
     return view.transpose(0, 1).transpose(3, 4) if turned else view
 
 
+@pytest.mark.pairwise
 @pytest.mark.parametrize(
     ("order", "num_layers"), [("raster", 1), ("raster", 2), ("raster", 7), ("rotated", 2), ("transposed", 2)]
 )

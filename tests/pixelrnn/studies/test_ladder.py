@@ -38,7 +38,7 @@ def rung(name: str, data: PreparedPixels, num_layers: int, training: TrainingCon
 
 
 def climb(rungs: Sequence[Rung], seeds: Sequence[int], output: Path, **parts: Any) -> list[Measurement]:
-    return sweep.climb(replace(PIXEL_MODELS, **parts), rungs, seeds, output)
+    return sweep.run_sweep(replace(PIXEL_MODELS, **parts), rungs, seeds, output)
 
 
 def nats_of_test(measurement: Measurement) -> list[float]:
@@ -159,7 +159,7 @@ def test_an_interrupted_ladder_goes_on_as_if_nothing_had_happened(
 
     with monkeypatch.context() as patch:
         patch.setattr(PixelTask, "training_step", interrupted)
-        with pytest.raises(KeyboardInterrupt, match=r"^what was done is kept, and the same command goes on$"):
+        with pytest.raises(KeyboardInterrupt, match=r"^finished work is kept; the same command continues it$"):
             climb(rungs, [0], tmp_path)
     known = climbed[1]
     capsys.readouterr()
@@ -201,7 +201,7 @@ def test_an_interrupted_measurement_goes_on(rungs: list[Rung], tmp_path: Path):
 
     flat = rungs[1]
     train(data=flat.data, output=tmp_path / "flat-seed0", **flat.configs)
-    with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
+    with pytest.raises(KeyboardInterrupt, match="the same command continues it"):
         climb([flat], [0], tmp_path, evaluate=interrupted)
     (measurement,) = climb([flat], [0], tmp_path, evaluate=interrupted)
     assert measured == ["validation", "test", "test"]
@@ -228,7 +228,7 @@ def test_a_run_of_other_settings_is_refused(
 ):
     options: dict[str, Any] = {"num_layers": 1, "residual": False} | changed
     other = rung("flat", data, **options)
-    with pytest.raises(UserError, match=rf"flat-seed3: begun with other settings \({reason}\); delete it"):
+    with pytest.raises(UserError, match=rf"flat-seed3: started with other settings \({reason}\); give the same"):
         climb([rungs[0], other], [3], climbed[0])
 
 
@@ -244,7 +244,7 @@ def test_data_that_do_not_fit_are_refused_before_anything_is_trained(
     with pytest.raises(UserError, match=rf"a: on {other.folder}, but b on {data.folder}; give all the same data"):
         climb([rung("b", data, 1), rung("a", other, 1)], [0], output)
     untested = make_data(train=ones, valid=ones)
-    with pytest.raises(UserError, match="no split 'test', on which rungs are measured"):
+    with pytest.raises(UserError, match="no split 'test', which rungs are measured on"):
         climb([rung("a", untested, 1)], [0], output)
     assert not output.exists()
 

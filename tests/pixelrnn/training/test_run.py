@@ -275,7 +275,7 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_options(
         run(prepared, uninterrupted.folder)
     with pytest.raises(UserError, match="not the data that"):
         run(labelled, uninterrupted.folder, ckpt_path="last")
-    with pytest.raises(UserError, match=r"last\.ckpt: of another architecture"):
+    with pytest.raises(UserError, match=r"started with other settings \(model.num_layers was 2, and is 3 now\)"):
         run(prepared, uninterrupted.folder, ckpt_path="last", model=dataclasses.replace(MODEL, num_layers=3))
 
 
