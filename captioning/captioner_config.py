@@ -3,6 +3,7 @@
 Apart from the classes that they configure, so that a command can show its options without importing torch.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -167,8 +168,9 @@ class TrainingConfig:
         # A self-critical baseline is the mean of the other samples: there must be one.
         least = {"epochs": 1, "patience": 1, "batch_size": 1, "warmup_steps": 0, "samples": 2, "seed": 0}
         for name, value in vars(self).items():
-            if isinstance(value, int | float) and value < least.get(name, 0):
-                raise UserError(f"training.{name}: {value} is too small; give at least {least.get(name, 0)}")
+            # Written so that NaN, which compares false, is refused too.
+            if isinstance(value, int | float) and not least.get(name, 0) <= value < math.inf:
+                raise UserError(f"training.{name}: {value} is out of range; give at least {least.get(name, 0)}")
         if self.temperature == 0:
             raise UserError("training.temperature: 0.0 is too small; give more than 0")
         if self.look_warmup > 1:

@@ -14,6 +14,9 @@ from torch import Tensor
 from captioning.network.decoder import Decoder, Memory, State
 from data_prep.vocabulary import BOS, EOS, PAD, UNK
 
+# Tokens that no search emits.
+NEVER_EMITTED = [PAD, BOS, UNK]
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -136,7 +139,7 @@ def _scores(
         only = torch.full_like(scores, -math.inf)
         only[..., forced] = scores[..., forced]
         return only, state, weights
-    scores[..., [PAD, BOS, UNK]] = -math.inf
+    scores[..., NEVER_EMITTED] = -math.inf
     return scores, state, weights
 
 

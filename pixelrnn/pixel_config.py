@@ -3,6 +3,7 @@
 Apart from the classes that they configure, so that a command can show its options without importing torch.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -104,8 +105,9 @@ class TrainingConfig:
         """Refuse numbers that no training can use, by their name."""
         least = {"epochs": 1, "batch_size": 1}
         for name, value in vars(self).items():
-            if value < least.get(name, 0):
-                raise UserError(f"training.{name}: {value} is too small; give at least {least.get(name, 0)}")
+            # Written so that NaN, which compares false, is refused too.
+            if not least.get(name, 0) <= value < math.inf:
+                raise UserError(f"training.{name}: {value} is out of range; give at least {least.get(name, 0)}")
         if self.decay > 1 or self.average_decay >= 1:
             name, most = ("decay", "at most 1") if self.decay > 1 else ("average_decay", "less than 1")
             raise UserError(f"training.{name}: {getattr(self, name)} is too large; give {most}")

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from vision_rnn.console import Progress, note
 from vision_rnn.devices import Device, resolve_device
+from vision_rnn.errors import UserError
 from vision_rnn.files import atomic_path
 from vision_rnn.run_folder import LAST, checkpoint_folder
 
@@ -29,6 +30,24 @@ _INTENDED = (
     "exists and is not empty",
     "isinstance.treespec, LeafSpec",
 )
+
+
+def check_finite(task: lightning.LightningModule, values: torch.Tensor, rates: str) -> None:
+    """Stop a training that has failed, before its last complete checkpoint is replaced.
+
+    Args:
+        task: The task that is trained.
+        values: A loss, or scores; any shape.
+        rates: Names of the settings that may be too high.
+
+    Raises:
+        UserError: A value is not a finite number; the message names the step.
+    """
+    if not values.isfinite().all():
+        raise UserError(
+            f"training: the loss is not a finite number in epoch {task.current_epoch}, step {task.global_step}; "
+            f"start again with a lower {rates}"
+        )
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

@@ -35,13 +35,14 @@ from captioning.network.attention import (
 )
 from captioning.network.decoder import Reading
 from captioning.network.gradient_flow import geometric_mean, gradient_flow
-from captioning.search import beam_search, sample
+from captioning.search import NEVER_EMITTED, beam_search, sample
 from captioning.training.batches import CaptionBatch, CaptionedImages
 from data_prep.vocabulary import EOS, PAD
 from evaluation.caption_scores import score_captions
 from evaluation.cider import CiderDScorer
 from vision_rnn.console import note
 from vision_rnn.errors import UserError
+from vision_rnn.trainer import check_finite
 
 _LOGGED_WORDS_BACK = (1, 5, 10)
 
@@ -101,6 +102,7 @@ class CaptioningTask(lightning.LightningModule):
             loss = self._cross_entropy(grid, batch)
         else:
             loss = self._self_critical(grid, batch)
+        check_finite(self, loss, "training.learning_rate")
         self.log("loss", loss, prog_bar=True, on_step=True, batch_size=len(batch.indices))
         if self.config.log_gradients and self.global_step % self.config.log_gradients == 0:
             self._log_gradients(grid, batch)
@@ -118,6 +120,7 @@ class CaptioningTask(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Score the captions and log a few of them."""
+        check_finite(self, torch.tensor(self._nats), "training.learning_rate")
         references = [self._validation.references[index] for index in self._candidates]
         scores = score_captions(list(self._candidates.values()), references).as_dict()
         for name in ("BLEU-4", "ROUGE-L", "CIDEr-D"):
@@ -225,7 +228,11 @@ class CaptioningTask(lightning.LightningModule):
         return advantages
 
     def _self_critical(self, grid: Tensor, batch: CaptionBatch) -> Tensor:
-        """Minus (reward - baseline) log p(sampled word), averaged: its gradient is equation 7 of arXiv 1612.00563."""
+        """Return minus (reward - baseline) log p(caption), averaged over the sampled captions.
+
+        Its expected gradient is minus that of the expected reward: equation 7 of arXiv 1612.00563. For that p must be
+        the distribution that the captions are drawn from, which gives no probability to tokens that are no words.
+        """
         captioner, decoder = self.captioner, self.captioner.decoder
         # Without dropout: the gradient is that of the very probabilities which the captions are drawn from.
         decoder.eval()
@@ -244,10 +251,12 @@ class CaptioningTask(lightning.LightningModule):
         outputs, *_ = decoder(memory, inputs)
         mask = targets != PAD
         logits = decoder.logits(outputs[mask]).float() / self.config.temperature
+        logits[:, NEVER_EMITTED] = -math.inf
         log_probabilities = -F.cross_entropy(logits, targets[mask], reduction="none")
         advantages = (rewards - baseline).unsqueeze(-1).expand(targets.shape)[mask]
         self.log("reward", rewards.mean(), prog_bar=True, on_step=True, batch_size=len(batch.indices))
-        return -(advantages * log_probabilities).mean()
+        # Not a mean over words: their number depends on what was drawn, and would weight long captions less.
+        return -(advantages * log_probabilities).sum() / rewards.numel()
 
 
 def _until_end(words: list[int]) -> list[str]:

@@ -15,7 +15,9 @@ from evaluation.likelihood import summarize_likelihood
 from pixelrnn.model import PixelModel
 from pixelrnn.pixel_config import TrainingConfig
 from pixelrnn.training.optimizer import MuonAdamW
-from vision_rnn.errors import UserError
+from vision_rnn.trainer import check_finite
+
+_RATES = "training.matrix_learning_rate or training.learning_rate"
 
 
 class PixelTask(lightning.LightningModule):
@@ -35,7 +37,7 @@ class PixelTask(lightning.LightningModule):
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         """Return the mean of -ln p(image), in nats."""
         loss = self._nats(batch).mean()
-        self._check(loss)
+        check_finite(self, loss, _RATES)
         self.log("loss", loss, prog_bar=True, on_step=True)
         return loss
 
@@ -47,7 +49,7 @@ class PixelTask(lightning.LightningModule):
         """Log the mean over all images."""
         nats = torch.cat(self._validation)
         self._validation.clear()
-        self._check(nats)
+        check_finite(self, nats, _RATES)
         shape = self.model.shape
         likelihood = summarize_likelihood(nats.double().cpu().numpy(), shape.channels * shape.height * shape.width)
         self.log("validation", likelihood.nats_per_image, prog_bar=True)
@@ -79,11 +81,3 @@ class PixelTask(lightning.LightningModule):
     def _nats(self, batch: list[Tensor]) -> Tensor:
         pixels, labels = batch
         return -self.model.log_likelihood(pixels, labels).flatten(1).sum(1)
-
-    def _check(self, nats: Tensor) -> None:
-        """Stop a training that has failed, before its last whole checkpoint is replaced."""
-        if not nats.isfinite().all():
-            raise UserError(
-                f"training: the loss is not a number in epoch {self.current_epoch}, step {self.global_step}; "
-                "train anew with lower rates (training.matrix_learning_rate, training.learning_rate)"
-            )

@@ -263,7 +263,7 @@ def test_a_loss_that_is_no_number_is_an_error_that_names_the_mend(
 ):
     nats = PixelTask._nats
     monkeypatch.setattr(PixelTask, "_nats", lambda task, batch: nats(task, batch) / (task.global_step != 7))
-    with pytest.raises(UserError, match=r"not a number in epoch 1, step 7; train anew with lower rates"):
+    with pytest.raises(UserError, match=r"not a finite number in epoch 1, step 7; start again with a lower"):
         run(prepared, tmp_path)
     assert checkpoint(tmp_path, "last")["epoch"] == 0
 
