@@ -43,6 +43,7 @@ def caption(
     sidecar: bool = False,
     json: bool = False,
     skip_existing: bool = False,
+    overwrite: bool = False,
     batch_size: PositiveInt = 16,
     device: Device = "auto",
 ) -> int:
@@ -60,8 +61,9 @@ def caption(
         attention: folder for a picture per photo of where the model looked
         gates: folder for a picture per photo of the LSTM's gates
         output: .jsonl, .csv or .txt file to write; FILE.part holds finished photos until all are done
-        sidecar: write photo.txt beside each photo.jpg, overwriting an existing one
+        sidecar: write photo.txt beside each photo.jpg
         skip_existing: continue FILE and FILE.part, or the sidecars, with photos that are not yet in them
+        overwrite: overwrite text files that exist, with --sidecar
         batch_size: photos per batch
     """
     from captioning.outputs import choose_output
@@ -71,7 +73,7 @@ def caption(
     if samples and num_captions:
         raise UserError("--samples: cannot be combined with --num-captions; choose one of them")
     paths, failures = find_photos(images, recursive)
-    place = choose_output(paths, output, sidecar, json, skip_existing)
+    place = choose_output(paths, output, sidecar, json, skip_existing, overwrite)
     pending = [path for path in paths if not (skip_existing and place.holds(path))]
     if len(pending) < len(paths):
         note(f"{len(paths) - len(pending)} of {len(paths)} photos have captions and are skipped")

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from vision_rnn.console import result
+from vision_rnn.console import note, result
 from vision_rnn.errors import UserError
-from vision_rnn.files import atomic_path
+from vision_rnn.files import atomic_path, check_not_existing
 
 if TYPE_CHECKING:
     from captioning.captioner import Caption
@@ -77,16 +77,24 @@ class Document(Output):
 
 
 class Sidecars(Output):
-    """A text file beside each photo, `photo.txt` for `photo.jpg`, with one caption a line.
+    """A text file beside each photo, `photo.txt` for `photo.jpg`, with one caption per line.
 
     Args:
         images: The photos that may come.
+        keep: Text files that exist are kept, by not captioning their photos.
+        overwrite: Text files that exist may be overwritten; this is counted.
 
     Raises:
-        UserError: Two photos would share a text file.
+        UserError: Two photos would share a text file, or one exists and may be neither kept nor overwritten.
     """
 
-    def __init__(self, images: Iterable[Path]) -> None:
+    def __init__(self, images: Sequence[Path], keep: bool, overwrite: bool) -> None:
+        self._overwritten = 0
+        if not keep:
+            options = "" if overwrite else "--skip-existing to keep them, or --overwrite to replace them"
+            check_not_existing(
+                [image.with_suffix(".txt") for image in images if self.holds(image)], "text files", options
+            )
         owners: dict[Path, Path] = {}
         for image in images:
             owner = owners.setdefault(image.with_suffix(".txt"), image)
@@ -94,16 +102,20 @@ class Sidecars(Output):
                 raise UserError(f"{image}: would share its text file with {owner}; rename one, or use -o FILE instead")
 
     def holds(self, image: Path) -> bool:
-        """Whether the photo's text file exists."""
-        return image.with_suffix(".txt").exists()
+        """Whether the photo's text file exists and is not empty."""
+        sidecar = image.with_suffix(".txt")
+        return sidecar.exists() and sidecar.stat().st_size > 0
 
     def add(self, image: Path, captions: "Sequence[Caption]") -> None:
         """Write the photo's text file."""
+        self._overwritten += self.holds(image)
         with atomic_path(image.with_suffix(".txt")) as staged:
             staged.write_text("".join(f"{caption.text}\n" for caption in captions), encoding="utf-8")
 
     def finish(self) -> None:
-        """All is written."""
+        """Say how many text files were overwritten."""
+        if self._overwritten:
+            note(f"{self._overwritten} text files were overwritten")
 
 
 class RecordFile(Output):
@@ -157,7 +169,9 @@ class RecordFile(Output):
             self._journal.unlink(missing_ok=True)
 
 
-def choose_output(images: Sequence[Path], file: str | None, sidecar: bool, json: bool, skip_existing: bool) -> Output:
+def choose_output(
+    images: Sequence[Path], file: str | None, sidecar: bool, json: bool, skip_existing: bool, overwrite: bool
+) -> Output:
     """Return the place that the options ask for.
 
     Args:
@@ -166,6 +180,7 @@ def choose_output(images: Sequence[Path], file: str | None, sidecar: bool, json:
         sidecar: Write a text file beside each photo.
         json: Print one JSON document.
         skip_existing: Keep what the file or the text files hold.
+        overwrite: Overwrite text files that exist.
 
     Raises:
         UserError: Options exclude each other, or as `RecordFile` and `Sidecars` do.
@@ -173,12 +188,14 @@ def choose_output(images: Sequence[Path], file: str | None, sidecar: bool, json:
     chosen = [name for name, given in (("--output", file), ("--sidecar", sidecar), ("--json", json)) if given]
     if len(chosen) > 1:
         raise UserError(f"{chosen[1]}: cannot be combined with {chosen[0]}; choose one of them")
+    if overwrite and (skip_existing or not sidecar):
+        raise UserError("--overwrite: goes with --sidecar, and not with --skip-existing")
     if skip_existing and not (file or sidecar):
         raise UserError("--skip-existing: there is nothing to compare with; add -o FILE or --sidecar")
     if file:
         return RecordFile(Path(file), skip_existing)
     if sidecar:
-        return Sidecars(images)
+        return Sidecars(images, skip_existing, overwrite)
     return Document() if json else Lines(named=len(images) > 1)
 
 

@@ -12,7 +12,7 @@ from vision_rnn.cli import Outcome, configs_of, run
 from vision_rnn.console import Progress, note
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
-from vision_rnn.files import check_output_file, write_json
+from vision_rnn.files import check_not_existing, check_output_file, write_json
 from vision_rnn.option_types import PositiveInt, Seed
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def complete(
     if text := conditioning_note(order, region):
         note(text)
     pixels = torch.stack(list(readable.values()))
-    with _rows(pixel_model, "completing") as progress:
+    with Progress(pixel_model.rows, "completing", "row") as progress:
         drawn = complete(pixel_model, pixels, region, samples, seed, label, progress.update)
     rows = [CompletionRow(original, completions) for original, completions in zip(pixels, drawn, strict=True)]
     completion_picture(rows, region, shape.levels, output)
@@ -112,7 +112,7 @@ def sample(
 
     check_output_file(output, _PICTURE)
     pixel_model = _load(model, label, device)
-    with _rows(pixel_model, "sampling") as progress:
+    with Progress(pixel_model.rows, "sampling", "row") as progress:
         drawn = sample(pixel_model, number, seed, label, progress.update)
     shape, columns = pixel_model.shape, math.ceil(math.sqrt(number))
     save_picture(grid_image(drawn, shape.levels, columns, cell_scale(shape.height, shape.width)), output)
@@ -143,7 +143,7 @@ def write(
     check_output_file(output, _PICTURE)
     pixel_model = load_pixel_model(model, device)
     classes = classes_of(text, pixel_model.shape)
-    with _rows(pixel_model, "writing") as progress:
+    with Progress(pixel_model.rows, "writing", "row") as progress:
         drawn = write(pixel_model, classes, hands, seed, progress.update)
     save_picture(page(drawn, pixel_model.shape.levels), output)
     return Path(output)
@@ -156,11 +156,12 @@ def compress(
     model: str = BUNDLED,
     label: int | None = None,
     resize: bool = False,
+    convert: bool = False,
     device: Device = "auto",
 ) -> Outcome | int:
     """Code images without loss, at the size that the model's likelihood promises.
 
-    What is coded is the image as the model takes it: grey for a grey model, black and white for a binary one.
+    An image that the model cannot represent exactly is named and skipped.
 
     Args:
         images: images or folders
@@ -168,21 +169,23 @@ def compress(
         model: model folder, bundled:NAME or hub:OWNER/NAME
         label: class of all images, for class-conditional models
         resize: crop and scale images of another size than the model's
+        convert: convert images to what the model takes, instead of skipping them: grey, black and white, 8 bits, opaque
     """
     import torch
 
     from pixelrnn.coding.codec import BATCH_SIZE
     from pixelrnn.coding.coded_file import compress, write_coded
+    from pixelrnn.coding.exactness import exact_or_converted
     from pixelrnn.completion import read_images
 
     paths = images_of(images)
     target = check_output_file(output, inputs=paths)
     pixel_model = _load(model, label, device)
-    readable = read_images(paths, pixel_model.shape, resize)
+    readable = read_images(exact_or_converted(paths, pixel_model.shape, convert), pixel_model.shape, resize)
     if not readable:
         return 1
     pixels = torch.stack(list(readable.values()))
-    with _rows(pixel_model, "coding", math.ceil(len(pixels) / BATCH_SIZE)) as progress:
+    with Progress(pixel_model.rows * math.ceil(len(pixels) / BATCH_SIZE), "coding", "row") as progress:
         coded = compress(pixel_model, pixels, [path.stem for path in readable], label, progress.update)
     write_coded(target, coded)
     size = target.stat().st_size
@@ -191,27 +194,32 @@ def compress(
     return Outcome(text, document, int(len(readable) < len(paths)))
 
 
-def decompress(file: str, *, output: str, model: str = BUNDLED, device: Device = "auto") -> Outcome:
+def decompress(
+    file: str, *, output: str, model: str = BUNDLED, overwrite: bool = False, device: Device = "auto"
+) -> Outcome:
     """Decode the images of a file that compress wrote, with the model that coded them.
 
     Args:
         file: file that compress wrote
         output: folder for the images, which are written as PNG files
         model: model folder, bundled:NAME or hub:OWNER/NAME
+        overwrite: overwrite images that exist in the folder
     """
     from pixelrnn.coding.coded_file import decompress, read_coded
     from pixelrnn.model import load_pixel_model
     from pixelrnn.pictures import image_of, save_picture
 
     coded = read_coded(file)
+    targets = [Path(output, f"{name}.png") for name in coded.names]
+    check_not_existing(targets, "images", "" if overwrite else "--overwrite to replace them")
     pixel_model = load_pixel_model(model, device)
     try:
-        with _rows(pixel_model, "decoding", len(coded.streams)) as progress:
+        with Progress(pixel_model.rows * len(coded.streams), "decoding", "row") as progress:
             pixels = decompress(pixel_model, coded, progress.update)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
-    for name, image in zip(coded.names, pixels, strict=True):
-        save_picture(image_of(image, pixel_model.shape.levels), Path(output) / f"{name}.png")
+    for target, image in zip(targets, pixels, strict=True):
+        save_picture(image_of(image, pixel_model.shape.levels), target)
     return Outcome(f"{output}: {len(pixels)} images", {"folder": output, "images": len(pixels)})
 
 
@@ -307,23 +315,11 @@ def ladder(
 
 
 def _load(model: str, label: int | None, device: Device) -> "PixelModel":
-    """Load a model; refuse a class that it does not know, or the lack of one that it needs."""
     from pixelrnn.model import load_pixel_model
 
     pixel_model = load_pixel_model(model, device)
-    classes = pixel_model.shape.num_classes
-    if label is not None and not classes:
-        raise UserError(f"--label {label}: this model is not class-conditional; omit --label")
-    if classes and (label is None or not 0 <= label < classes):
-        given = "--label" if label is None else f"--label {label}"
-        raise UserError(f"{given}: this model is class-conditional; choose a class from 0 to {classes - 1}")
+    pixel_model.check_label(label)
     return pixel_model
-
-
-def _rows(model: "PixelModel", description: str, batches: int = 1) -> Progress:
-    shape = model.shape
-    rows = shape.width if model.config.order == "transposed" else shape.height
-    return Progress(rows * batches, description, "row")
 
 
 COMMANDS = {

@@ -24,6 +24,7 @@ from pixelrnn.layers.pixel_cnn import BottleneckConvolution
 from pixelrnn.layers.row_lstm import RowLSTM
 from pixelrnn.pixel_config import BUNDLED, ImageShape, ModelConfig, Order
 from vision_rnn.devices import Device, resolve_device
+from vision_rnn.errors import UserError
 from vision_rnn.model_folder import SavedModel, load_model
 
 
@@ -133,6 +134,24 @@ class PixelModel(SavedModel):
     def labels(self, number: int, label: int | None) -> Tensor | None:
         """Return the labels (number,) of images of one class; None where there is none."""
         return None if label is None else torch.full((number,), label, device=self.device)
+
+    @property
+    def rows(self) -> int:
+        """Rows of an image in the model's order: its columns if that is transposed."""
+        return self.shape.width if self.config.order == "transposed" else self.shape.height
+
+    def check_label(self, label: int | None) -> None:
+        """Refuse a class that the model does not know, or the lack of one that it needs.
+
+        Raises:
+            UserError: It is so.
+        """
+        classes = self.shape.num_classes
+        if label is not None and not classes:
+            raise UserError(f"--label {label}: this model is not class-conditional; omit --label")
+        if classes and (label is None or not 0 <= label < classes):
+            given = "--label" if label is None else f"--label {label}"
+            raise UserError(f"{given}: this model is class-conditional; choose a class from 0 to {classes - 1}")
 
     def inner_matrices(self) -> set[str]:
         """Return the names of the kernels that map features to features: neither of pixels nor of probabilities."""

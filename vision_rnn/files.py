@@ -72,6 +72,22 @@ def check_output_file(path: str | Path, suffixes: Collection[str] = (), inputs: 
     return path
 
 
+def check_not_existing(paths: Iterable[Path], kind: str, options: str) -> None:
+    """Refuse to write files that exist, before anything is computed.
+
+    Args:
+        paths: The files to be written.
+        kind: What messages call them, in the plural.
+        options: What may be added to the command, for the message; empty if they may be overwritten.
+
+    Raises:
+        UserError: One exists, and may not be overwritten.
+    """
+    existing = [path for path in paths if path.exists()] if options else []
+    if existing:
+        raise UserError(f"{existing[0]}: exists, and so do {len(existing)} {kind} in all; add {options}")
+
+
 def write_json(target: str | Path, document: Any) -> None:
     """Write `document` as indented UTF-8 JSON, complete or not at all."""
     with atomic_path(target) as staged:

@@ -367,7 +367,19 @@ def test_sidecars_are_made_skipped_and_replaced(caption: Run, photos: Path, capt
     assert caption(photos, "--sidecar", "--skip-existing").status == 0
     assert (photos / "red.txt").read_text() == "mine\n"
     assert (photos / "blue.txt").read_text() == captions_of(photos / "blue.png")[0].text + "\n"
-    assert caption(photos, "--sidecar").status == 0
+    (photos / "white.txt").write_text("")
+    before = {path: path.read_text() for path in photos.glob("*.txt")}
+    refused = caption(photos, "--sidecar")
+    assert (refused.status, refused.output) == (2, [])
+    assert refused.errors == [
+        f"captioning: error: {photos / 'black.txt'}: exists, and so do 4 text files in all; "
+        "add --skip-existing to keep them, or --overwrite to replace them"
+    ]
+    assert {path: path.read_text() for path in photos.glob("*.txt")} == before
+    # An empty text file is no caption.
+    assert caption(photos, "--sidecar", "--skip-existing").status == 0
+    assert (photos / "white.txt").read_text() == captions_of(photos / "white.png")[0].text + "\n"
+    assert caption(photos, "--sidecar", "--overwrite") == Result(0, [], ["captioning: 5 text files were overwritten"])
     assert (photos / "red.txt").read_text() == captions_of(photos / "red.png")[0].text + "\n"
 
 

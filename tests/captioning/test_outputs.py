@@ -180,7 +180,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 
 def test_sidecars_hold_a_caption_a_line(tmp_path: Path) -> None:
     image = tmp_path / "photo.jpg"
-    output = Sidecars([image])
+    output = Sidecars([image], keep=False, overwrite=False)
     assert not output.holds(image)
     output.add(image, [make_caption("a dog"), make_caption("a cat")])
     assert (tmp_path / "photo.txt").read_text() == "a dog\na cat\n"
@@ -190,4 +190,4 @@ def test_sidecars_hold_a_caption_a_line(tmp_path: Path) -> None:
 
 def test_sidecars_refuse_two_photos_of_one_name() -> None:
     with pytest.raises(UserError, match=r"b/photo\.png: would share its text file with b/photo\.jpg"):
-        Sidecars([Path("a/photo.jpg"), Path("b/photo.jpg"), Path("b/photo.png")])
+        Sidecars([Path("a/photo.jpg"), Path("b/photo.jpg"), Path("b/photo.png")], keep=False, overwrite=False)

@@ -1,0 +1,211 @@
+"""Lossless coding of files: what comes back is what the file holds, or the file is refused."""
+
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data_prep.images import load_image
+from pixelrnn.cli import main
+from pixelrnn.model import PixelModel
+from vision_rnn.model_folder import save_model
+
+HEIGHT, WIDTH = 5, 7
+MODELS = {"binary": (1, 2), "grey": (1, 256), "rgb": (3, 256)}
+# All that a file says of an image: (frames, H, W, channels), in the numbers that it stores.
+Writer = Callable[[Path, np.random.Generator], np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, make_model: Callable[..., PixelModel]) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    for name, (channels, levels) in MODELS.items():
+        model = make_model(HEIGHT, WIDTH, channels, levels, dtype=torch.float32, architecture="pixel_cnn")
+        save_model(model, root / name, "# A model for tests\n")
+    return {name: root / name for name in MODELS}
+
+
+def levels(random: np.random.Generator, channels: int, top: int = 256) -> np.ndarray:
+    """Noise; often without colours, and often black and white."""
+    size = (HEIGHT, WIDTH, channels)
+    values = random.integers(top, size=size) if random.random() < 0.6 else random.integers(2, size=size) * (top - 1)
+    if channels >= 3 and random.random() < 0.5:
+        values[..., :3] = values[..., :1]
+    return values
+
+
+def saved(mode: str, suffix: str, **options: object) -> Writer:
+    def write(path: Path, random: np.random.Generator) -> np.ndarray:
+        values = levels(random, len(mode)).astype(np.uint8)
+        image = Image.fromarray(values.squeeze())
+        assert image.mode == mode
+        image.save(path.with_suffix(suffix), **options)  # type: ignore[arg-type]
+        return values[None]
+
+    return write
+
+
+def black_and_white(path: Path, random: np.random.Generator) -> np.ndarray:
+    values = random.integers(2, size=(HEIGHT, WIDTH)).astype(bool)
+    Image.fromarray(values).save(path.with_suffix(".png"))
+    return values[None, ..., None] * 255
+
+
+def palette(path: Path, random: np.random.Generator) -> np.ndarray:
+    colours, indices = random.integers(256, size=(16, 3)), random.integers(16, size=(HEIGHT, WIDTH))
+    image = Image.new("P", (WIDTH, HEIGHT))
+    image.putdata(indices.ravel().tolist())
+    image.putpalette(colours.astype(np.uint8).ravel().tolist())
+    if random.random() < 0.5:
+        image.save(path.with_suffix(".png"))
+        return colours[indices][None]
+    transparent = int(indices[0, 0])
+    image.save(path.with_suffix(".png"), transparency=transparent)
+    return np.concatenate([colours[indices], 255 * (indices != transparent)[..., None]], axis=2)[None]
+
+
+def sixteen_bits(channels: int) -> Writer:
+    """A PNG written by hand: Pillow reads 16 bits per colour, and writes none."""
+
+    def write(path: Path, random: np.random.Generator) -> np.ndarray:
+        values = levels(random, channels, 65536)
+        header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+        rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+
+        def chunk(kind: bytes, data: bytes) -> bytes:
+            return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+        chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+        path.with_suffix(".png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+        return values[None]
+
+    return write
+
+
+def portable_map(path: Path, random: np.random.Generator) -> np.ndarray:
+    values = levels(random, 3, 65536)
+    path.with_suffix(".ppm").write_bytes(f"P6 {WIDTH} {HEIGHT} 65535\n".encode() + values.astype(">u2").tobytes())
+    return values[None]
+
+
+def floats(path: Path, random: np.random.Generator) -> np.ndarray:
+    values = random.random((HEIGHT, WIDTH)).astype(np.float32)
+    Image.fromarray(values).save(path.with_suffix(".tif"))
+    return values[None, ..., None]
+
+
+def animation(suffix: str) -> Writer:
+    def write(path: Path, random: np.random.Generator) -> np.ndarray:
+        frames = [random.integers(256, size=(HEIGHT, WIDTH, 3)).astype(np.uint8) for _ in range(2)]
+        first, second = (Image.fromarray(frame) for frame in frames)
+        first.save(path.with_suffix(suffix), save_all=True, append_images=[second], lossless=True)
+        return np.stack(frames)
+
+    return write
+
+
+def rotated(path: Path, random: np.random.Generator) -> np.ndarray:
+    values = levels(random, 3).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(values).save(path.with_suffix(".png"), exif=exif)
+    return values[None]
+
+
+def separations(path: Path, random: np.random.Generator) -> np.ndarray:
+    values = levels(random, 4).astype(np.uint8)
+    Image.frombytes("CMYK", (WIDTH, HEIGHT), values.tobytes()).save(path.with_suffix(".tif"))
+    return values[None]
+
+
+EXACT: list[Writer] = [
+    *(saved(mode, suffix) for mode in ("L", "RGB") for suffix in (".png", ".bmp", ".tif", ".ppm")),
+    saved("RGB", ".webp", lossless=True),
+    black_and_white,
+]
+WRITERS: list[Writer] = [
+    *EXACT,
+    palette,
+    floats,
+    rotated,
+    portable_map,
+    separations,
+    *(sixteen_bits(channels) for channels in (1, 2, 3, 4)),
+    saved("RGBA", ".png"),
+    saved("RGBA", ".webp", lossless=True, exact=True),
+    animation(".png"),
+    animation(".webp"),
+]
+
+
+def is_all_of(decoded: np.ndarray, truth: np.ndarray) -> bool:
+    """Whether decoded pixels (H, W, 3) are all that a file says: one frame, grey or RGB, of these very numbers."""
+    frames, *_, channels = truth.shape
+    return frames == 1 and channels in (1, 3) and np.array_equal(decoded, np.broadcast_to(truth[0], decoded.shape))
+
+
+def test_of_a_thousand_files_each_comes_back_exactly_or_is_refused(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    random, truths = np.random.default_rng(0), {}
+    (tmp_path / "files").mkdir()
+    for number in range(1000):
+        write = WRITERS[number % len(WRITERS)]
+        truths[f"{number:04}"] = write(tmp_path / "files" / f"{number:04}", random)
+    exact = {stem for stem in truths if WRITERS[int(stem) % len(WRITERS)] in EXACT}
+    grey = {stem for stem in exact if (truths[stem] == truths[stem][..., :1]).all()}
+    needed = {"rgb": exact, "grey": grey, "binary": {stem for stem in grey if np.isin(truths[stem], (0, 255)).all()}}
+    for name, folder in folders.items():
+        coded, out = str(tmp_path / f"{name}.vrnn"), tmp_path / name
+        assert main(["compress", str(tmp_path / "files"), "--model", str(folder), "-o", coded]) == 1
+        refused = capsys.readouterr().err.splitlines()
+        assert main(["decompress", coded, "--model", str(folder), "-o", str(out)]) == 0
+        capsys.readouterr()
+        back = {path.stem: np.asarray(load_image(path)) for path in out.iterdir()}
+        assert len(refused) + len(back) == 1000
+        assert all(" would not come back exactly (" in line for line in refused)
+        for stem, decoded in back.items():
+            assert is_all_of(decoded, truths[stem]), (name, stem)
+        # Nothing is refused without need.
+        assert needed[name] <= back.keys()
+        assert len(needed[name]) > 100
+
+
+def test_converting_is_allowed_and_said(folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    saved("RGBA", ".png")(tmp_path / "photo", np.random.default_rng(1))
+    arguments = [
+        "compress",
+        str(tmp_path / "photo.png"),
+        "--model",
+        str(folders["rgb"]),
+        "-o",
+        str(tmp_path / "x.vrnn"),
+    ]
+    assert main(arguments) == 1
+    assert not (tmp_path / "x.vrnn").exists()
+    capsys.readouterr()
+    assert main([*arguments, "--convert"]) == 0
+    assert capsys.readouterr().err == f"pixelrnn: {tmp_path / 'photo.png'}: converted (it has transparency)\n"
+
+
+def test_decompressing_overwrites_nothing_unasked(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for name in ("a", "b"):
+        black_and_white(tmp_path / name, np.random.default_rng(2))
+    coded, model = str(tmp_path / "x.vrnn"), ["--model", str(folders["binary"])]
+    assert main(["compress", str(tmp_path), *model, "-o", coded]) == 0
+    (tmp_path / "a.png").write_bytes(b"something else")
+    (tmp_path / "b.png").unlink()
+    capsys.readouterr()
+    assert main(["decompress", coded, *model, "-o", str(tmp_path)]) == 2
+    assert "a.png: exists, and so do 1 images in all; add --overwrite to replace them" in capsys.readouterr().err
+    assert (tmp_path / "a.png").read_bytes() == b"something else"
+    assert not (tmp_path / "b.png").exists()
+    assert main(["decompress", coded, *model, "-o", str(tmp_path), "--overwrite"]) == 0
+    assert load_image(tmp_path / "a.png").size == (WIDTH, HEIGHT)
