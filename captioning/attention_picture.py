@@ -40,7 +40,7 @@ def attention_picture(image: Image.Image, caption: "Caption", path: str | Path) 
     # Figure alone, without pyplot: no window system is asked for, and nothing is left behind in global state.
     from matplotlib.figure import Figure
 
-    photo = _reduced(image)
+    photo = reduced(image)
     panels = 1 + len(caption.words)
     columns = min(panels, _COLUMNS)
     rows = math.ceil(panels / columns)
@@ -60,12 +60,13 @@ def attention_picture(image: Image.Image, caption: "Caption", path: str | Path) 
 
 def draw_attention(panel: "Axes", image: Image.Image, weights: np.ndarray) -> None:
     """Draw where the model looked, weights (h, w), over the greyed photo."""
-    photo = _reduced(image)
+    photo = reduced(image)
     panel.imshow(photo.convert("L"), cmap="gray", vmin=0, vmax=255)
     panel.imshow(_stretch(weights, photo.size), cmap=_COLOURS, vmin=0, alpha=0.65)
 
 
-def _reduced(image: Image.Image) -> Image.Image:
+def reduced(image: Image.Image) -> Image.Image:
+    """Return a photo as small as a panel shows it."""
     photo = image.copy()
     photo.thumbnail((_PANEL_PIXELS, _PANEL_PIXELS))
     return photo

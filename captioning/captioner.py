@@ -27,8 +27,6 @@ from vision_rnn.errors import UserError
 from vision_rnn.model_folder import SavedModel, load_model
 
 _CLITICS = frozenset({"'s", "n't", "'re", "'ve", "'ll", "'m", "'d"})
-# How many photos are reduced and encoded at once.
-_BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -91,6 +89,7 @@ class Captioner(SavedModel):
         samples: int = 0,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
+        batch_size: int = 16,
     ) -> list[Caption]: ...
     @overload
     def caption(
@@ -102,6 +101,7 @@ class Captioner(SavedModel):
         samples: int = 0,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
+        batch_size: int = 16,
     ) -> list[list[Caption]]: ...
 
     @torch.inference_mode()
@@ -114,6 +114,7 @@ class Captioner(SavedModel):
         samples: int = 0,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
+        batch_size: int = 16,
     ) -> list[Caption] | list[list[Caption]]:
         """Caption one image, or several.
 
@@ -125,6 +126,7 @@ class Captioner(SavedModel):
             samples: Draw this many captions of each image instead of searching for the best.
             temperature: Sampling temperature; lower is more conservative.
             generator: Source of the sampling's randomness.
+            batch_size: Images encoded and captioned at once.
 
         Returns:
             Of one image the list of its captions, the best first; of several a list of such lists.
@@ -138,12 +140,12 @@ class Captioner(SavedModel):
         forced = self._forced(prefix, search)
         is_array = isinstance(images, np.ndarray) and images.ndim < 4
         if is_array or isinstance(images, str | Path | bytes | Image.Image):
-            return self._caption(
-                [to_image(cast("ImageSource", images))], search, forced, samples, temperature, generator
-            )[0]
+            pixels = self.encoder.preprocess(to_image(cast("ImageSource", images)))
+            return self._caption([pixels], search, forced, samples, temperature, generator)[0]
         captions: list[list[Caption]] = []
-        sources = iter(cast("Iterable[ImageSource]", images))
-        while batch := [to_image(source) for source in itertools.islice(sources, _BATCH_SIZE)]:
+        # Each image is reduced as soon as it is read: of full-size photos only one is in memory at a time.
+        reduced = (self.encoder.preprocess(to_image(source)) for source in cast("Iterable[ImageSource]", images))
+        while batch := list(itertools.islice(reduced, batch_size)):
             captions += self._caption(batch, search, forced, samples, temperature, generator)
         return captions
 
@@ -158,14 +160,14 @@ class Captioner(SavedModel):
 
     def _caption(
         self,
-        images: Sequence[Image.Image],
+        pixels: Sequence[Tensor],
         search: SearchConfig,
         forced: list[int],
         samples: int,
         temperature: float,
         generator: torch.Generator | None,
     ) -> list[list[Caption]]:
-        memory = self.remember(images)
+        memory = self._remember(pixels)
         if samples:
             decoded = sample(self.decoder, memory, samples, temperature, search.max_words, forced, generator)
         else:
@@ -174,10 +176,12 @@ class Captioner(SavedModel):
             )
         return self.read(decoded)
 
-    def remember(self, images: Sequence[Image.Image]) -> Memory:
+    def remember(self, images: Iterable[Image.Image]) -> Memory:
         """Return what the decoder reads of RGB images of any size."""
-        pixels = torch.stack([self.encoder.preprocess(image) for image in images])
-        return self.decoder.remember(self.encoder(pixels.to(self.device)))
+        return self._remember([self.encoder.preprocess(image) for image in images])
+
+    def _remember(self, pixels: Sequence[Tensor]) -> Memory:
+        return self.decoder.remember(self.encoder(torch.stack(list(pixels)).to(self.device)))
 
     def read(self, decoded: Decoded) -> list[list[Caption]]:
         """Turn decoded ids into captions, leaving out empty beams."""

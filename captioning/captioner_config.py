@@ -127,6 +127,7 @@ class TrainingConfig:
         gradient_clip: The gradient's norm is cut to this.
         average_decay: Weights are averaged exponentially with this decay, and the average is what is kept; 0 does not.
         mirror: Train on every image's mirror image too.
+        max_words: Captions are cut after this many words for training; a cut caption teaches no end.
         samples: Captions sampled an image by `self_critical`.
         temperature: Of that sampling. Label smoothing leaves a tenth of the probability with words that do not fit: at
             1, most sampled captions hold one.
@@ -155,6 +156,7 @@ class TrainingConfig:
     gradient_clip: float = 1.0
     average_decay: float = 0.0
     mirror: bool = True
+    max_words: int = 20
     samples: int = 5
     temperature: float = 0.6
     precision: Precision = "auto"
@@ -166,7 +168,7 @@ class TrainingConfig:
         names: dict[str, Precision] = {"32": "32-true", "bf16": "bf16-mixed"}
         object.__setattr__(self, "precision", names.get(self.precision, self.precision))
         # A self-critical baseline is the mean of the other samples: there must be one.
-        least = {"epochs": 1, "patience": 1, "batch_size": 1, "warmup_steps": 0, "samples": 2, "seed": 0}
+        least = {"epochs": 1, "patience": 1, "batch_size": 1, "warmup_steps": 0, "samples": 2, "max_words": 1}
         for name, value in vars(self).items():
             # Written so that NaN, which compares false, is refused too.
             if isinstance(value, int | float) and not least.get(name, 0) <= value < math.inf:

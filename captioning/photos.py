@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from captioning.attention_picture import attention_picture, reduced
 from captioning.outputs import Output
 from data_prep.images import ImageError, find_images, load_image
 from vision_rnn.console import Progress, note, problem
@@ -99,7 +100,6 @@ def caption_photos(
         batch_size: Photos per batch.
         options: Of `Captioner.caption`.
     """
-    from captioning.attention_picture import attention_picture
     from captioning.studies.gates import gates_picture, open_gates
 
     pictures = pictures or {}
@@ -107,13 +107,14 @@ def caption_photos(
     with Progress(len(images), "writing captions", "photo") as progress:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
-            photos = dict(_readable(batch))
-            captions = captioner.caption(list(photos.values()), **options)
-            for (path, photo), best in zip(photos.items(), captions, strict=True):
+            thumbnails: dict[Path, Image.Image] = {}
+            captions = captioner.caption(_read(batch, thumbnails), batch_size=batch_size, **options)
+            for (path, thumbnail), best in zip(thumbnails.items(), captions, strict=True):
                 if "attention" in pictures:
-                    attention_picture(photo, best[0], pictures["attention"][path])
+                    attention_picture(thumbnail, best[0], pictures["attention"][path])
                 if "gates" in pictures and best[0].words:
-                    gates_picture(photo, best[0], open_gates(captioner, photo, best[0].words), pictures["gates"][path])
+                    gates = open_gates(captioner, load_image(path), best[0].words)
+                    gates_picture(thumbnail, best[0], gates, pictures["gates"][path])
                 output.add(path, best[:keep])
                 texts.append(best[0].text)
             progress.update(len(batch))
@@ -148,9 +149,13 @@ def _numbered(images: Sequence[Path], folder: Path) -> dict[Path, Path]:
     return paths
 
 
-def _readable(images: Sequence[Path]) -> Iterator[tuple[Path, Image.Image]]:
+def _read(images: Sequence[Path], thumbnails: dict[Path, Image.Image]) -> Iterator[Image.Image]:
+    """Yield the photos that can be read, one at a time, and name the others; keep each as small as pictures show it."""
     for path in images:
         try:
-            yield path, load_image(path)
+            photo = load_image(path)
         except ImageError as error:
             problem(str(error))
+            continue
+        thumbnails[path] = reduced(photo)
+        yield photo

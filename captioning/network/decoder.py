@@ -183,6 +183,31 @@ class Decoder(nn.Module):
         found[mask] = logits.log_softmax(-1).gather(-1, targets[mask].unsqueeze(-1)).squeeze(-1)
         return found
 
+    def bounded_log_likelihoods(self, memory: Memory, words: Tensor, positions: int = 4096) -> Tensor:
+        """Return what `log_likelihoods` does, computed with captions of similar lengths together, in bounded memory.
+
+        Padded to the longest caption of a batch, one of thousands of words would cost as much for each of the others.
+
+        Args:
+            memory: From `remember`.
+            words: As for `log_likelihoods`.
+            positions: At most so many words at once, padding included, or one caption.
+        """
+        captions = words.flatten(0, 1)
+        images = torch.arange(len(words), device=words.device).repeat_interleave(words.shape[1])
+        lengths = (captions[:, 1:] != PAD).sum(1).tolist()
+        found = torch.zeros(captions[:, 1:].shape, device=words.device)
+        order = sorted((index for index, length in enumerate(lengths) if length), key=lengths.__getitem__)
+        while order:
+            count = 1
+            while count < len(order) and (count + 1) * lengths[order[count]] <= positions:
+                count += 1
+            longest = lengths[order[count - 1]]
+            chosen, order = torch.tensor(order[:count], device=words.device), order[count:]
+            part = Memory(*(tensor[images[chosen]] for tensor in memory))
+            found[chosen, :longest] = self.log_likelihoods(part, captions[chosen, None, : longest + 1]).squeeze(1)
+        return found.view(*words.shape[:2], -1)
+
     def step(self, word: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
         """Return the next word's logits (B, K, V), the next state, and the attention weights (B, K, L).
 

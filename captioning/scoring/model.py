@@ -57,7 +57,7 @@ def evaluate(
         for start in range(0, len(rows), BATCH_SIZE):
             batch = rows[start : start + BATCH_SIZE]
             if grids is None:
-                memory = captioner.remember([load_image(image["bytes"]) for image in batch["image"]])
+                memory = captioner.remember(load_image(image["bytes"]) for image in batch["image"])
             else:
                 grid = torch.from_numpy(grids[start : start + BATCH_SIZE].astype(np.float32))
                 memory = decoder.remember(grid.to(captioner.device))
@@ -67,7 +67,7 @@ def evaluate(
                 [encode_caption(captioner.vocabulary, caption) for caption in captions] for captions in batch["tokens"]
             ]
             references = pad_captions(ids).to(captioner.device)
-            nats -= decoder.log_likelihoods(memory, references).double().sum().item()
+            nats -= decoder.bounded_log_likelihoods(memory, references).double().sum().item()
             words += sum(len(caption) + 1 for captions in batch["tokens"] for caption in captions)
             progress.update(len(batch["image"]))
     scores = score_captions(texts, rows["tokens"][:])

@@ -50,7 +50,7 @@ class CaptionedImages(Dataset):
         vocabulary: Turns words into ids.
         cached: Read grids from the cache; else give pixels, for an encoder that is itself trained.
         mirrored: Add the mirror images.
-        max_words: Captions are cut after this many words.
+        max_words: Captions are cut after this many words; None cuts none.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class CaptionedImages(Dataset):
         *,
         cached: bool,
         mirrored: bool = False,
-        max_words: int = 20,
+        max_words: int | None = None,
     ):
         rows = data.split(split)
         self.references: list[list[list[str]]] = rows["tokens"][:]
         self.words = [
-            [encode_caption(vocabulary, caption[:max_words]) for caption in captions] for captions in self.references
+            [encode_caption(vocabulary, caption, max_words) for caption in captions] for captions in self.references
         ]
         self._encoder, self._images = encoder, rows["image"]
         views = (False, True) if mirrored else (False,)
@@ -89,9 +89,10 @@ class CaptionedImages(Dataset):
         return image, self.words[index], index
 
 
-def encode_caption(vocabulary: Vocabulary, caption: Sequence[str]) -> Tensor:
-    """Return a caption as ids, from the begin token to the end token."""
-    return torch.tensor([BOS, *vocabulary.encode(caption), EOS])
+def encode_caption(vocabulary: Vocabulary, caption: Sequence[str], max_words: int | None = None) -> Tensor:
+    """Return a caption as ids, from the begin token to the end token; without an end token if it is cut."""
+    words = vocabulary.encode(caption[:max_words])
+    return torch.tensor([BOS, *words, *([] if len(words) < len(caption) else [EOS])])
 
 
 def collate(items: list[tuple[Tensor, list[Tensor], int]]) -> CaptionBatch:

@@ -65,8 +65,8 @@ def _compute(encoder: GridEncoder, data: PreparedCaptions, split: str, mirrored:
         label = f"features of {split}{' mirrored' if mirrored else ''}"
         with Progress(len(images), label, "image") as progress:
             for start in range(0, len(images), BATCH_SIZE):
-                batch = [load_image(image["bytes"]) for image in images[start : start + BATCH_SIZE]]
-                pixels = torch.stack([encoder.preprocess(image) for image in batch]).to(device)
+                batch = images[start : start + BATCH_SIZE]
+                pixels = torch.stack([encoder.preprocess(load_image(image["bytes"])) for image in batch]).to(device)
                 grids = encoder(pixels.flip(-1) if mirrored else pixels)
                 features[start : start + len(batch)] = grids.half().cpu().numpy()
                 progress.update(len(batch))

@@ -54,6 +54,7 @@ def train(
     from captioning.training.batches import CaptionedImages, batches
     from captioning.training.task import CaptioningTask
     from data_prep.prepared_captions import PreparedCaptions
+    from vision_rnn.console import note
     from vision_rnn.devices import resolve_device
     from vision_rnn.run_folder import (
         check_data,
@@ -86,9 +87,17 @@ def train(
         write_settings(folder, prepared, {**places, **settings})
     cached = training.encoder_learning_rate == 0
     train_images, validation_images = (
-        CaptionedImages(prepared, split, captioner.encoder, captioner.vocabulary, cached=cached, mirrored=mirrored)
-        for split, mirrored in (("train", training.mirror), ("validation", False))
+        CaptionedImages(
+            prepared, split, captioner.encoder, captioner.vocabulary, cached=cached, mirrored=mirrored, max_words=most
+        )
+        for split, mirrored, most in (("train", training.mirror, training.max_words), ("validation", False, None))
     )
+    lengths = [len(caption) for captions in train_images.references for caption in captions]
+    if long := sum(length > training.max_words for length in lengths):
+        note(
+            f"{long} of {len(lengths)} training captions have more than {training.max_words} words, and are cut there "
+            "(training.max_words)"
+        )
     mode = "min" if training.monitor == "perplexity" else "max"
     callbacks: list[lightning.Callback] = [
         EarlyStopping(training.monitor, mode=mode, patience=training.patience, check_on_train_epoch_end=True)

@@ -112,7 +112,7 @@ class CaptioningTask(lightning.LightningModule):
         """Caption the images by beam search, and measure how likely their own captions are."""
         decoder, search = self.captioner.decoder, self.captioner.search
         memory = decoder.remember(self._grid(batch.images))
-        self._nats -= decoder.log_likelihoods(memory, batch.words).double().sum().item()
+        self._nats -= decoder.bounded_log_likelihoods(memory, batch.words).double().sum().item()
         self._words += int((batch.targets != PAD).sum())
         decoded = beam_search(decoder, memory, search.beam_size, search.length_exponent, search.max_words)
         for index, words in zip(batch.indices.tolist(), decoded.words[:, 0].tolist(), strict=True):
