@@ -1,4 +1,4 @@
-"""The command `captioning`. What computes is imported by the command that needs it: no help imports torch."""
+"""The command `captioning`. Each command imports what it computes with, so that no help imports torch."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,7 +47,7 @@ def caption(
     batch_size: PositiveInt = 16,
     device: Device = "auto",
 ) -> int:
-    """Caption photos, each in one sentence; a photo that cannot be read is named and skipped.
+    """Caption photos, each in one sentence; a photo that cannot be read is reported and skipped.
 
     Args:
         images: photos or folders; - reads one path per line from standard input

@@ -1,4 +1,4 @@
-"""The command `data-prep`. What reads data is imported by the command that needs it: no help imports it."""
+"""The command `data-prep`. Each command imports what it reads data with, so that no help imports it."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pixel prediction: row-wise deep recurrent networks with exact likelihoods."""
+"""Pixel prediction with row-wise deep recurrent networks and exact likelihoods."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""`python -m pixelrnn`."""
+"""Entry point of `python -m pixelrnn`."""
 
 import sys
 

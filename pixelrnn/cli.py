@@ -1,4 +1,4 @@
-"""The command `pixelrnn`. What computes is imported by the command that needs it: no help imports torch."""
+"""The command `pixelrnn`. Each command imports what it computes with, so that no help imports torch."""
 
 import math
 from collections.abc import Sequence
@@ -39,13 +39,13 @@ def complete(
     label: int | None = None,
     device: Device = "auto",
 ) -> Outcome | int:
-    """Draw the masked part of images, given the rest, and print the likelihood of their own pixels there.
+    """Complete the masked region of images, and print the likelihood of the true pixels there.
 
-    An image that cannot be read is named and skipped.
+    An image that cannot be read is reported and skipped.
 
     Args:
         images: images or folders
-        mask: what is drawn: lower-half, upper-half, left-half, right-half, center, or a picture of the images' size,
+        mask: region to draw: lower-half, upper-half, left-half, right-half, center, or a picture of the images' size,
             white where pixels are drawn and black where they are known
         model: model folder, bundled:NAME or hub:OWNER/NAME
         samples: number of completions per image
@@ -55,7 +55,7 @@ def complete(
     """
     import torch
 
-    from pixelrnn.completion import complete, conditioning, conditioning_note, masked_nats, read_images
+    from pixelrnn.completion import BATCH_SIZE, complete, conditioning, conditioning_note, masked_nats, read_images
     from pixelrnn.mask import read_mask
     from pixelrnn.pictures import CompletionRow, completion_picture
 
@@ -70,7 +70,8 @@ def complete(
     if text := conditioning_note(order, region):
         note(text)
     pixels = torch.stack(list(readable.values()))
-    with Progress(pixel_model.rows, "completing", "row") as progress:
+    batches = math.ceil(len(pixels) * samples / BATCH_SIZE)
+    with Progress(pixel_model.rows * batches, "completing", "row") as progress:
         drawn = complete(pixel_model, pixels, region, samples, seed, label, progress.update)
     rows = [CompletionRow(original, completions) for original, completions in zip(pixels, drawn, strict=True)]
     completion_picture(rows, region, shape.levels, output)
@@ -79,7 +80,7 @@ def complete(
         bits = nats / (math.log(2) * int(region.sum()))
         lines.append(f"{path}\t{nats:.2f} nats\t{bits:.4f} bits/pixel")
         measured.append({"image": str(path), "nats": nats, "bits_per_pixel": bits})
-    note(f"the completions are in {output}; printed is -ln p of each image's own masked pixels")
+    note(f"the completions are in {output}; the numbers are -ln p of the true masked pixels of each image")
     document = {
         "picture": output,
         "mask": mask,
@@ -107,12 +108,12 @@ def sample(
         output: .png file to write
         label: class to draw, for class-conditional models
     """
-    from pixelrnn.completion import sample
+    from pixelrnn.completion import BATCH_SIZE, sample
     from pixelrnn.pictures import cell_scale, grid_image, save_picture
 
     check_output_file(output, _PICTURE)
     pixel_model = _load(model, label, device)
-    with Progress(pixel_model.rows, "sampling", "row") as progress:
+    with Progress(pixel_model.rows * math.ceil(number / BATCH_SIZE), "sampling", "row") as progress:
         drawn = sample(pixel_model, number, seed, label, progress.update)
     shape, columns = pixel_model.shape, math.ceil(math.sqrt(number))
     save_picture(grid_image(drawn, shape.levels, columns, cell_scale(shape.height, shape.width)), output)
@@ -133,7 +134,7 @@ def write(
     Args:
         text: digits
         model: class-conditional model: model folder, bundled:NAME or hub:OWNER/NAME
-        hands: number of rows, each in a hand of its own; a hand is a seed, the first row's is --seed
+        hands: number of rows, each in a different hand: row i, counted from 0, uses the seed --seed + i
         output: .png file to write
     """
     from pixelrnn.model import load_pixel_model
@@ -161,7 +162,7 @@ def compress(
 ) -> Outcome | int:
     """Code images without loss, at the size that the model's likelihood promises.
 
-    An image that the model cannot represent exactly is named and skipped.
+    An image that the model cannot represent exactly is reported and skipped.
 
     Args:
         images: images or folders
@@ -271,7 +272,7 @@ def verify(*, model: str = BUNDLED, output: str | None = None, device: Device = 
 
     Args:
         model: model folder, bundled:NAME or hub:OWNER/NAME
-        output: .png file for a picture of what the model sees
+        output: .png file for a picture of the coverage
     """
     from pixelrnn.model import load_pixel_model
     from pixelrnn.pictures import coverage_picture

@@ -1,7 +1,7 @@
-"""Completion of images: from files to known pixels, to drawn ones, and to what the model says of the true ones.
+"""Completion of images: reading files, drawing masked pixels, and the likelihood of the true masked pixels.
 
-A model draws pixels in its order, each given those before it. Known pixels that come after a drawn one are therefore
-not conditioned on there: what is drawn follows p(pixel | those before it), not p(masked pixels | all known pixels).
+A model draws pixels in its order, each given the pixels before it. A drawn pixel is therefore not conditioned on known
+pixels that come after it: completions follow p(pixel | pixels before it), not p(masked pixels | all known pixels).
 """
 
 from collections.abc import Callable, Iterable
@@ -22,15 +22,20 @@ from pixelrnn.sampling import draw
 from vision_rnn.console import note, problem
 from vision_rnn.errors import UserError
 
+# Number of images that are drawn or measured at once.
+BATCH_SIZE = 256
+# Limits a forward pass, which holds the logits of all pixels: three megabytes per RGB image of 32x32 and 256 levels.
+_LOGITS = 2**24
+
 
 @dataclass(frozen=True)
 class Conditioning:
-    """How many known pixels the drawn ones were conditioned on; the three counts make up all known pixels.
+    """The known pixels, counted by which drawn pixels are conditioned on them.
 
     Attributes:
-        by_all: Known pixels that come before every drawn one.
-        by_some: Those with drawn ones before and after them: only the latter are conditioned on them.
-        by_none: Those that come after every drawn one.
+        by_all: Number of known pixels before all drawn pixels.
+        by_some: Number of known pixels between drawn pixels; only the drawn pixels after them are conditioned on them.
+        by_none: Number of known pixels after all drawn pixels.
     """
 
     by_all: int
@@ -39,19 +44,20 @@ class Conditioning:
 
 
 def load_levels(path: str | Path, shape: ImageShape, resize: bool = False) -> np.ndarray:
-    """Read an image file of the size, and with the channels, of a model's images.
+    """Read an image file with the size and channels of a model's images.
 
     Args:
-        path: The file.
-        shape: The model's images.
-        resize: Cut out the largest region of the model's aspect ratio around the centre, and scale it, averaging.
+        path: Path of the image file.
+        shape: Shape of the model's images.
+        resize: Whether to crop images of another size around the centre to the model's aspect ratio, and to scale them
+            by averaging.
 
     Returns:
-        (H, W, C) uint8, 0..255; colours become grey where the model's images are grey.
+        (H, W, C) uint8, 0..255; colours are converted to grey for a model of grey images.
 
     Raises:
         ImageError: The file cannot be read.
-        UserError: The image is of another size, and `resize` is not set.
+        UserError: The image has another size, and `resize` is not set.
     """
     image = np.asarray(load_image(path))
     if not resize and image.shape[:2] != (shape.height, shape.width):
@@ -61,21 +67,23 @@ def load_levels(path: str | Path, shape: ImageShape, resize: bool = False) -> np
 
 
 def is_binary(levels: np.ndarray) -> bool:
-    """Tell whether an image has no other levels than 0 and 255, so that a binary model takes it as it is."""
+    """Return whether an image has only the levels 0 and 255, so that a binary model represents it exactly."""
     return bool(np.isin(levels, (0, 255)).all())
 
 
 def quantized(levels: np.ndarray, shape: ImageShape) -> Tensor:
-    """Make levels 0..255 (H, W, C) pixels (C, H, W) uint8; for a binary model 1 from `THRESHOLD` on."""
+    """Convert levels 0..255 (H, W, C) to pixels (C, H, W) uint8; for 2 levels, `THRESHOLD` and above become 1."""
     pixels = levels >= THRESHOLD if shape.levels == 2 else levels
     return torch.tensor(pixels, dtype=torch.uint8).permute(2, 0, 1)
 
 
 def read_images(paths: Iterable[Path], shape: ImageShape, resize: bool = False) -> dict[Path, Tensor]:
-    """Read those images that can be read, as pixels (C, H, W) uint8 of a model's images; name the others.
+    """Read images as pixels (C, H, W) uint8 with the shape of a model's images.
+
+    Files that cannot be read are reported and skipped.
 
     Raises:
-        UserError: As `load_levels` does.
+        UserError: See `load_levels`.
     """
     images = {}
     for path in paths:
@@ -85,7 +93,7 @@ def read_images(paths: Iterable[Path], shape: ImageShape, resize: bool = False) 
             problem(str(error))
             continue
         if shape.levels == 2 and not is_binary(levels):
-            note(f"{path}: has grey levels, and the model is of black and white images; 128 and above become white")
+            note(f"{path}: has grey levels, but the model is for black and white images; 128 and above become white")
         images[path] = quantized(levels, shape)
     return images
 
@@ -93,40 +101,44 @@ def read_images(paths: Iterable[Path], shape: ImageShape, resize: bool = False) 
 def complete(
     model: PixelModel,
     pixels: Tensor,
-    mask: Tensor | str,
+    mask: Tensor | str | Path,
     num_samples: int = 8,
     seed: int = 0,
     label: int | None = None,
     progress: Callable[[], object] | None = None,
 ) -> Tensor:
-    """Draw completions of images, all at once.
+    """Draw completions of images, in batches of `BATCH_SIZE` completions.
 
-    Randomness is dealt out in the order of the images: what is drawn of one depends on none after it.
+    Random numbers are assigned in the order of the images: the completions of an image do not depend on later images.
 
     Args:
-        model: The model.
-        pixels: (N, C, H, W) uint8; what lies under the mask is ignored.
-        mask: (H, W) bool, True where pixels are to be drawn; or as `pixelrnn.mask.read_mask` takes it.
-        num_samples: Completions of each image.
-        seed: Of the randomness.
-        label: Class of the images, for a conditional model.
-        progress: Called after each row.
+        model: Pixel model.
+        pixels: (N, C, H, W) uint8; levels under the mask are ignored.
+        mask: (H, W) bool, True where pixels are drawn; or a name or path, see `pixelrnn.mask.read_mask`.
+        num_samples: Number of completions per image.
+        seed: Random seed.
+        label: Class of the images, for a class-conditional model.
+        progress: Callback after each row of each batch (for the order `transposed`: each column).
 
     Returns:
         (N, num_samples, C, H, W) uint8; known pixels are unchanged.
     """
-    mask = read_mask(mask, model.shape.height, model.shape.width) if isinstance(mask, str) else mask
-    pixels = pixels.repeat_interleave(num_samples, dim=0)
-    noise = torch.rand(pixels.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    drawn = draw(
-        model,
-        pixels.to(model.device),
-        mask.to(model.device),
-        noise.to(model.device),
-        model.labels(len(pixels), label),
-        progress,
-    )
-    return drawn.unflatten(0, (-1, num_samples)).cpu()
+    mask = read_mask(mask, model.shape.height, model.shape.width) if isinstance(mask, str | Path) else mask
+    generator, drawn = torch.Generator().manual_seed(seed), []
+    for copies in torch.arange(len(pixels) * num_samples).split(BATCH_SIZE):
+        known = pixels[copies // num_samples]
+        noise = torch.rand(known.shape, generator=generator, dtype=torch.float64)
+        drawn.append(
+            draw(
+                model,
+                known.to(model.device),
+                mask.to(model.device),
+                noise.to(model.device),
+                model.labels(len(known), label),
+                progress,
+            ).cpu()
+        )
+    return torch.cat(drawn).unflatten(0, (-1, num_samples))
 
 
 def sample(
@@ -136,7 +148,7 @@ def sample(
     label: int | None = None,
     progress: Callable[[], object] | None = None,
 ) -> Tensor:
-    """Draw whole images, (num_samples, C, H, W) uint8: completions of an image of which nothing is known."""
+    """Draw whole images, (num_samples, C, H, W) uint8: completions of an image without known pixels."""
     shape = model.shape
     unknown = torch.zeros(1, shape.channels, shape.height, shape.width, dtype=torch.uint8)
     everywhere = torch.ones(shape.height, shape.width, dtype=torch.bool)
@@ -145,25 +157,29 @@ def sample(
 
 @torch.inference_mode()
 def masked_nats(model: PixelModel, pixels: Tensor, mask: Tensor, label: int | None = None) -> Tensor:
-    """Sum -ln p(pixel | those before it in the model's order) over the true masked pixels.
+    """Sum -ln p(pixel | pixels before it in the model's order) over the true masked pixels.
 
-    With no known pixel after a drawn one this is -ln p(true masked pixels | known pixels).
+    If no known pixel comes after a masked one, this is -ln p(true masked pixels | known pixels).
 
     Args:
-        model: The model.
-        pixels: (N, C, H, W) uint8, the true pixels, under the mask too.
-        mask: (H, W) bool.
-        label: Class of the images, for a conditional model.
+        model: Pixel model.
+        pixels: (N, C, H, W) uint8, true pixels, including those under the mask.
+        mask: (H, W) bool, True for the pixels to sum over.
+        label: Class of the images, for a class-conditional model.
 
     Returns:
         (N,) float64, in nats.
     """
-    log_likelihood = model.log_likelihood(pixels.to(model.device), model.labels(len(pixels), label))
-    return -log_likelihood.cpu().double()[..., mask].sum(dim=(1, 2))
+    nats = []
+    logits = model.shape.levels * pixels[0].numel()
+    for part in pixels.split(max(1, min(BATCH_SIZE, _LOGITS // logits))):
+        log_likelihood = model.log_likelihood(part.to(model.device), model.labels(len(part), label))
+        nats.append(-log_likelihood.cpu().double()[..., mask].sum(dim=(1, 2)))
+    return torch.cat(nats)
 
 
 def conditioning(order: Order, mask: Tensor) -> Conditioning:
-    """Count the known pixels by whether the ones drawn under a mask (H, W) come after them in the order."""
+    """Count the known pixels by which of the pixels under a mask (H, W) come after them in the order."""
     place = order_index(order, *mask.shape)
     drawn, known = place[mask], place[~mask]
     by_all, by_none = int((known < drawn.min()).sum()), int((known > drawn.max()).sum())
@@ -171,22 +187,22 @@ def conditioning(order: Order, mask: Tensor) -> Conditioning:
 
 
 def conditioning_note(order: Order, mask: Tensor) -> str | None:
-    """Say which known pixels were not conditioned on, and which order would do better; None if all were."""
+    """Describe which known pixels are not conditioned on, and which order would be better; None if all are."""
     counts = conditioning(order, mask)
     if not counts.by_some + counts.by_none:
         return None
     best = max(get_args(Order), key=lambda other: _share_conditioned_on(other, mask))
     share, best_share = (_share_conditioned_on(each, mask) for each in (order, best))
-    mend = f"; a model trained with `order: {best}` heeds {best_share:.0%}" if best_share > share else ""
+    advice = f"; a model trained with `order: {best}` reaches {best_share:.0%}" if best_share > share else ""
     return (
-        f"the model draws in the order '{order}', each pixel given those before it: of {sum(vars(counts).values())} "
-        f"known pixels {counts.by_all} are heeded by all drawn ones, {counts.by_some} by those after them alone, and "
-        f"{counts.by_none} by none, {share:.0%} of all pairs{mend}"
+        f"the model draws in {order} order, each pixel given the pixels before it: of {sum(vars(counts).values())} "
+        f"known pixels, {counts.by_all} influence all drawn pixels, {counts.by_some} only the drawn pixels after them, "
+        f"and {counts.by_none} none ({share:.0%} of all pairs of a known and a drawn pixel){advice}"
     )
 
 
 def _share_conditioned_on(order: Order, mask: Tensor) -> float:
-    """Return the share of the pairs of a known and a drawn pixel in which the known one comes first."""
+    """Return the share of all pairs of a known and a drawn pixel in which the known pixel comes first."""
     place = order_index(order, *mask.shape)
     known, drawn = place[~mask].sort().values, place[mask]
     return int(torch.searchsorted(known, drawn).sum()) / (len(known) * len(drawn))

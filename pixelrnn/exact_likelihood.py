@@ -1,4 +1,4 @@
-"""Scoring a pixel model on a split of a prepared data set, by the exact likelihood of its images."""
+"""Evaluation of a pixel model: the exact likelihood of the images of a split of a prepared data set."""
 
 import math
 from typing import Any
@@ -12,9 +12,9 @@ from pixelrnn.training.batches import batches, check_fit
 from vision_rnn.console import Progress
 
 PROTOCOL = (
-    "Exact log-likelihood of all {images} images of the split {split}, {height}x{width}x{channels} pixels of {levels} "
-    "levels (binarization: {binarization}), by the chain rule in {order} order: every pixel is predicted from the true "
-    "values of those before it{conditioned}, which is exact, neither a bound nor an estimate."
+    "Exact log-likelihood of all {images} images of the split {split}: {height}x{width}x{channels} pixels with "
+    "{levels} levels (binarization: {binarization}). By the chain rule in {order} order, every pixel is predicted from "
+    "the true values of the pixels before it{conditioned}. The result is exact: neither a bound nor an estimate."
 )
 
 
@@ -25,28 +25,29 @@ def evaluate(
     split: str,
     batch_size: int = 100,
 ) -> dict[str, Any]:
-    """Measure the likelihood of every image of a split; return sums, means, counts and the protocol.
+    """Compute the likelihood of every image of a split.
 
     Args:
-        model: The model.
-        data: The prepared data set.
-        split: Which split.
-        batch_size: Images at once: no result depends on it.
+        model: Pixel model.
+        data: Prepared data set.
+        split: Name of the split.
+        batch_size: Number of images per batch; does not affect the result.
 
     Returns:
-        `nats_per_image` with `standard_error`, `bits_per_dimension` with `bits_standard_error` (None, the errors, for a
-        single image), `sum_nats`, `images`, `dimensions` of an image, and what they were measured on.
+        `nats_per_image` with `standard_error`, `bits_per_dimension` with `bits_standard_error` (both errors are None
+        for a single image), `sum_nats`, `images`, `dimensions` per image, and the `protocol`, `split`, `levels` and
+        `content_hash` of the data.
 
     Raises:
-        UserError: The images are not of the model's shape, there is no such split, or the model is conditional and
-            the images have no labels.
+        UserError: The images do not have the shape of the model's images, the split does not exist, or the model is
+            class-conditional and the images have no labels.
     """
     model.eval()
     shape = model.shape
     check_fit(data, shape)
     nats = []
     loader = batches(data, split, shape, batch_size)
-    with Progress(data.manifest["splits"][split]["images"], f"measuring {split}", "image") as progress:
+    with Progress(data.manifest["splits"][split]["images"], f"evaluating {split}", "image") as progress:
         for pixels, labels in loader:
             log_likelihood = model.log_likelihood(pixels.to(model.device), labels.to(model.device))
             nats.append(-log_likelihood.double().flatten(1).sum(1).cpu())
@@ -79,7 +80,7 @@ def evaluate(
 
 
 def likelihood_table(document: dict[str, Any]) -> str:
-    """Return what `evaluate` and `coding.proof.prove` found as lines to read."""
+    """Format the results of `evaluate` and `coding.proof.prove` as text."""
 
     def row(name: str, value: float, error: float | None, digits: int) -> str:
         return f"{name:<16}{value:10.{digits}f}" + ("" if error is None else f" +- {error:.{digits}f}")
@@ -96,17 +97,17 @@ def likelihood_table(document: dict[str, Any]) -> str:
         nats = proof["coded_bits"] * math.log(2) / images
         lines += [
             "",
-            "Proof: coded by these probabilities, decoded pixel by pixel, each from the decoded ones before it alone.",
-            f"{row('coded, nats', nats, None, 3)}, {100 * (nats / document['nats_per_image'] - 1):+.4f} % of the above",
+            "Proof: images coded with these probabilities and decoded pixel by pixel, each from earlier pixels only.",
+            f"{row('coded, nats', nats, None, 3)} ({100 * (nats / document['nats_per_image'] - 1):+.4f} % overhead)",
             f"{'decoded exactly':<16}{proof['decoded']:10} of {images}",
             "",
-            f"{'bytes per image':<24}{'in a file each':>16}{'all on sheets':>16}",
-            f"{'these probabilities':<24}{'':>16}{proof['coded_bits'] / 8 / images:16.2f}",
+            f"{'bytes per image':<24}{'one file each':>16}{'all on sheets':>16}",
+            f"{'this model':<24}{'':>16}{proof['coded_bits'] / 8 / images:16.2f}",
             *(
                 f"{name:<24}{sizes['files'] / images:16.2f}{sizes['sheets'] / images:16.2f}"
                 for name, sizes in proof["format_bytes"].items()
             ),
         ]
         if "JPEG XL" not in proof["format_bytes"]:
-            lines.append("JPEG XL is not measured: pip install imagecodecs")
+            lines.append("JPEG XL is skipped; to include it, run: pip install imagecodecs")
     return "\n".join(lines)

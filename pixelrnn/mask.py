@@ -1,4 +1,4 @@
-"""Masks: which pixels of an image are to be drawn, by a name or as a black and white picture."""
+"""Masks: the pixels of an image to draw, given by a name or by a black and white picture."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor
 from data_prep.images import load_image
 from vision_rnn.errors import UserError
 
-# Where a pixel lies, down and to the right, as fractions of the image's sides: 0 first, 1 beyond the last.
+# By name, from the position of a pixel, down and to the right, as a fraction of the image's sides: 0 to below 1.
 _NAMED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "lower-half": lambda down, right: down >= 0.5,
     "upper-half": lambda down, right: down < 0.5,
@@ -22,22 +22,22 @@ NAMES = tuple(_NAMED)
 
 
 def read_mask(name_or_path: str | Path, height: int, width: int) -> Tensor:
-    """Find out which pixels of an image of this size are to be drawn.
+    """Return the mask for an image of the given size.
 
-    The middle of a side of odd length belongs to the upper or the left half.
+    If a side has an odd length, its middle belongs to the upper or the left half.
 
     Args:
-        name_or_path: One of `NAMES`, the part that is drawn; or a picture as large as the image, white where pixels
-            are to be drawn and black where they are known.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        name_or_path: One of `NAMES`, which is the region to draw, or a picture of the image's size, white where
+            pixels are drawn and black where they are known.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
 
     Returns:
-        (H, W) bool, True where a pixel is to be drawn; at least one is, and at least one is known.
+        (H, W) bool, True where a pixel is drawn; at least one pixel is drawn and at least one is known.
 
     Raises:
-        UserError: There is neither such a name nor such a picture; the picture is of another size, has grey levels
-            or colours, or leaves nothing to draw or nothing known.
+        UserError: It is neither a name nor a readable picture; or the picture has another size, has grey levels or
+            colours, or masks no pixel or all pixels.
     """
     if name_or_path in _NAMED:
         down, right = (torch.arange(side) / side for side in (height, width))
@@ -45,20 +45,20 @@ def read_mask(name_or_path: str | Path, height: int, width: int) -> Tensor:
     else:
         mask = _read(Path(name_or_path), height, width)
     if mask.all():
-        raise UserError(f"{name_or_path}: leaves no pixel known; choose another mask, or draw whole images by `sample`")
+        raise UserError(f"{name_or_path}: masks all pixels; choose another mask, or draw whole images with `sample`")
     if not mask.any():
-        raise UserError(f"{name_or_path}: leaves no pixel to draw; choose another mask")
+        raise UserError(f"{name_or_path}: masks no pixel; choose another mask")
     return mask
 
 
 def _read(path: Path, height: int, width: int) -> Tensor:
     if not path.exists():
-        raise UserError(f"{path}: no such mask; name a PNG file, or one of: {', '.join(NAMES)}")
+        raise UserError(f"{path}: no such mask; give an image file or one of: {', '.join(NAMES)}")
     levels = np.asarray(load_image(path))
     if levels.shape[:2] != (height, width):
         found = f"{levels.shape[0]}x{levels.shape[1]}"
-        raise UserError(f"{path}: a mask of {found} pixels, but the model's images have {height}x{width}; scale it")
+        raise UserError(f"{path}: has {found} pixels, but the model's images have {height}x{width}; resize the mask")
     white = (levels == 255).all(axis=2)
     if not (white | (levels == 0).all(axis=2)).all():
-        raise UserError(f"{path}: has other colours than black and white; paint known pixels black, the others white")
+        raise UserError(f"{path}: has colours other than black and white; use white for pixels to draw, else black")
     return torch.from_numpy(white)

@@ -4,9 +4,9 @@ Table 1: a 7x7 convolution with mask A, a stack of residual layers (Row LSTM, Di
 of ReLU and 1x1 convolution with mask B, and for every pixel and channel a softmax over its levels, or a sigmoid for
 binary images. The product of these probabilities in raster order is the probability of the image (equation 1).
 
-Deviations, each off unless the configuration asks for it: dilated taps (see `row_lstm`); an extra column right of the
-image, which lets features see the last pixel of the row above, hidden from all others by mask A; conditioning on a
-class by a learned vector that is added to the first layer's features.
+Deviations, all off by default: dilated taps (see `row_lstm`); an extra column to the right of the feature map, whose
+features see the last pixel of their row, which mask A hides from all others; class conditioning by a learned vector
+that is added to the features of the first layer.
 """
 
 from collections.abc import Sequence
@@ -29,25 +29,25 @@ from vision_rnn.model_folder import SavedModel, load_model
 
 
 def turn(x: Tensor, order: Order) -> Tensor:
-    """Turn maps (..., H, W) so that the order becomes the raster order; the same again turns them back."""
+    """Flip or transpose maps (..., H, W) so that the order becomes raster order; a second call undoes the first."""
     if order == "rotated":
         return x.flip((-2, -1))
     return x.transpose(-2, -1) if order == "transposed" else x
 
 
 def order_index(order: Order, height: int, width: int) -> Tensor:
-    """Return the place of each pixel in the order, (H, W), 0 for the first."""
+    """Return the position of each pixel in the order, (H, W), counted from 0."""
     rows, columns = (width, height) if order == "transposed" else (height, width)
     return turn(torch.arange(height * width).view(rows, columns), order)
 
 
 class PixelModel(SavedModel):
-    """p(image) as a product over its pixels.
+    """An autoregressive model of images: p(image) is a product over the pixels.
 
     Args:
-        config: The architecture.
-        shape: The images'.
-        history: For each training that made the model, in order, its data and its settings.
+        config: Architecture.
+        shape: Shape of the images.
+        history: Data and settings of each training of the model, in chronological order.
     """
 
     kind = "pixel-model"
@@ -93,14 +93,14 @@ class PixelModel(SavedModel):
         return MaskedPointwise(h, outputs, channels)
 
     def forward(self, pixels: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Predict every pixel from those before it.
+        """Predict every pixel from the pixels before it.
 
         Args:
-            pixels: (B, C, H, W), levels 0 to `levels` - 1 of any type.
-            labels: (B,), for a conditional model.
+            pixels: (B, C, H, W), levels 0 to `levels` - 1 in any dtype.
+            labels: (B,), classes for a class-conditional model.
 
         Returns:
-            (B, C, 1, H, W), the logit of a 1, or (B, C, levels, H, W), one a level.
+            Logits: (B, C, 1, H, W), of level 1, for 2 levels; (B, C, levels, H, W), one per level, otherwise.
         """
         x = turn(self.scaled(pixels), self.config.order)
         columns = x.shape[-1]
@@ -128,23 +128,23 @@ class PixelModel(SavedModel):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.first.weight.device
 
     def labels(self, number: int, label: int | None) -> Tensor | None:
-        """Return the labels (number,) of images of one class; None where there is none."""
+        """Return labels (number,) that repeat one class; None without a class."""
         return None if label is None else torch.full((number,), label, device=self.device)
 
     @property
     def rows(self) -> int:
-        """Rows of an image in the model's order: its columns if that is transposed."""
+        """Number of rows of an image in the model's order: the number of its columns for the order `transposed`."""
         return self.shape.width if self.config.order == "transposed" else self.shape.height
 
     def check_label(self, label: int | None) -> None:
-        """Refuse a class that the model does not know, or the lack of one that it needs.
+        """Check that a class fits the model: one of its classes, or None for an unconditional model.
 
         Raises:
-            UserError: It is so.
+            UserError: The class is missing, unknown, or given to an unconditional model.
         """
         classes = self.shape.num_classes
         if label is not None and not classes:
@@ -154,19 +154,19 @@ class PixelModel(SavedModel):
             raise UserError(f"{given}: this model is class-conditional; choose a class from 0 to {classes - 1}")
 
     def inner_matrices(self) -> set[str]:
-        """Return the names of the kernels that map features to features: neither of pixels nor of probabilities."""
+        """Return the names of the inner weight matrices: all kernels except the first, last and class vectors."""
         last = f"output.{len(self.output) - 1}.weight"
         inner = ("input_to_state", "state_to_state", "weight")
         outer = ("first.weight", "classes.weight", last)
         return {name for name, _ in self.named_parameters() if name.endswith(inner) and name not in outer}
 
     def describe(self) -> dict[str, Any]:
-        """Return all but the weights, as JSON can hold it: the arguments from which an equal model can be built."""
+        """Return everything except the weights, in JSON types: the arguments of the constructor."""
         return {"config": asdict(self.config), "shape": asdict(self.shape), "history": self.history}
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "PixelModel":
-        """Build the model that `describe` described, with untrained weights.
+        """Build a model from the result of `describe`, with untrained weights.
 
         Raises:
             TypeError: A key is missing or unknown.
@@ -176,11 +176,11 @@ class PixelModel(SavedModel):
         return cls(**(description | parts))
 
     def scaled(self, pixels: Tensor) -> Tensor:
-        """Scale levels to 0..1, in the parameters' type."""
+        """Scale levels to 0..1, in the dtype of the parameters."""
         return pixels.to(self.first.weight.dtype) / (self.shape.levels - 1)
 
     def log_likelihood(self, pixels: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return ln p(pixel | those before it), in nats, (B, C, H, W)."""
+        """Return ln p(pixel | pixels before it) in nats, (B, C, H, W)."""
         logits = self(pixels, labels)
         if self.shape.levels == 2:
             return -F.binary_cross_entropy_with_logits(logits.squeeze(2), pixels.to(logits.dtype), reduction="none")
@@ -188,13 +188,13 @@ class PixelModel(SavedModel):
 
 
 def load_pixel_model(model: str | Path = BUNDLED, device: Device = "cpu") -> PixelModel:
-    """Load a pixel model for use.
+    """Load a pixel model for inference.
 
     Args:
-        model: A model folder, `bundled:NAME`, or `hub:OWNER/NAME` from the Hugging Face hub.
-        device: The device to compute on.
+        model: Model folder, `bundled:NAME`, or `hub:OWNER/NAME` from the Hugging Face Hub.
+        device: Device to compute on.
 
     Raises:
-        UserError: As `vision_rnn.model_folder.load_model` and `vision_rnn.devices.resolve_device` do.
+        UserError: See `vision_rnn.model_folder.load_model` and `vision_rnn.devices.resolve_device`.
     """
     return load_model(PixelModel, model).to(resolve_device(device))

@@ -1,4 +1,4 @@
-"""The model card: what a pixel model was trained on, how, how well it does, and where it fails."""
+"""The model card of a pixel model: its architecture, training data, settings, results and limits."""
 
 from typing import Any
 
@@ -14,14 +14,16 @@ pipeline_tag: unconditional-image-generation
 ---
 # {name} trained on {source}
 
-It gives every image of {height}x{width}x{channels} pixels of {levels} levels an exact probability, the product over its
-pixels of the probability given those before it (van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel Recurrent Neural
-Networks", arXiv 1601.06759). {num_layers} layers, h = {hidden_channels}, {parameters:.0f} thousand parameters.
-Draw images, complete one, and check that no pixel sees itself or a later one, with
+This model gives each image of {height}x{width}x{channels} pixels with {levels} levels an exact probability: the product
+of the probabilities of its pixels, each given the pixels before it (van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel
+Recurrent Neural Networks", arXiv 1601.06759). It has {num_layers} layers, h = {hidden_channels}, and {parameters:.0f}
+thousand parameters.
+
+Draw images, complete an image, and verify that no pixel depends on itself or on a later one:
 
     pixelrnn sample --model FOLDER{label} -n 64 -o samples.png
     pixelrnn complete IMAGE.png --model FOLDER{label} --mask lower-half -o completions.png
-    pixelrnn verify FOLDER
+    pixelrnn verify --model FOLDER
 
 ## Deviations from the paper
 
@@ -36,9 +38,9 @@ Draw images, complete one, and check that no pixel sees itself or a later one, w
 
 ## Limits
 
-It knows images like those it was trained on, of their very size and levels; any other image gets a low probability, or
-is refused. Samples are new images by chance alone: some are no likeness of anything. A pixel is predicted from those
-before it in {order} order: what a completion is given after the mask in that order does not shape what is drawn.
+The model takes only images of the size and number of levels of its training data, and gives a low probability to images
+of other kinds. Samples are random, and some are not recognisable. Each pixel is predicted from the pixels before it in
+{order} order, so a drawn pixel does not depend on known pixels that come after it in that order.
 """
 
 _NAMES = {
@@ -48,8 +50,8 @@ _NAMES = {
 }
 
 _TRAINING = """\
-On {source} ({counts}; binarization: {binarization}; content hash `{content_hash}`), by `pixelrnn train` with these
-settings:
+Data: {source} ({counts}; binarization: {binarization}; content hash `{content_hash}`). Trained by `pixelrnn train` with
+these settings:
 
 ```yaml
 {settings}```
@@ -61,11 +63,11 @@ _RESULTS = """\
 | {split} | {images} | {nats} | {bits} |
 
 {protocol} Content hash of the data: `{content_hash}`.
-Measured with the weights of this folder by `pixelrnn evaluate --model FOLDER --data DIR --split {split}`."""
+Measured with the weights in this folder by `pixelrnn evaluate --model FOLDER --data DIR --split {split}`."""
 
 _MNIST = """\
 MNIST: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-Based Learning Applied to Document Recognition", Proc. IEEE
-86 (1998), 2278-2324. The images are not part of this folder.
+86 (1998), 2278-2324. The images are not included in this folder.
 """
 _BINARIZED = """\
 The fixed binarization of MNIST: H. Larochelle, I. Murray, "The Neural Autoregressive Distribution Estimator", AISTATS
@@ -74,11 +76,11 @@ The fixed binarization of MNIST: H. Larochelle, I. Murray, "The Neural Autoregre
 
 
 def model_card(model: PixelModel, evaluation: dict[str, Any] | None = None) -> str:
-    """Return the card in Markdown.
+    """Return the model card in Markdown.
 
     Args:
-        model: The model.
-        evaluation: What `pixelrnn evaluate` wrote of it; without it the card says that nothing was measured.
+        model: Pixel model.
+        evaluation: Result of `pixelrnn evaluate`; without it, the card states that there is no measurement.
     """
     card = _CARD.format(
         name=_NAMES[model.config.architecture],
@@ -98,25 +100,25 @@ def model_card(model: PixelModel, evaluation: dict[str, Any] | None = None) -> s
 
 
 def _deviations(model: PixelModel) -> list[str]:
-    """Say what makes model and training others than the paper's; its skip connections are an option there too."""
+    """List the deviations from the paper in model and training; skip connections are an option in the paper too."""
     config = model.config
     possible = {
-        "Another depth and width than the paper's for MNIST, 7 layers of h = 16.": (
+        "Depth and width differ from the paper's configuration for MNIST (7 layers, h = 16).": (
             (config.num_layers, config.hidden_channels) != (7, 16)
         ),
-        "Layers' outputs are not added to their inputs (no residual connections).": not config.residual,
-        f"The taps of the layers lie {', '.join(map(str, config.dilations))} columns apart, in turn; the paper's, 1. "
-        "With that a layer's view is wider at the same cost.": config.architecture == "row_lstm"
+        "No residual connections: the output of a layer is not added to its input.": not config.residual,
+        f"The taps of the layers are {', '.join(map(str, config.dilations))} columns apart, in turn (1 in the paper), "
+        "which widens the view of a layer at the same cost.": config.architecture == "row_lstm"
         and config.dilations != (1,),
-        "The map is one column wider than the image, so that no pixel of the past is hidden by mask A.": (
+        "The feature map is one column wider than the image, so that mask A hides no past pixel.": (
             config.extra_column
         ),
-        f"Pixels are predicted in {config.order} order; the paper's is raster order.": config.order != "raster",
-        "It is told the class of an image, by a vector that is added to the first layer's features.": (
+        f"Pixels are predicted in {config.order} order instead of raster order.": config.order != "raster",
+        "The model is class-conditional: a learned vector per class is added to the features of the first layer.": (
             config.conditional
         ),
-        "Trained by Muon and AdamW, the paper's by RMSProp; see `average_decay` below for the averaging of weights, "
-        "which the paper does not mention. Weights are rounded to half precision.": True,
+        "Trained with Muon and AdamW instead of RMSProp; `average_decay` below sets the averaging of the weights, "
+        "which the paper does not mention. The weights are rounded to half precision.": True,
     }
     return [deviation for deviation, holds in possible.items() if holds]
 

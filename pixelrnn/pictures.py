@@ -1,4 +1,4 @@
-"""Pictures of what a pixel model draws, every pixel a square, and of what it sees."""
+"""Pictures of the images that a pixel model draws, with a square per pixel, and of its field of view."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _DOTS_PER_INCH = 110
 _KINDS = {
     "seen": "#4c9f70",
     "seen by some channels": "#b5d99c",
-    "missed": "#edae49",
+    "not seen": "#edae49",
     "not in the past": "#e4e4e4",
     "the pixel itself": "black",
     "leak": "#e0002b",
@@ -36,7 +36,7 @@ class CompletionRow:
 
     Attributes:
         original: (C, H, W) uint8, values 0..levels-1.
-        samples: (S, C, H, W) uint8, likewise.
+        samples: (S, C, H, W) uint8, values 0..levels-1.
     """
 
     original: Tensor
@@ -44,44 +44,44 @@ class CompletionRow:
 
 
 def image_of(pixels: Tensor, levels: int) -> Image.Image:
-    """Return one image as it is, a grey or RGB picture.
+    """Return one image as a grey or RGB picture of the same size.
 
     Args:
         pixels: (C, H, W) uint8, values 0..levels-1; C is 1 (grey) or 3 (RGB).
-        levels: 2 or 256.
+        levels: Number of levels, 2 or 256.
     """
     displayed = pixels.permute(1, 2, 0).numpy() * np.uint8(255 // (levels - 1))
     return Image.fromarray(displayed[..., 0] if len(pixels) == 1 else displayed)
 
 
 def grid_image(pixels: Tensor, levels: int, columns: int, scale: int) -> Image.Image:
-    """Lay images out in rows, from the left and from the top, with thin lines between them.
+    """Arrange images in a grid, row by row, with thin lines between them.
 
     Args:
         pixels: (N, C, H, W) uint8, values 0..levels-1; C is 1 (grey) or 3 (RGB).
-        levels: 2 or 256.
-        columns: Images a row.
-        scale: Side of the square that is drawn for a pixel.
+        levels: Number of levels, 2 or 256.
+        columns: Number of images per row.
+        scale: Side of the square drawn for a pixel, in pixels of the picture.
 
     Returns:
-        An RGB picture, as wide as `columns` images even if there are fewer.
+        RGB picture, `columns` images wide even if there are fewer images.
     """
     return _tiled(_displayed(pixels.numpy(), levels), columns, scale)
 
 
 def cell_scale(height: int, width: int) -> int:
-    """Return the `scale` at which an image of this size in pixels is easy to see, but no larger than need be."""
+    """Return the `scale` at which an image of this size in pixels fills a cell of the grid."""
     return max(1, _CELL_PIXELS // max(height, width))
 
 
 def completion_picture(rows: Sequence[CompletionRow], mask: Tensor, levels: int, path: str | Path) -> None:
-    """Draw a row an image: the original, what the model was given, its completions and their mean.
+    """Draw one row per image: the original, the known pixels, the completions and their mean.
 
     Args:
-        rows: One or more, with as many samples each.
-        mask: (H, W) bool, True where pixels were drawn; a flat colour in the second column.
-        levels: 2 or 256.
-        path: The picture, in the format of its suffix; replaced if it exists.
+        rows: One or more rows, all with the same number of samples.
+        mask: (H, W) bool, True where pixels were drawn; these have a flat colour in the second column.
+        levels: Number of levels, 2 or 256.
+        path: Path of the picture, whose suffix sets the format; an existing file is overwritten.
 
     Raises:
         UserError: The picture cannot be written.
@@ -101,7 +101,7 @@ def completion_picture(rows: Sequence[CompletionRow], mask: Tensor, levels: int,
     picture = Image.new("RGB", (table.width, table.height + TITLE_PIXELS), "white")
     picture.paste(table, (0, TITLE_PIXELS))
     for column, title in enumerate(titles):
-        # A picture of its own cuts off what is wider than the column.
+        # A separate picture clips titles that are wider than the column.
         label = Image.new("RGB", (width * scale, TITLE_PIXELS), "white")
         ImageDraw.Draw(label).text((0, 1), title, fill="black")
         picture.paste(label, (GAP + column * (width * scale + GAP), 0))
@@ -109,16 +109,16 @@ def completion_picture(rows: Sequence[CompletionRow], mask: Tensor, levels: int,
 
 
 def coverage_picture(certificate: "Certificate", path: str | Path) -> None:
-    """Draw how often each pixel is missed, and what pixels at the left, in the middle and at the right see.
+    """Draw how often each pixel is not seen, and the fields of view of three pixels: left, middle and right.
 
     Args:
-        certificate: What `certify` found.
-        path: The picture, in the format of its suffix; replaced if it exists.
+        certificate: Result of `certify`.
+        path: Path of the picture, whose suffix sets the format; an existing file is overwritten.
 
     Raises:
         UserError: The picture cannot be written.
     """
-    # Figure alone, without pyplot: no window system is asked for, and nothing is left behind in global state.
+    # Figure without pyplot: no GUI backend is selected, and no global state is left behind.
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -126,11 +126,11 @@ def coverage_picture(certificate: "Certificate", path: str | Path) -> None:
     height, width = certificate.sees.shape[:2]
     figure = Figure((14, 4.2), layout="compressed")
     figure.suptitle(
-        f"{certificate.seen_pairs:,} of {certificate.past_pairs:,} pairs of an output and an input before it are seen "
-        f"({certificate.coverage:.2%}); {certificate.num_leaks:,} leaks"
+        f"The model sees {certificate.seen_pairs:,} of {certificate.past_pairs:,} pairs of an output and an earlier "
+        f"input ({certificate.coverage:.2%}); {certificate.num_leaks:,} leaks"
     )
     missed, *views = figure.subplots(1, 4)
-    missed.set_title("share of later pixels that miss it")
+    missed.set_title("later pixels that do not see it")
     heat = missed.imshow(100 * certificate.missed.numpy(), cmap="viridis", vmin=0, vmax=100)
     figure.colorbar(heat, ax=missed, format="%d%%", shrink=0.7)
     row = height // 2
@@ -147,7 +147,7 @@ def coverage_picture(certificate: "Certificate", path: str | Path) -> None:
 
 
 def _kinds(certificate: "Certificate", row: int, column: int) -> np.ndarray:
-    """Return for each input pixel (H, W) its index in `_KINDS`, as the output pixel at (row, column) has it."""
+    """Return the index in `_KINDS` of each input pixel (H, W) for the output pixel at (row, column)."""
     view = certificate.field_of_view(row, column)
     kinds = np.where(view.isnan(), 3, np.where(view == 1, 0, np.where(view > 0, 1, 2)))
     kinds[row, column] = 4
@@ -157,23 +157,23 @@ def _kinds(certificate: "Certificate", row: int, column: int) -> np.ndarray:
 
 
 def save_picture(picture: Image.Image, path: str | Path) -> None:
-    """Write a picture in the format of the path's suffix, whole or not at all.
+    """Write a picture atomically, in the format of the path's suffix.
 
     Raises:
-        UserError: It cannot be written.
+        UserError: The picture cannot be written.
     """
     with atomic_path(path) as staged:
         picture.save(staged)
 
 
 def _displayed(pixels: np.ndarray, levels: int) -> np.ndarray:
-    """Scale images (N, C, H, W) of values 0..levels-1 to (N, H, W, 3) uint8, 0..255."""
+    """Scale images (N, C, H, W) from 0..levels-1 to 0..255, as (N, H, W, 3) uint8."""
     scaled = np.rint(pixels.transpose(0, 2, 3, 1) * (255 / (levels - 1))).astype(np.uint8)
     return np.broadcast_to(scaled, (*scaled.shape[:3], 3))
 
 
 def _tiled(images: np.ndarray, columns: int, scale: int) -> Image.Image:
-    """Lay out images (N, H, W, 3) uint8 in rows of `columns`, each pixel scale x scale large."""
+    """Arrange images (N, H, W, 3) uint8 in rows of `columns`, with scale x scale pixels for each pixel."""
     count, height, width, _ = images.shape
     enlarged = images.repeat(scale, axis=1).repeat(scale, axis=2)
     down, right = height * scale + GAP, width * scale + GAP

@@ -1,6 +1,6 @@
-"""The settings of a pixel model: its architecture, its images and its training.
+"""The settings of a pixel model: architecture, image shape and training.
 
-Apart from the classes that they configure, so that a command can show its options without importing torch.
+They live apart from the classes that they configure, so that a command can show its options without importing torch.
 """
 
 import math
@@ -9,7 +9,7 @@ from typing import Literal
 
 from vision_rnn.errors import UserError
 
-# The model that is used unless another is named, and the one that writes digits.
+# Default model of all commands but `write`, and of `write`.
 BUNDLED, WRITER = "bundled:row-lstm", "bundled:digits"
 
 Architecture = Literal["row_lstm", "diagonal_bilstm", "pixel_cnn"]
@@ -18,20 +18,23 @@ Order = Literal["raster", "rotated", "transposed"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The architecture. Defaults are the paper's for MNIST.
+    """The architecture of a pixel model. The defaults are the paper's for MNIST.
 
     Attributes:
-        architecture: The kind of the layers.
-        order: In which pixels are predicted: `raster`, rows from the top, each from the left; `rotated`, the reverse,
-            from the lower right; `transposed`, columns from the left, each from the top.
-        num_layers: How many.
-        hidden_channels: h; the residual stream is twice as wide.
-        output_channels: Width of the two 1x1 layers before the output.
-        residual: Add each layer's input to its output.
-        skip: Feed the sum of all layers' outputs, each by a 1x1 convolution of its own, to the output layers.
-        dilations: Of the layers' taps in turn, from the first again after the last (Row LSTM).
-        extra_column: Widen the map by one column, so that no pixel of the past is hidden.
-        conditional: Learn a vector for each class of the training data.
+        architecture: Type of the layers.
+        order: Order in which pixels are predicted: `raster` (rows from top to bottom, each from left to right),
+            `rotated` (the reverse of `raster`) or `transposed` (columns from left to right, each from top to bottom).
+        num_layers: Number of layers; at least 0.
+        hidden_channels: Number of hidden channels h of a layer; the residual stream has 2h channels.
+        output_channels: Number of channels of the two 1x1 convolutions before the output.
+        residual: Residual connections, which add the input of each layer to its output (default: true).
+        skip: Skip connections, which add the output of each layer, after a 1x1 convolution of its own, to the input of
+            the output layers (default: false).
+        dilations: Distances between the taps of the layers in columns, repeated if there are more layers; Row LSTM
+            only.
+        extra_column: Extra column to the right of the feature map, so that mask A hides no past pixel (default: false).
+        conditional: Class-conditional model, with a learned vector for each class of the training data (default:
+            false).
     """
 
     architecture: Architecture = "row_lstm"
@@ -46,24 +49,28 @@ class ModelConfig:
     conditional: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no model can have, by their name."""
+        """Check the ranges of all numbers.
+
+        Raises:
+            UserError: A number is out of range; the message names the setting.
+        """
         for name, least in (("num_layers", 0), ("hidden_channels", 1), ("output_channels", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"model.{name}: {getattr(self, name)} is too small; give at least {least}")
         if not self.dilations or min(self.dilations) < 1:
-            raise UserError(f"model.dilations: {list(self.dilations)}; give one or more numbers from 1 up")
+            raise UserError(f"model.dilations: {list(self.dilations)} is out of range; give one or more integers >= 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageShape:
-    """The images that a model was built for.
+    """The shape of the images of a model.
 
     Attributes:
-        height: In pixels.
-        width: In pixels.
-        channels: 1 (grey) or 3 (red, green, blue).
-        levels: Values that a pixel takes, 0 to `levels` - 1: 2 or 256.
-        num_classes: Classes that a conditional model tells apart; 0 for others.
+        height: Height in pixels.
+        width: Width in pixels.
+        channels: Number of channels: 1 (grey) or 3 (red, green, blue).
+        levels: Number of levels of a pixel, 2 or 256; its values are 0 to `levels` - 1.
+        num_classes: Number of classes of a class-conditional model; 0 for an unconditional one.
     """
 
     height: int
@@ -75,19 +82,20 @@ class ImageShape:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a pixel model is trained.
+    """The training of a pixel model.
 
     Attributes:
-        epochs: Passes over the images.
-        batch_size: Images a batch.
-        matrix_learning_rate: Muon's, for the kernels within the model, at its peak.
-        learning_rate: AdamW's, for all else, at its peak.
-        warmup_steps: Steps over which the rates rise, at most a tenth of all.
-        decay: Share of the steps, the last ones, over which the rates fall in a line to 0.
-        weight_decay: Of the kernels within the model.
-        gradient_clip: The gradient's norm is cut to this; the loss is in nats an image.
-        average_decay: Weights are averaged exponentially with this decay, and the average is what is kept; 0 does not.
-        seed: Of the initial weights and of the order of the images.
+        epochs: Number of passes over the training images; at least 1.
+        batch_size: Number of images per batch; at least 1.
+        matrix_learning_rate: Peak learning rate of Muon, which updates the inner weight matrices.
+        learning_rate: Peak learning rate of AdamW, which updates all other parameters.
+        warmup_steps: Number of steps of linear warmup; at most a tenth of all steps are used.
+        decay: Final share of the steps, 0 to 1, over which the learning rates decay linearly to 0.
+        weight_decay: Weight decay of the inner weight matrices.
+        gradient_clip: Maximum norm of the gradient, for a loss in nats per image; 0 disables clipping.
+        average_decay: Decay of the exponential moving average of the weights, at least 0 and less than 1; the average
+            is validated and saved. 0 disables averaging.
+        seed: Random seed for the initial weights and the order of the images.
     """
 
     epochs: int = 10
@@ -102,10 +110,14 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no training can use, by their name."""
+        """Check the ranges of all numbers.
+
+        Raises:
+            UserError: A number is out of range; the message names the setting.
+        """
         least = {"epochs": 1, "batch_size": 1}
         for name, value in vars(self).items():
-            # Written so that NaN, which compares false, is refused too.
+            # Written so that NaN, for which every comparison is false, is refused too.
             if not least.get(name, 0) <= value < math.inf:
                 raise UserError(f"training.{name}: {value} is out of range; give at least {least.get(name, 0)}")
         if self.decay > 1 or self.average_decay >= 1:

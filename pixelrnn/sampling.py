@@ -1,10 +1,10 @@
-"""Sampling and completion, one pixel after the other, at about the cost of a single forward pass in all.
+"""Sampling and completion, pixel by pixel, at about the total cost of a single forward pass.
 
-The plain way (`draw_naively`) runs the whole network for every pixel. But a pixel's features depend on the
-past alone, which does not change, so each is computed once and kept: when a row begins, what the rows above give to its
-states is known for all its columns; each pixel then costs one column of every layer.
+The naive algorithm (`draw_naively`) runs the whole network for every pixel. But the features of a pixel depend only on
+the past, which does not change, so they are computed once and cached. At the start of a row, the contribution of the
+rows above to its states is computed for all columns at once; each pixel then costs one column of every layer.
 
-Features are matrices (features, B) of one pixel, the batch last, as in `scan`.
+The features of one pixel are a matrix (features, B), with the batch last, as in `scan`.
 """
 
 from collections.abc import Callable, Iterable
@@ -34,17 +34,17 @@ def draw(
     labels: Tensor | None = None,
     progress: Callable[[], object] | None = None,
 ) -> Tensor:
-    """Draw the masked pixels, each from its distribution given those before it in the model's order.
+    """Draw the masked pixels, each from its distribution given the pixels before it in the model's order.
 
-    Known pixels that come later in the order than a drawn one do not influence it.
+    A drawn pixel does not depend on known pixels that come after it in the order.
 
     Args:
-        model: The model.
-        pixels: (B, C, H, W) uint8, the known levels; what lies under the mask is ignored.
-        mask: (H, W) bool, true where pixels are to be drawn: everywhere, to sample whole images.
+        model: Pixel model.
+        pixels: (B, C, H, W) uint8, known levels; levels under the mask are ignored.
+        mask: (H, W) bool, True where pixels are drawn; if it is True everywhere, whole images are sampled.
         noise: (B, C, H, W) float64, uniform in [0, 1): the randomness of each pixel and channel.
-        labels: (B,), for a conditional model.
-        progress: Called after each row (of a transposed order: column).
+        labels: (B,), classes for a class-conditional model.
+        progress: Callback after each row (for the order `transposed`: each column).
 
     Returns:
         (B, C, H, W) uint8; known pixels are unchanged.
@@ -66,16 +66,16 @@ def visit(
     labels: Tensor | None = None,
     progress: Callable[[], object] | None = None,
 ) -> Tensor:
-    """Go through the pixels in the model's order, and let each masked one be chosen given those before it.
+    """Visit the pixels in the model's order and choose each masked pixel from its logits given the pixels before it.
 
     Args:
-        model: The model.
-        pixels: (B, C, H, W) uint8, the known levels; what lies under the mask is ignored.
-        mask: (H, W) bool, true where pixels are to be chosen.
-        choose: Given logits (B, 1 or levels), channel, row and column, these counted in the model's order (`turn`),
-            returns levels (B,) uint8.
-        labels: (B,), for a conditional model.
-        progress: Called after each row (of a transposed order: column).
+        model: Pixel model.
+        pixels: (B, C, H, W) uint8, known levels; levels under the mask are ignored.
+        mask: (H, W) bool, True where pixels are chosen.
+        choose: Function of logits (B, 1 or levels), channel, row and column that returns levels (B,) uint8; row and
+            column are counted in the model's order (see `turn`).
+        labels: (B,), classes for a class-conditional model.
+        progress: Callback after each row (for the order `transposed`: each column).
 
     Returns:
         (B, C, H, W) uint8; known pixels are unchanged.
@@ -105,10 +105,10 @@ def visit(
 
 
 def choose_level(logits: Tensor, noise: Tensor) -> Tensor:
-    """Choose levels by inverting the distribution function.
+    """Choose levels by inverting the cumulative distribution function.
 
     Args:
-        logits: (B, 1), of a 1, or (B, levels).
+        logits: (B, 1), of level 1, for 2 levels; (B, levels) otherwise.
         noise: (B,), uniform in [0, 1).
 
     Returns:
@@ -117,7 +117,7 @@ def choose_level(logits: Tensor, noise: Tensor) -> Tensor:
     if logits.shape[1] == 1:
         return (noise < logits[:, 0].double().sigmoid()).to(torch.uint8)
     cumulated = logits.double().softmax(dim=1).cumsum(dim=1)
-    # Rounding may leave the last sum a little below 1.
+    # The last sum is omitted: rounding may leave it slightly below 1.
     return (cumulated[:, :-1] <= noise[:, None]).sum(dim=1).to(torch.uint8)
 
 
@@ -125,7 +125,7 @@ def choose_level(logits: Tensor, noise: Tensor) -> Tensor:
 def draw_naively(
     model: PixelModel, pixels: Tensor, mask: Tensor, noise: Tensor, labels: Tensor | None = None
 ) -> Tensor:
-    """Do what `draw` does with one whole forward pass for every pixel and channel."""
+    """Return the result of `draw`, computed with a full forward pass for every pixel and channel."""
     drawn = pixels.clone()
     for place in order_index(model.config.order, model.shape.height, model.shape.width).flatten().argsort().tolist():
         row, column = divmod(place, model.shape.width)
@@ -137,16 +137,16 @@ def draw_naively(
 
 
 class _Layers(Protocol):
-    """All layers of a model with what they keep of the pixels so far."""
+    """All layers of a model with their caches of the pixels so far."""
 
     def begin_row(self, row: int) -> None:
-        """Compute what the rows above give to this one."""
+        """Compute the contribution of the rows above to this row."""
         ...
 
     def run(self, column: int, x: Tensor) -> Tensor:
-        """Map the features (2h, B) of a pixel to what goes to the output, (2h, B), valid till the next pixel.
+        """Map the features (2h, B) of a pixel to the input of the output layers, (2h, B), valid until the next pixel.
 
-        A pixel may be repeated before the next, with other features.
+        The same pixel may be run again with other features before the next one.
         """
         ...
 
@@ -161,13 +161,13 @@ class _Network:
         weight = model.first.weight
         size = model.first.kernel_size
         self._reach = reach = size // 2
-        # Of the first kernel's rows just those down to the pixel's own.
+        # Only the rows of the first kernel down to that of the pixel itself; the mask hides the rest.
         kernel = (weight * model.first.mask).unflatten(1, (-1, size, size))[:, :, : reach + 1]
         self._first = kernel.flatten(1)
         self._bias = model.first.bias[:, None]
         if model.classes is not None:
             self._bias = self._bias + model.classes(labels).t()
-        # The rows that the first kernel sees, with a margin; the last of them is the present one.
+        # The rows that the first kernel sees, with a margin; the last one is the current row.
         self._seen = weight.new_zeros(shape.channels, reach + 1, columns + 2 * reach, batch)
         rows = len(model.layers) > 0 and config.architecture == "row_lstm"
         compiled = rows and weight.device.type == "cpu" and weight.dtype == torch.float32
@@ -176,19 +176,19 @@ class _Network:
         self._widened = [weight.new_ones(kernel.shape[1], batch) for kernel in self._output]
 
     def begin_row(self, row: int, pixels: Tensor) -> None:
-        """Go on to a row of which `pixels` (B, C, H, W) holds the known levels."""
+        """Start a row, whose known levels are in `pixels` (B, C, H, W)."""
         levels = self._model.scaled(pixels[:, :, row]).permute(1, 2, 0)  # (C, W, B)
         self._seen[:, :-1] = self._seen[:, 1:].clone()
         self._seen[:, -1, self._reach : self._reach + levels.shape[1]] = levels
         self._layers.begin_row(row)
 
     def step(self, column: int) -> None:
-        """Compute the features of a pixel from the levels that are known."""
+        """Compute the features of a pixel from the levels known so far."""
         patch = self._seen[:, :, column : column + 2 * self._reach + 1].flatten(0, 2)
         self._summed = self._layers.run(column, torch.addmm(self._bias, self._first, patch))
 
     def logits(self, channel: int) -> Tensor:
-        """Return the logits of a channel of the pixel of the last step, (1 or levels, B)."""
+        """Return the logits of a channel, (1 or levels, B), for the pixel of the last step."""
         x = self._summed
         for kernel, widened in zip(self._output, self._widened, strict=True):
             torch.clamp_min(x, 0, out=widened[:-1])
@@ -196,12 +196,12 @@ class _Network:
         return x.unflatten(0, (self._model.shape.channels, -1))[channel]
 
     def reveal(self, column: int, channel: int, level: Tensor) -> None:
-        """Take the level (B,) that was chosen for the pixel of the last step."""
+        """Store the level (B,) chosen for a channel of the pixel of the last step."""
         self._seen[channel, -1, self._reach + column] = self._model.scaled(level)
 
 
 class _CompiledRowLSTMs:
-    """The layers of a Row LSTM in float32 on a processor, by the loops of `kernels`, whose shapes these are."""
+    """The layers of a Row LSTM in float32 on a CPU, run by the loops of `kernels`, with the array shapes used there."""
 
     def __init__(self, model: PixelModel, columns: int, batch: int):
         layers = [layer for layer in model.layers if isinstance(layer, RowLSTM)]
@@ -213,7 +213,7 @@ class _CompiledRowLSTMs:
             return torch.stack(list(tensors)).numpy(force=True)
 
         def zeros(*shape: int) -> np.ndarray:
-            return torch.zeros(shape).numpy()  # numpy's own are not aligned to vector registers.
+            return torch.zeros(shape).numpy()  # Arrays that NumPy allocates are not aligned to vector registers.
 
         def started(states: Iterable[Tensor]) -> np.ndarray:
             return by_layer(F.pad(state.t()[:, None].expand(-1, images, -1), (0, missing)) for state in states)
@@ -231,7 +231,7 @@ class _CompiledRowLSTMs:
         masked = [layer.input_to_state * layer.mask for layer in layers]
         self._input_kernels = by_layer(transposed(kernel, 2 * h, depth) for kernel in masked)
         self._distances = np.array([layer.dilation for layer in layers])
-        # A part's columns: h of the state, then its bias.
+        # Columns of each part: h for the state, then one for the bias.
         rise = [torch.cat([F.pad(part, (0, 0, 0, depth - 2 * h)) for part in parts]).t() for parts in _rising(model)]
         self._rise = by_layer(F.pad(matrix[:h], (0, 0, 0, missing)) for matrix in rise)
         self._rise_bias = by_layer(matrix[h] for matrix in rise)
@@ -266,11 +266,11 @@ class _CompiledRowLSTMs:
 
 
 class _LayerByLayer:
-    """Layers of any kind, in torch's operations."""
+    """Layers of any kind, run with torch operations."""
 
     def __init__(self, model: PixelModel, columns: int, batch: int):
         self._layers = [_cached(layer, columns, batch) for layer in model.layers]
-        # Both 1x1 convolutions of a layer in one product, with their biases for an input that is always 1.
+        # Both 1x1 convolutions of a layer as one matrix product; their biases multiply an input that is always 1.
         self._rise = [torch.cat(parts) for parts in _rising(model)]
         self._residual = model.config.residual
         self._width = 2 * model.config.hidden_channels
@@ -281,7 +281,7 @@ class _LayerByLayer:
             layer.begin_row(row)
 
     def run(self, column: int, x: Tensor) -> Tensor:
-        # The residual stream and, below it, the sum of the skip connections.
+        # Rows of the stream: the residual stream, then the sum of the skip connections.
         stream, width = torch.cat([x, self._padding]), self._width
         for layer, rise in zip(self._layers, self._rise, strict=True):
             states = layer.step(column, stream[:width])
@@ -292,16 +292,16 @@ class _LayerByLayer:
 
 
 class _Layer(Protocol):
-    """One layer with what it keeps of the pixels so far."""
+    """One layer with its cache of the pixels so far."""
 
     def begin_row(self, row: int) -> None:
-        """Compute what the rows above give to this one."""
+        """Compute the contribution of the rows above to this row."""
         ...
 
     def step(self, column: int, x: Tensor) -> Tensor:
-        """Map the features (2h, B) of a pixel to its states and a row of ones, (h + 1, B), valid till the next row.
+        """Map the features (2h, B) of a pixel to its states and a row of ones, (h + 1, B), valid until the next row.
 
-        A pixel may be repeated before the next, with other features.
+        The same pixel may be run again with other features before the next one.
         """
         ...
 
@@ -310,7 +310,7 @@ class _CachedRowLSTM:
     def __init__(self, layer: RowLSTM, columns: int, batch: int):
         self._layer, self._distance = layer, layer.dilation
         self._left, self._centre = (layer.input_to_state * layer.mask).chunk(2, dim=1)
-        # Of the row above, overwritten by this row's as it comes.
+        # States of the row above, overwritten pixel by pixel with those of this row.
         self._states = _states(layer.initial_hidden.t(), batch)  # (W, h + 1, B)
         self._slots = self._states.unbind()
         self._new_cells = list(layer.initial_cell[..., None].expand(-1, -1, batch).unbind(1))
@@ -340,10 +340,10 @@ class _CachedDiagonalBiLSTM:
         self._left, self._right = layer.from_left, layer.from_right
         self._kernel = self._left.input_to_state * self._left.mask
         h = len(self._left.initial_hidden)
-        # Of the stream from the left: the row above, overwritten by this row's as it comes.
+        # Stream from the left: hidden states of the row above, overwritten pixel by pixel with those of this row.
         self._hidden = self._kernel.new_zeros(columns, h, batch)
         self._hiddens, self._cells = self._hidden.unbind(), list(self._hidden.clone())
-        # Of the mirrored stream: the row above.
+        # Mirrored stream: hidden states of the row above.
         self._shifted = self._kernel.new_zeros(columns, h, batch)
         self._sum = _states(self._kernel.new_zeros(columns, h), batch).unbind()
         self._x = list(self._kernel.new_zeros(columns, self._kernel.shape[1], batch))
@@ -368,7 +368,7 @@ class _CachedDiagonalBiLSTM:
         return states
 
     def _finish_mirrored(self, row: int) -> None:
-        """Run the stream from the right over a row whose features are all known."""
+        """Run the stream from the right over a row, once all features of the row are known."""
         layer: DiagonalLSTM = self._right
         above, beside = layer.state_to_state.chunk(2, dim=1)
         gates = torch.matmul(layer.input_to_state * layer.mask, torch.stack(self._x)) + layer.bias[:, None]
@@ -389,12 +389,12 @@ class _CachedConvolution:
         self._above, self._left, self._centre = kernel[:, :, 0].transpose(1, 2), kernel[:, :, 1, 0], kernel[:, :, 1, 1]
         self._bias = wide.bias[:, None, None]
         self._states = _states(self._narrow.new_zeros(columns, len(wide.weight)), batch).unbind()
-        # With a margin of one column on both sides.
+        # With a margin of one column on each side.
         self._row = self._narrow.new_zeros(len(self._narrow), columns + 2, batch)
 
     def begin_row(self, row: int) -> None:
         columns = self._row.shape[1] - 2
-        taps = torch.stack([self._row[:, tap : tap + columns] for tap in range(3)])  # (3, h, W, B), of the row above
+        taps = torch.stack([self._row[:, tap : tap + columns] for tap in range(3)])  # (3, h, W, B), from the row above
         from_above = torch.einsum("otk,tkpb->opb", self._above, taps) + self._bias
         self._from_above = from_above.unbind(1)
 
@@ -418,9 +418,9 @@ def _cached(layer: torch.nn.Module, columns: int, batch: int) -> _Layer:
 
 
 def _activate(gates: Tensor, cell: Tensor, hidden: Tensor) -> Tensor:
-    """Turn the gates (4h, B), before their activation, and the previous cell (h, B) into the new ones.
+    """Compute the new state from the gates (4h, B), before activation, and the previous cell (h, B).
 
-    The new hidden state (h, B) is written into `hidden`, the new cell is returned.
+    The new hidden state (h, B) is written to `hidden`, the new cell is returned, and `gates` is overwritten.
     """
     h = len(cell)
     gates[: 3 * h].sigmoid_()
@@ -431,17 +431,17 @@ def _activate(gates: Tensor, cell: Tensor, hidden: Tensor) -> Tensor:
 
 
 def _states(initial: Tensor, batch: int) -> Tensor:
-    """Return states (W, h + 1, B) that begin with `initial` (W, h), and in a last row have the 1 of a bias."""
+    """Return states (W, h + 1, B): `initial` (W, h) for all images, and a last row of ones for the bias."""
     return F.pad(initial[..., None].expand(-1, -1, batch), (0, 0, 0, 1), value=1.0)
 
 
 def _rising(model: PixelModel) -> list[list[Tensor]]:
-    """Return, for each layer, its 1x1 convolution back to the stream and, if there is one, that to the output."""
+    """Return the 1x1 convolutions of each layer: to the residual stream and, with skip connections, to the output."""
     rising = [model.up] if model.skips is None else [model.up, model.skips]
     return [[_with_bias(part) for part in parts] for parts in zip(*rising, strict=True)]
 
 
 def _with_bias(layer: torch.nn.Module) -> Tensor:
-    """Return a 1x1 convolution as one matrix, the bias in its last column."""
+    """Return a 1x1 convolution as one matrix with the bias in the last column."""
     assert isinstance(layer, MaskedConv2d | MaskedPointwise)
     return torch.cat([layer.weight * layer.mask, layer.bias[:, None]], dim=1)

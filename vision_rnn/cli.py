@@ -152,7 +152,7 @@ class _HelpFormatter(DefaultHelpFormatter):
         says_nothing = isinstance(action.default, bool | None) or action.default in ([], "", "==SUPPRESS==")
         if says_nothing or not action.option_strings:
             return action.help or ""
-        default = " ".join(map(str, action.default)) if isinstance(action.default, list) else action.default
+        default = " ".join(map(str, action.default)) if isinstance(action.default, list | tuple) else action.default
         return f"{action.help} (default: {default})".replace("%", "%%")
 
 

@@ -1,6 +1,6 @@
 """A training run: from a configuration to a run folder, and from a run folder to a model folder.
 
-Both functions are commands too. What computes is imported when they run, not when their options are read.
+Both functions are commands too. They import what they compute with when they run, not when their options are read.
 """
 
 from dataclasses import replace
@@ -38,7 +38,7 @@ def train(
         decoder: Decoder settings
         search: Search settings
         training: Training settings
-        init_from: model to start from; its encoder, decoder and vocabulary are then used
+        init_from: model to start from; its encoder, decoder and vocabulary replace the settings
         ckpt_path: checkpoint to resume from; last is the run folder's own
         device: where to train
 
@@ -143,8 +143,8 @@ def export(
         The model folder.
 
     Raises:
-        UserError: The run has no checkpoint yet, `output` holds something else, `evaluation` is not one, or the run did
-            not start from a trained model while `initial_share` is not 0.
+        UserError: The run has no checkpoint yet, `output` holds something else, `evaluation` is not an evaluation file,
+            or the run did not start from a trained model while `initial_share` is not 0.
     """
     from captioning.captioner import Captioner, load_captioner
     from captioning.model_card import model_card

@@ -1,1 +1,1 @@
-"""Lossless coding by a model's own probabilities."""
+"""Lossless coding with the probabilities of a pixel model."""

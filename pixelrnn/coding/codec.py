@@ -1,11 +1,11 @@
-"""Lossless coding of images by a model's own probabilities, with constriction's range coder.
+"""Lossless coding of images with the probabilities of a pixel model and the range coder of constriction.
 
-The coder spends -log2 p bits on what the model gave the probability p, so the size of a file proves a likelihood: a
-model that looks at what it predicts promises a small file, which nobody can decode. A decoder has only what it has
-decoded, and computes the probability of each pixel from it, incrementally (`sampling.visit`).
+The coder spends -log2 p bits on an event of probability p, so the size of a file proves a likelihood: a model that sees
+the pixels that it predicts promises a small file, but that file cannot be decoded. The decoder knows only the pixels
+that it has decoded, and computes the probabilities of each pixel from them, incrementally (`sampling.visit`).
 
-The images of a batch go into one stream, pixel by pixel and image by image: the ends of words that a stream wastes are
-wasted once a batch.
+All images of a batch go into one stream, pixel by pixel and, for each pixel, image by image, so that the unused bits at
+the end of a stream are wasted only once per batch.
 """
 
 import copy
@@ -22,33 +22,33 @@ from pixelrnn.model import PixelModel, turn
 from pixelrnn.pixel_config import ImageShape
 from pixelrnn.sampling import visit
 
-# A stream wastes up to two words of 32 bits: with this many images, a fifteenth of a bit of each.
+# A stream wastes up to two words of 32 bits: with this many images, a fifteenth of a bit per image.
 BATCH_SIZE = 1000
 
-# A compiled module, of whose parts pyright knows nothing.
+# A compiled module without type information for pyright.
 _STREAM: Any = constriction.stream  # pyright: ignore[reportAttributeAccessIssue]
 _LEVELS = _STREAM.model.Categorical(perfect=False)
 
 
 class Undecodable(ValueError):
-    """A stream that is not one of this model's images."""
+    """A stream that does not code images of this model."""
 
 
 def double(model: PixelModel) -> PixelModel:
-    """Return a copy of a model that computes in double precision, as coding needs it."""
+    """Return a copy of a model in double precision, which coding needs."""
     return copy.deepcopy(model).double().eval()
 
 
 def encode(
     model: PixelModel, pixels: Tensor, labels: Tensor | None = None, progress: Callable[[], object] | None = None
 ) -> np.ndarray:
-    """Code images as a decoder will see them: each pixel's probability from those before it, one after the other.
+    """Code images pixel by pixel, with probabilities computed as in the decoder: from the pixels before it alone.
 
     Args:
-        model: From `double`.
+        model: Result of `double`.
         pixels: (B, C, H, W) uint8, values 0..levels-1.
-        labels: (B,), for a conditional model.
-        progress: Called after each row (of a transposed order: column).
+        labels: (B,), classes for a class-conditional model.
+        progress: Callback after each row (for the order `transposed`: each column).
 
     Returns:
         (words,) uint32.
@@ -66,9 +66,9 @@ def encode(
 
 @torch.inference_mode()
 def encode_as_measured(model: PixelModel, pixels: Tensor, labels: Tensor | None = None) -> np.ndarray:
-    """Code images by the probabilities with which a likelihood is measured: of a forward pass that is given them whole.
+    """Code images with the probabilities that a likelihood is measured with: those of a forward pass on whole images.
 
-    Arguments and result are those of `encode`. A model that looks ahead gives a stream here that cannot be decoded.
+    Arguments and result are those of `encode`. If the model is not causal, the stream cannot be decoded.
     """
     coder, order = _STREAM.queue.RangeEncoder(), model.config.order
     true, logits = turn(pixels, order), turn(model(pixels, labels), order)
@@ -89,17 +89,17 @@ def decode(
     """Decode the images of a batch.
 
     Args:
-        model: From `double`, the one that coded them.
-        words: (words,) uint32, from `encode`.
-        number: Of images, B.
-        labels: (B,), for a conditional model.
-        progress: Called after each row (of a transposed order: column).
+        model: Result of `double` for the model that coded the images.
+        words: (words,) uint32, result of `encode`.
+        number: Number of images, B.
+        labels: (B,), classes for a class-conditional model.
+        progress: Callback after each row (for the order `transposed`: each column).
 
     Returns:
         (B, C, H, W) uint8.
 
     Raises:
-        Undecodable: No images have this stream. Of others nonsense may come instead: keep a checksum.
+        Undecodable: The stream codes no images. Not every wrong stream is detected; use a checksum of the pixels.
     """
     shape = model.shape
     blank = torch.zeros(number, shape.channels, shape.height, shape.width, dtype=torch.uint8, device=model.device)
@@ -111,15 +111,15 @@ def decode(
             return torch.from_numpy(levels.astype(np.uint8)).to(logits.device)
 
         decoded = visit(model, blank, _everywhere(shape, model.device), choose, labels, progress)
-    except AssertionError as error:  # So constriction says that a stream is not one.
+    except AssertionError as error:  # How constriction reports an invalid stream.
         raise Undecodable(str(error)) from error
     if not coder.maybe_exhausted():
-        raise Undecodable("something is left over")
+        raise Undecodable("unused data at the end of the stream")
     return decoded
 
 
 def batch_slices(number: int, size: int) -> list[slice]:
-    """Cut a number of images into batches of a size."""
+    """Split `number` images into batches of `size`; the last batch may be smaller."""
     return [slice(start, min(start + size, number)) for start in range(0, number, size)]
 
 

@@ -1,10 +1,10 @@
-"""A file of losslessly coded images: what `pixelrnn compress` writes and `pixelrnn decompress` reads.
+"""The file format of losslessly coded images, written by `pixelrnn compress` and read by `pixelrnn decompress`.
 
-Little-endian: 4 bytes `VRNN`, a byte with the version of the format, the first 16 bytes of the SHA-256 over the model's
-description and weights, the number of images, their class (-1 for none), the size of a batch and the CRC-32 of all
-pixels; the images' names, each ended by a zero byte, with their length before them; for each batch the number of its
-words; all words; and last the CRC-32 of everything before it. So a damaged file is known before anything is decoded,
-and whatever the decoder makes of a sound one is known to be right or wrong.
+Little-endian: 4 bytes `VRNN`, one byte with the version of the format, the first 16 bytes of the SHA-256 of the model's
+description and weights, the number of images, their class (-1 for none), the batch size, the CRC-32 of all pixels and
+the length of the names; the names of the images, each terminated by a zero byte; the number of words of each batch; all
+words; and the CRC-32 of everything before it. The last checksum detects a damaged file before anything is decoded, and
+the checksum of the pixels detects a wrong result of decoding.
 """
 
 import hashlib
@@ -32,15 +32,15 @@ _HASH_BYTES = 16
 
 @dataclass(frozen=True)
 class CodedImages:
-    """What such a file holds.
+    """The content of a file of coded images.
 
     Attributes:
-        model_hash: Of the model that coded them.
-        names: Of the images, without folder and suffix.
-        label: Their class; None if the model was told none.
-        batch_size: Images of every stream but the last.
+        model_hash: Hash of the model that coded the images.
+        names: Names of the images, without folder and suffix.
+        label: Class of all images; None for an unconditional model.
+        batch_size: Number of images of each stream except the last.
         checksum: CRC-32 of all pixels.
-        streams: (words,) uint32 each.
+        streams: One stream per batch, each (words,) uint32.
     """
 
     model_hash: bytes
@@ -58,21 +58,21 @@ def compress(
     label: int | None = None,
     progress: Callable[[], object] | None = None,
 ) -> CodedImages:
-    """Code images.
+    """Code images without loss.
 
     Args:
-        model: The model, in any precision.
+        model: Pixel model, in any precision.
         pixels: (N, C, H, W) uint8, values 0..levels-1; at least one image.
-        names: Of the images, without folder and suffix, all different.
-        label: Their class, for a conditional model.
-        progress: Called after each row of each batch (of a transposed order: column).
+        names: Names of the images, without folder and suffix, all different.
+        label: Class of all images, for a class-conditional model.
+        progress: Callback after each row of each batch (for the order `transposed`: each column).
 
     Raises:
-        UserError: Two images have one name, or a name holds a zero byte.
+        UserError: Two images have the same name.
     """
     if len(set(names)) < len(names):
         twice = next(name for index, name in enumerate(names) if name in names[:index])
-        raise UserError(f"{twice}: the name of two images; code them into two files, or rename one")
+        raise UserError(f"{twice}: two images have this name; rename one, or code them into separate files")
     exact = double(model)
     parts = [pixels[part] for part in batch_slices(len(pixels), BATCH_SIZE)]
     streams = [encode(exact, part, exact.labels(len(part), label), progress) for part in parts]
@@ -80,19 +80,22 @@ def compress(
 
 
 def decompress(model: PixelModel, coded: CodedImages, progress: Callable[[], object] | None = None) -> Tensor:
-    """Decode images, (N, C, H, W) uint8.
+    """Decode images.
 
     Args:
-        model: The model that coded them, in any precision.
-        coded: What it coded.
-        progress: Called after each row of each batch (of a transposed order: column).
+        model: Model that coded the images, in any precision.
+        coded: Coded images.
+        progress: Callback after each row of each batch (for the order `transposed`: each column).
+
+    Returns:
+        (N, C, H, W) uint8, values 0..levels-1.
 
     Raises:
-        UserError: It was another model, or what comes out is not what was coded.
+        UserError: Another model coded the images, or decoding does not give the coded pixels.
     """
     if model_hash(model) != coded.model_hash:
         other, this = (digest.hex()[:12] for digest in (coded.model_hash, model_hash(model)))
-        raise UserError(f"coded by another model ({other}), not by this one ({this}); name that one with --model")
+        raise UserError(f"coded by another model ({other}), not by this one ({this}); choose it with --model")
     exact = double(model)
     numbers = [part.stop - part.start for part in batch_slices(len(coded.names), coded.batch_size)]
     try:
@@ -104,12 +107,12 @@ def decompress(model: PixelModel, coded: CodedImages, progress: Callable[[], obj
         raise _undecodable(str(error)) from error
     pixels = torch.cat(parts).cpu()
     if _crc(pixels) != coded.checksum:
-        raise _undecodable("the pixels have another checksum")
+        raise _undecodable("the checksum of the pixels differs")
     return pixels
 
 
 def write_coded(path: str | Path, coded: CodedImages) -> None:
-    """Write the file, whole or not at all."""
+    """Write a file of coded images atomically."""
     names = b"".join(name.encode("utf-8", "surrogateescape") + b"\0" for name in coded.names)
     header = _HEADER.pack(
         _MAGIC,
@@ -128,31 +131,31 @@ def write_coded(path: str | Path, coded: CodedImages) -> None:
 
 
 def read_coded(path: str | Path) -> CodedImages:
-    """Read the file.
+    """Read a file of coded images.
 
     Raises:
-        UserError: It is no such file, of a newer version, or damaged.
+        UserError: The file cannot be read, has another format or version, or is damaged.
     """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror}); name a file that pixelrnn compress wrote"
+            f"{path}: cannot be read ({error.strerror}); give a file that pixelrnn compress wrote"
         ) from None
     if not content.startswith(_MAGIC):
-        raise UserError(f"{path}: no file of coded images; name one that pixelrnn compress wrote")
+        raise UserError(f"{path}: not a file of coded images; give a file that pixelrnn compress wrote")
     body, checksum = content[: -_CHECKSUM.size], content[-_CHECKSUM.size :]
     if len(content) < _HEADER.size + _CHECKSUM.size or _CHECKSUM.pack(zlib.crc32(body)) != checksum:
-        raise UserError(f"{path}: damaged, or not whole; copy it again")
+        raise UserError(f"{path}: damaged or incomplete; copy it again")
     _, version, hash_, number, label, batch_size, pixels_checksum, names_length = _HEADER.unpack_from(body)
     if version != _VERSION:
-        raise UserError(f"{path}: version {version} of the format, and this program knows {_VERSION}; update it")
+        raise UserError(f"{path}: has format version {version}, but only {_VERSION} is supported; update vision-rnn")
     number_of_streams = len(batch_slices(number, batch_size)) if batch_size else 0
     places = [_HEADER.size, _HEADER.size + names_length, _HEADER.size + names_length + 4 * number_of_streams]
     names = [name.decode("utf-8", "surrogateescape") for name in body[places[0] : places[1]].split(b"\0")[:-1]]
     numbers, words = body[places[1] : places[2]], body[places[2] :]
     lengths = np.frombuffer(numbers[: len(numbers) // 4 * 4], "<u4").astype(np.int64)
-    # Only who makes a file to mislead gets past the checksum and fails here.
+    # Only a deliberately forged file passes the checksum and fails here.
     if (
         not (number and batch_size)
         or len(names) != number
@@ -160,7 +163,7 @@ def read_coded(path: str | Path) -> CodedImages:
         or len(lengths) != number_of_streams
         or 4 * lengths.sum() != len(words)
     ):
-        raise UserError(f"{path}: its parts contradict each other; make it anew")
+        raise UserError(f"{path}: inconsistent content; create it again with pixelrnn compress")
     streams = np.split(np.frombuffer(words, "<u4").astype(np.uint32), np.cumsum(lengths)[:-1])
     return CodedImages(
         hash_,
@@ -173,7 +176,7 @@ def read_coded(path: str | Path) -> CodedImages:
 
 
 def model_hash(model: PixelModel) -> bytes:
-    """Return a hash of all that a model's probabilities depend on: architecture, images, weights in half precision."""
+    """Return a hash of all that the probabilities depend on: architecture, image shape, weights in half precision."""
     described = model.describe()
     digest = hashlib.sha256(json.dumps([described["config"], described["shape"]], sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
@@ -182,7 +185,7 @@ def model_hash(model: PixelModel) -> bytes:
 
 
 def _is_file_name(name: str) -> bool:
-    """Whether a name stays in the folder that it is joined to."""
+    """Return whether a name is a plain file name, without a path to another folder."""
     return name not in ("", ".", "..") and Path(name).name == name
 
 
@@ -192,6 +195,6 @@ def _crc(pixels: Tensor) -> int:
 
 def _undecodable(reason: str) -> UserError:
     return UserError(
-        f"not decoded: {reason}; this computer's probabilities differ from those that coded the images, or the model "
-        "looks ahead (see pixelrnn verify)"
+        f"cannot be decoded ({reason}): the probabilities on this computer differ from those that coded the images; "
+        "decode on the computer that coded them, or check the model with pixelrnn verify"
     )

@@ -1,4 +1,4 @@
-"""Which image files a model can code without loss, and why the others would not come back as they are."""
+"""Checks which image files a model can code without loss, and gives the reason for those that it cannot."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,26 +10,26 @@ from data_prep.images import ImageError, load_image
 from pixelrnn.pixel_config import ImageShape
 from vision_rnn.console import note, problem
 
-# Of other formats Pillow does not tell how many bits a channel had before it was reduced to 8.
+# Formats for which Pillow shows whether a channel had more than 8 bits before the reduction to 8.
 _FORMATS = frozenset({"BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"})
 _MODES = frozenset({"1", "L", "P", "RGB"})
 _ORIENTATION = 0x0112
 
 
 def exact_or_converted(paths: Iterable[Path], shape: ImageShape, convert: bool) -> Iterator[Path]:
-    """Yield the images that come back exactly; name the others, and yield them too if they may be converted.
+    """Yield the images that can be coded without loss; report the others, and yield them only if `convert` is set.
 
-    What cannot be read is yielded, for who reads it to name.
+    Files that cannot be read are yielded too: the code that reads them reports them.
 
     Args:
-        paths: Image files.
-        shape: The model's images.
-        convert: Whether images may be converted.
+        paths: Paths of image files.
+        shape: Shape of the model's images.
+        convert: Whether to accept images that lose information when they are converted.
     """
     for path in paths:
         reason = loss(path, shape)
         if reason and not convert:
-            problem(f"{path}: skipped, as it would not come back exactly ({reason}); add --convert to convert it")
+            problem(f"{path}: skipped, because coding it would not be lossless ({reason}); add --convert to convert it")
             continue
         if reason:
             note(f"{path}: converted ({reason})")
@@ -37,13 +37,13 @@ def exact_or_converted(paths: Iterable[Path], shape: ImageShape, convert: bool) 
 
 
 def loss(path: Path, shape: ImageShape) -> str | None:
-    """Return what coding an image would lose of its pixels; None if nothing, or if the file cannot be read.
+    """Return the reason why coding an image would lose information; None if it would not, or if it cannot be read.
 
-    Its size is not considered. A grey image for a model of RGB images loses nothing.
+    The size of the image is ignored. A grey image loses nothing if the model is for RGB images.
 
     Args:
-        path: The file.
-        shape: The model's images.
+        path: Path of the image file.
+        shape: Shape of the model's images.
     """
     try:
         with Image.open(path) as image:
@@ -54,14 +54,14 @@ def loss(path: Path, shape: ImageShape) -> str | None:
     if levels is None:
         return stored
     if shape.channels == 1 and (levels != levels[..., :1]).any():
-        return "it has colours, and the model is of grey images"
+        return "it has colours, but the model is for grey images"
     if shape.levels == 2 and not np.isin(levels, (0, 255)).all():
-        return "it has grey levels, and the model is of black and white images"
+        return "it has grey levels, but the model is for black and white images"
     return None
 
 
 def _loss_of_storage(image: Image.Image) -> str | None:
-    """Return what the file has beyond 8 bits of grey or RGB, before the pixels are decoded."""
+    """Return the property of a file that 8-bit grey or RGB pixels cannot represent, without decoding the pixels."""
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         return f"it has {frames} frames"
@@ -77,7 +77,7 @@ def _loss_of_storage(image: Image.Image) -> str | None:
 
 
 def _bits(image: Image.Image) -> int:
-    """Return the bits per channel of the file, which Pillow reduces to 8 in some modes without a word."""
+    """Return the bits per channel of the file, which Pillow silently reduces to 8 in some modes."""
     for tile in getattr(image, "tile", []):
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
         for argument in arguments:

@@ -1,7 +1,7 @@
-"""What the usual lossless image formats make of the same images: PNG, WebP and JPEG XL, beside a proved likelihood.
+"""Sizes of images in common lossless formats (PNG, WebP, JPEG XL), for comparison with a proved likelihood.
 
-A format spends some fifty bytes on the frame of a file, more than a small image holds. So each is measured twice: with
-a file for every image, and with all images side by side on sheets, which favours it as far as can be.
+The headers of a file take about fifty bytes, more than the content of a small image. Each format is therefore measured
+twice: with one file per image, and with all images tiled on sheets, which favours the format as much as possible.
 """
 
 import io
@@ -15,27 +15,27 @@ from PIL import Image
 from pixelrnn.pictures import image_of
 from vision_rnn.console import Progress
 
-# No WebP is wider or higher.
+# Largest width and height of a WebP file.
 _LARGEST_SIDE = 16383
 
-# Pictures (H, W, C) uint8 with values 0..levels-1, and levels.
+# Function of a picture (H, W, C) uint8 with values 0..levels-1, and of the number of levels.
 _Encoder = Callable[[np.ndarray, int], bytes]
 
 
 def format_sizes(pictures: np.ndarray, levels: int) -> dict[str, dict[str, int]]:
-    """Measure pictures in every format, at its strongest setting but for JPEG XL's very slowest.
+    """Measure pictures in every format at its strongest setting (JPEG XL: second strongest, as the last is very slow).
 
     Args:
         pictures: (N, H, W, C) uint8, values 0..levels-1; C is 1 (grey) or 3 (RGB).
-        levels: 2 or 256.
+        levels: Number of levels, 2 or 256.
 
     Returns:
-        For each format the bytes of all as `files` and as `sheets`. JPEG XL is left out where imagecodecs is not
+        Total size in bytes for each format, as `files` and as `sheets`. JPEG XL is omitted if imagecodecs is not
         installed.
     """
     encoders = _encoders()
     sizes = {name: {"files": 0, "sheets": 0} for name in encoders}
-    with Progress(len(pictures), "coding by other formats", "image") as progress:
+    with Progress(len(pictures), "coding in other formats", "image") as progress:
         for picture in pictures:
             for name, encode in encoders.items():
                 sizes[name]["files"] += len(encode(picture, levels))
@@ -81,7 +81,7 @@ def _saved(image: Image.Image, **options: object) -> bytes:
 
 
 def _sheets(pictures: np.ndarray) -> Iterator[np.ndarray]:
-    """Lay (N, H, W, C) side by side, in squares as far as they go; the rest of the last is black."""
+    """Tile (N, H, W, C) on sheets that are as square as possible; the rest of the last sheet is black."""
     number, height, width, channels = pictures.shape
     columns = min(math.ceil(math.sqrt(number)), _LARGEST_SIDE // width)
     room = columns * (_LARGEST_SIDE // height)

@@ -1,4 +1,4 @@
-"""A likelihood proved by coding: the images of a split coded by the measured probabilities, and decoded again."""
+"""Proof of a likelihood by coding: the images of a split are coded with the measured probabilities and decoded."""
 
 from typing import Any
 
@@ -13,22 +13,22 @@ from vision_rnn.console import Progress
 
 
 def prove(model: PixelModel, data: PreparedPixels, split: str) -> dict[str, Any]:
-    """Code every image of a split by the probabilities of a forward pass, decode it without one, and compare.
+    """Code every image of a split with the probabilities of a forward pass, decode it pixel by pixel, and compare.
 
-    Only the decoder's own pixels reach the network when it decodes. So a model whose likelihood rests on pixels that
-    it must not see is found out: its images do not come back.
+    In decoding, the network sees only pixels that are decoded already. This exposes a model whose likelihood depends on
+    pixels that it must not see: its images are not decoded correctly.
 
     Args:
-        model: The model, in any precision.
-        data: The prepared data set.
-        split: Which split.
+        model: Pixel model, in any precision.
+        data: Prepared data set.
+        split: Name of the split.
 
     Returns:
-        `coded_bits` of all images, in whole words of 32 bits for each batch; `images`, and how many were `decoded`
-        exactly.
+        `coded_bits`, the bits of all images in whole 32-bit words per batch; `images`, the number of images; and
+        `decoded`, the number of images that were decoded exactly.
 
     Raises:
-        UserError: As `exact_likelihood.evaluate` does.
+        UserError: See `exact_likelihood.evaluate`.
     """
     exact = double(model)
     check_fit(data, model.shape)
@@ -46,7 +46,7 @@ def prove(model: PixelModel, data: PreparedPixels, split: str) -> dict[str, Any]
 
 
 def _decoded(model: PixelModel, words: np.ndarray, pixels: torch.Tensor, labels: torch.Tensor) -> int:
-    """Return how many images of a batch come back as they were."""
+    """Return the number of images of a batch that are decoded exactly."""
     try:
         found = decode(model, words, len(pixels), labels)
     except Undecodable:

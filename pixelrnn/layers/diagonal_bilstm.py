@@ -1,11 +1,11 @@
 """The Diagonal BiLSTM: section 3.2 of Pixel Recurrent Neural Networks (arXiv 1601.06759).
 
-Two streams go down the image from its upper corners, a diagonal at once. Skewing, each row one further to the right
-than the one above, turns the diagonals into lines; input-to-state is then 1x1, and state-to-state has two taps: the
-same row, which is the pixel to the left, and the row above. The stream from the upper right would see pixels to the
-right in the same row, so its output is shifted down by a row before it is added.
+Two streams scan the image from its upper corners, one diagonal at a time. Skewing shifts each row one column further to
+the right than the row above and so turns diagonals into lines. Input-to-state is then a 1x1 convolution, and
+state-to-state has two taps: the same row, which is the pixel to the left, and the row above. The stream from the upper
+right would see pixels to the right in the same row, so its output is shifted down by one row before it is added.
 
-The scan visits just the H x W pixels of the skewed map, not its H (W + H - 1) cells, half of which are empty.
+The scan visits only the H x W pixels of the skewed map, not all its H (W + H - 1) cells, about half of which are empty.
 """
 
 import torch
@@ -17,14 +17,14 @@ from pixelrnn.scan.lstm_scan import Geometry, lstm_scan
 
 
 class DiagonalLSTM(nn.Module):
-    """One layer of one stream, from the upper left corner or, mirrored, from the upper right one.
+    """One layer of one stream, from the upper left corner or, if mirrored, from the upper right one.
 
     Args:
-        features: Input features, in one group for each channel of the image.
-        hidden_channels: h, the width of the state.
-        rows: Height of the image; every row has an initial state of its own.
-        channels: Of the image.
-        mirrored: Whether it comes from the upper right.
+        features: Number of input features, divided into one group per channel of the image.
+        hidden_channels: Number of hidden channels h.
+        rows: Height of the image; each row has its own initial state.
+        channels: Number of channels of the image.
+        mirrored: Whether the stream starts at the upper right corner.
     """
 
     mask: Tensor
@@ -42,7 +42,7 @@ class DiagonalLSTM(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map features (H, features, W, B) to states (H, h, W, B), those of the mirrored stream not yet shifted."""
+        """Map features (H, features, W, B) to states (H, h, W, B); a mirrored stream is not shifted down yet."""
         rows, _, columns, _ = x.shape
         diagonals = range(rows + columns - 1)
         geometry = Geometry((0,), (-1, 0), tuple((max(0, d - columns + 1), min(rows, d + 1)) for d in diagonals))
@@ -59,13 +59,13 @@ class DiagonalLSTM(nn.Module):
 
 
 class DiagonalBiLSTM(nn.Module):
-    """One layer: the sum of both streams, the mirrored one shifted down.
+    """A Diagonal BiLSTM layer: the sum of both streams, with the mirrored stream shifted down.
 
     Args:
-        features: Input features, in one group for each channel of the image.
-        hidden_channels: h, the width of each stream's state.
+        features: Number of input features, divided into one group per channel of the image.
+        hidden_channels: Number of hidden channels h of each stream.
         rows: Height of the image.
-        channels: Of the image.
+        channels: Number of channels of the image.
     """
 
     def __init__(self, features: int, hidden_channels: int, rows: int, channels: int):
@@ -84,9 +84,9 @@ def shift_down(x: Tensor) -> Tensor:
 
 
 def skew(x: Tensor, mirrored: bool) -> Tensor:
-    """Lay the diagonals of (H, C, W, B) in lines, (H + W - 1, C, H, B): pixel (r, c) at line r + c, position r.
+    """Turn the diagonals of (H, C, W, B) into lines (H + W - 1, C, H, B): pixel (r, c) is at line r + c, position r.
 
-    Mirrored, the pixel lies at line r + (W - 1 - c). Cells without a pixel are zero.
+    If mirrored, the pixel is at line r + (W - 1 - c). Cells without a pixel are zero.
     """
     rows, channels, columns, batch = x.shape
     skewed = x.new_zeros(rows + columns - 1, channels, rows, batch)
@@ -114,7 +114,7 @@ class _Skew(torch.autograd.Function):
         return skew(x, mirrored)
 
     @staticmethod
-    @once_differentiable  # Its type is so loose that pyright takes the method for another's.
+    @once_differentiable  # Its loose type makes pyright report an incompatible override.
     def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
         return unskew(grad, ctx.mirrored), None
 
@@ -126,6 +126,6 @@ class _Unskew(torch.autograd.Function):
         return unskew(skewed, mirrored)
 
     @staticmethod
-    @once_differentiable  # Its type is so loose that pyright takes the method for another's.
+    @once_differentiable  # Its loose type makes pyright report an incompatible override.
     def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
         return skew(grad, ctx.mirrored), None

@@ -1,8 +1,8 @@
-"""Masks that keep a pixel from seeing itself and its future: section 3.4 of PixelRNN (arXiv 1601.06759).
+"""Masks that hide a pixel and its future from its own prediction: section 3.4 of PixelRNN (arXiv 1601.06759).
 
-Pixels are predicted in raster order, and within a pixel red, green, blue. Feature maps are divided into one group for
-each channel. At a kernel's centre, mask A (the first layer, which reads pixels) lets a group see the channels before
-its own; mask B (all others, which read features) lets it see its own group too.
+Pixels are predicted in raster order, and the channels of a pixel in the order red, green, blue. Feature maps are
+divided into one group per channel. At the centre of a kernel, mask A (first layer, which reads pixels) lets a group see
+the channels before its own; mask B (all other layers, which read features) lets it see its own group too.
 """
 
 from typing import Literal
@@ -15,16 +15,16 @@ MaskKind = Literal["A", "B"]
 
 
 def group_mask(outputs: int, inputs: int, channels: int, kind: MaskKind) -> Tensor:
-    """Return which inputs of the same pixel each output may see.
+    """Return the mask of the inputs of the same pixel that each output may see.
 
     Args:
         outputs: Number of output features, divided into `channels` groups in order.
-        inputs: Number of input features, divided likewise.
-        channels: Of the image: 1 or 3.
-        kind: A: only groups before the output's own; B: that one too.
+        inputs: Number of input features, divided in the same way.
+        channels: Number of channels of the image, 1 or 3.
+        kind: Kind of mask: A shows only the groups before that of the output, B also shows that group.
 
     Returns:
-        (outputs, inputs), 1 where it may see and 0 where not.
+        (outputs, inputs), 1 where the output may see the input and 0 elsewhere.
     """
     of_output = torch.arange(outputs)[:, None] * channels // outputs
     of_input = torch.arange(inputs) * channels // inputs
@@ -32,14 +32,14 @@ def group_mask(outputs: int, inputs: int, channels: int, kind: MaskKind) -> Tens
 
 
 class MaskedConv2d(nn.Module):
-    """A convolution of odd size that keeps the image's size and sees the past alone.
+    """A convolution that keeps the size of the image and sees only the past.
 
     Args:
-        inputs: Input features.
-        outputs: Output features.
-        kernel_size: Odd.
-        kind: The mask's.
-        channels: Of the image.
+        inputs: Number of input features.
+        outputs: Number of output features.
+        kernel_size: Side of the kernel; an odd number.
+        kind: Kind of mask, A or B.
+        channels: Number of channels of the image.
     """
 
     mask: Tensor
@@ -53,7 +53,7 @@ class MaskedConv2d(nn.Module):
         mask[:, :, middle, :middle] = 1
         mask[:, :, middle, middle] = group_mask(outputs, inputs, channels, kind)
         self.register_buffer("mask", mask.flatten(1), persistent=False)
-        # A matrix, one row an output: what the optimiser of matrices takes.
+        # A matrix with one row per output, because Muon takes only matrices.
         self.weight = nn.Parameter(uniform_kernel(outputs, inputs * kernel_size**2))
         self.bias = nn.Parameter(torch.zeros(outputs))
 
@@ -64,12 +64,12 @@ class MaskedConv2d(nn.Module):
 
 
 class MaskedPointwise(nn.Module):
-    """A 1x1 convolution with mask B on maps whose batch comes last.
+    """A 1x1 convolution with mask B on maps with the batch last.
 
     Args:
-        inputs: Input features.
-        outputs: Output features.
-        channels: Of the image.
+        inputs: Number of input features.
+        outputs: Number of output features.
+        channels: Number of channels of the image.
     """
 
     mask: Tensor
@@ -88,5 +88,5 @@ class MaskedPointwise(nn.Module):
 
 
 def uniform_kernel(outputs: int, inputs: int) -> Tensor:
-    """Draw a kernel (outputs, inputs), uniform within one over the root of its inputs, as torch's own layers do."""
+    """Draw a kernel (outputs, inputs) uniformly from +-1/sqrt(inputs), the default of torch layers."""
     return torch.empty(outputs, inputs).uniform_(-(inputs**-0.5), inputs**-0.5)

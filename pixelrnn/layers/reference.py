@@ -1,4 +1,4 @@
-"""The recurrence in plain torch, one line after the other: slow, short, and what the fast forms must equal."""
+"""The recurrence in plain torch, line by line: slow and short, the reference for the fast implementations."""
 
 import torch
 from torch import Tensor
@@ -15,9 +15,9 @@ def plain_scan(
     initial_cell: Tensor,
     geometry: Geometry,
 ) -> Tensor:
-    """Do what `scan.lstm_scan` does, line by line, and leave the gradient to autograd.
+    """Compute `scan.lstm_scan` line by line, with the gradient from autograd.
 
-    Arguments and result are its own, but for positions that a line does not have: zero here.
+    Arguments and result are the same, except that the result is zero at positions that a line does not have.
     """
     positions, batch = x.shape[2:]
     reach = max(map(abs, geometry.input_taps + geometry.state_taps))

@@ -1,11 +1,11 @@
 """The Row LSTM: section 3.1 of Pixel Recurrent Neural Networks (arXiv 1601.06759).
 
-The scan goes down the rows, a whole row at once. Input-to-state is a masked 1-D convolution along the row (of its three
-taps mask B leaves the left one and the centre); state-to-state reads the row above with three taps.
+The scan runs down the image, one row at a time. Input-to-state is a masked 1-D convolution along the row (mask B keeps
+the left one and the centre of its three taps); state-to-state reads the row above with three taps.
 
-Our own addition, off by default: with a dilation d the taps lie d columns apart, as in a dilated convolution. It costs
-nothing, and layers with dilations 1, 2, 4, ... see the whole row to the left and all of the rows above, of which the
-paper's triangle misses a quarter at 28x28.
+Deviation, off by default: with a dilation d the taps are d columns apart, as in a dilated convolution. This costs
+nothing, and layers with dilations 1, 2, 4, ... see the whole row to the left and all rows above; the paper's triangle
+misses a quarter of them at 28x28.
 """
 
 import torch
@@ -16,14 +16,14 @@ from pixelrnn.scan.lstm_scan import Geometry, lstm_scan
 
 
 class RowLSTM(nn.Module):
-    """One layer.
+    """A Row LSTM layer.
 
     Args:
-        features: Input features, in one group for each channel of the image.
-        hidden_channels: h, the width of the state.
-        columns: Width of the image; every column has an initial state of its own.
-        channels: Of the image.
-        dilation: Distance of the taps in columns.
+        features: Number of input features, divided into one group per channel of the image.
+        hidden_channels: Number of hidden channels h.
+        columns: Width of the image; each column has its own initial state.
+        channels: Number of channels of the image.
+        dilation: Distance between the taps in columns.
     """
 
     mask: Tensor

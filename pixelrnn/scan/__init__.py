@@ -1,1 +1,1 @@
-"""The recurrent scan behind Row LSTM and Diagonal BiLSTM."""
+"""The recurrent scan of the Row LSTM and the Diagonal BiLSTM."""

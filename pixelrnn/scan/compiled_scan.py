@@ -1,4 +1,4 @@
-"""The scan on a processor: an autograd function around the loops of `kernels`, the batch shared out among threads."""
+"""The scan on a CPU: an autograd function around the loops of `kernels`, with the batch divided among threads."""
 
 import math
 
@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from pixelrnn.scan import kernels
 from pixelrnn.scan.kernels import CHANNELS, LANES
 
-MOST_COLUMNS = 2048  # Of a line of a share: beyond, the gates of a line outgrow a core's cache.
+MOST_COLUMNS = 2048  # Columns of a line in one share; with more, the gates of a line do not fit in the cache of a core.
 
 
 class CompiledScan(torch.autograd.Function):
-    """`scan.lstm_scan` for float32 and float64 on a processor."""
+    """`lstm_scan` for float32 and float64 on a CPU."""
 
     @staticmethod
     def forward(ctx, x, input_to_state, state_to_state, bias, initial_hidden, initial_cell, geometry):
@@ -40,13 +40,13 @@ class CompiledScan(torch.autograd.Function):
         return hidden
 
     @staticmethod
-    @once_differentiable  # Its type is so loose that pyright takes the method for another's.
+    @once_differentiable  # Its loose type makes pyright report an incompatible override.
     def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the gradients of all that `forward` was given."""
+        """Return the gradients of all arguments of `forward`."""
         x, input_kernels, state_kernels, initial_hidden, record, hidden = ctx.saved_tensors
         features, h = x.shape[1], hidden.shape[1]
         _threads()
-        # Every share sums its own gradients of what all shares use.
+        # Each share has its own sum of the gradients of the tensors that all shares use.
         shared = (input_kernels, state_kernels, input_kernels[0, :, 0], initial_hidden, initial_hidden)
         sums = [x.new_zeros(len(record), *tensor.shape) for tensor in shared]
         transposed = [kernel.transpose(1, 2).contiguous() for kernel in (input_kernels, state_kernels)]
@@ -65,15 +65,15 @@ class CompiledScan(torch.autograd.Function):
 
 
 def round_up(number: int, step: int) -> int:
-    """Return the least multiple of a step that is no less than a number."""
+    """Round a number up to a multiple of `step`."""
     return math.ceil(number / step) * step
 
 
 def _threads() -> int:
-    """Have Numba use as many threads as torch, and return how many torch uses.
+    """Let Numba use as many threads as torch, and return that number.
 
-    Both run on the same OpenMP threads, so that those of the one do not spin in the way of the other's. For the same
-    reason Numba, which starts its threads at its first call, sets the number of torch's as well: it is set back.
+    Both run on the same OpenMP threads, so that idle threads of one do not slow down the other by spinning. Therefore
+    Numba also changes torch's number of threads when it starts its threads, at its first call; this resets it.
     """
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, get_thread_count()))
@@ -82,22 +82,22 @@ def _threads() -> int:
 
 
 def by_tap(kernel: Tensor, h: int, channels: int) -> Tensor:
-    """Turn a kernel (4h, taps x channels) into a matrix a tap, (taps, 4h, channels), rounded up."""
+    """Split a kernel (4h, taps x channels) into one matrix per tap, (taps, 4h, channels), sizes rounded up."""
     kernel = kernel.reshape(4, h, -1, channels)
     rounded = F.pad(kernel, (0, round_up(channels, CHANNELS) - channels, 0, 0, 0, round_up(h, CHANNELS) - h))
     return rounded.permute(2, 0, 1, 3).flatten(1, 2).contiguous()
 
 
 def by_gate(bias: Tensor, h: int) -> Tensor:
-    """Return a bias (4h,) with the h of each gate rounded up."""
+    """Return a bias (4h,) with the size h of each gate rounded up."""
     return F.pad(bias.reshape(4, h), (0, round_up(h, CHANNELS) - h)).flatten()
 
 
 def _side_by_side(kernels: Tensor, h: int, channels: int) -> Tensor:
-    """Undo `by_tap`."""
+    """Invert `by_tap`."""
     return kernels.unflatten(1, (4, -1)).permute(1, 2, 0, 3)[:, :h, :, :channels].reshape(4 * h, -1)
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    """Return views of the tensors as what Numba knows."""
+    """Return NumPy views of the tensors, which Numba needs."""
     return [tensor.detach().numpy() for tensor in tensors]

@@ -1,17 +1,18 @@
-"""The loops that Numba compiles into vector instructions for the processor: the scan, its gradient, and its pixels.
+"""Loops that Numba compiles to vector instructions of the CPU: the scan, its gradient, and single pixels of a scan.
 
-In torch's operations a line costs some thirty passes over memory, and its matrix products are too small for the library
-behind torch, which on many processors reaches half of their rate. Here a thread takes its share of the images through
-all lines, and a line stays in the thread's cache while its gates are summed, activated, and become the state.
+With torch operations, a line takes about thirty passes over memory, and its matrix products are too small for the
+library that torch uses, which reaches half of the peak rate on many CPUs. Here each thread runs its share of the images
+through all lines, and a line stays in the cache of the thread while its gates are summed and activated and the state is
+updated.
 
-Shapes are those of `scan`: T lines, P positions a line, B images, I input channels, h hidden channels. A share has a
-multiple of LANES images, and a line of it is a matrix (channels, P x lanes), the images of a position side by side: a
-tap reads the same matrix some columns further on. I and h are rounded up to a multiple of CHANNELS, so that the
-products, which take eight rows and four columns of a kernel at once, leave no remainder. No gradient comes from what is
-added to reach these multiples.
+Shapes are those of `lstm_scan`: T lines, P positions per line, B images, I input channels, h hidden channels. A share
+has a multiple of LANES images, and one of its lines is a matrix (channels, P x lanes) with the images of a position
+side by side, so that a tap reads the same matrix with an offset in columns. I and h are rounded up to a multiple of
+CHANNELS, so that the products, which process eight rows and four columns of a kernel at once, have no remainder. The
+padding contributes nothing to any gradient.
 
-The first call compiles for some seconds; the result is kept beside this file. Numba compiles anew when this file
-changes, but not when another does: what it compiles is all here.
+The first call takes some seconds to compile; the result is cached next to this file. Numba compiles again when this
+file changes, but not when another file does, so everything that it compiles is in this file.
 """
 
 import math
@@ -22,20 +23,19 @@ import numpy as np
 from numba import njit, prange
 from numba.extending import overload
 
-# Numbers of float32 in the widest vector register. Columns come in multiples of it, which the compiler does not know:
-# a loop over `columns // LANES * LANES` spares it the registers for a remainder.
+# Number of float32 values in the widest vector register. The number of columns is a multiple of it, which the compiler
+# does not know: a loop over `columns // LANES * LANES` saves the registers for a remainder.
 LANES = 16
 CHANNELS = 8
 
-# Sums may be taken in any order, and a product may be added without rounding it first. The rest of what "fast" allows
-# would hide NaN.
+# Sums may be reordered, and a product may be added without rounding it first. The other flags of "fast" would hide NaN.
 OPTIONS: Any = {"fastmath": {"reassoc", "contract", "arcp", "nsz"}, "error_model": "numpy"}
 compiled = njit(cache=True, **OPTIONS)
 
 
 @njit(cache=True, parallel=True, **OPTIONS)
 def forward(record, hidden, *inputs):
-    """Take every share through `_forward_share`."""
+    """Run `_forward_share` for all shares in parallel."""
     for share in prange(len(record)):
         _forward_share(share, record[share], hidden, *inputs)
 
@@ -43,8 +43,8 @@ def forward(record, hidden, *inputs):
 @compiled
 def _forward_share(
     share,
-    record,  # (T + 1, 5h, P x lanes), to be filled: at t the gates of line t, activated, and the cell before it
-    hidden,  # (T, h, P, B), to be filled: here h is not rounded up
+    record,  # (T + 1, 5h, P x lanes), output: at t, the activated gates of line t and the cell before it
+    hidden,  # (T, h, P, B), output; here h is not rounded up
     x,  # (T, I, P, B)
     input_kernels,  # (input taps, 4h, I)
     state_kernels,  # (state taps, 4h, h)
@@ -82,7 +82,7 @@ def _forward_share(
 
 @njit(cache=True, parallel=True, **OPTIONS)
 def backward(record, grad_input_kernels, grad_state_kernels, grad_bias, grad_hidden, grad_cell, *inputs):
-    """Take every share through `_backward_share`."""
+    """Run `_backward_share` for all shares in parallel."""
     for share in prange(len(record)):
         _backward_share(
             share,
@@ -99,14 +99,14 @@ def backward(record, grad_input_kernels, grad_state_kernels, grad_bias, grad_hid
 @compiled
 def _backward_share(
     share,
-    record,  # (T + 1, 5h, P x lanes), as `_forward_share` left it
-    grad_input_kernels,  # (input taps, 4h, I), zero, to be added to, as the next four
+    record,  # (T + 1, 5h, P x lanes), as written by `_forward_share`
+    grad_input_kernels,  # (input taps, 4h, I), zero at the start, accumulated like the next four
     grad_state_kernels,  # (state taps, 4h, h)
     grad_bias,  # (4h,)
     grad_initial_hidden,  # (h, P)
     grad_initial_cell,  # (h, P)
-    grad_x,  # (T, I, P, B), to be filled
-    grad,  # (T, h, P, B), of the loss by the hidden states; here h is not rounded up
+    grad_x,  # (T, I, P, B), output
+    grad,  # (T, h, P, B), gradient of the loss with respect to the hidden states; here h is not rounded up
     x,  # (T, I, P, B)
     hidden,  # (T, h, P, B)
     initial_hidden,  # (h, P)
@@ -119,7 +119,7 @@ def _backward_share(
     h, width, lanes, first_image, images = _extent(share, record, x)
     features = np.zeros((grad_input_kernels.shape[2], width), x.dtype)
     grad_features, before = np.zeros_like(features), np.zeros((h, width), x.dtype)
-    # What line t + 1 sends back to the state after line t, and what line t sends back to the one before it.
+    # Gradients that line t + 1 passes to the state after line t, and that line t passes to the state before it.
     grad_after, grad_before = np.zeros((h, width), x.dtype), np.zeros((h, width), x.dtype)
     grad_cell = np.zeros((h, width), x.dtype)
     grad_gate = np.zeros((4 * h, width), x.dtype)
@@ -155,7 +155,7 @@ def _backward_share(
 
 @compiled
 def _extent(share, record, x):
-    """Return h, rounded up, the columns of a line, its lanes, and the share's first image and number of images."""
+    """Return h (rounded up), columns of a line, lanes, and the first image and the number of images of a share."""
     positions, batch = x.shape[2:]
     h, width = record.shape[1] // 5, record.shape[2]
     lanes = width // positions
@@ -164,7 +164,7 @@ def _extent(share, record, x):
 
 @compiled
 def _begin(line, first_row, initial, begun, end, lanes):
-    """Write the initial states (h, P) of the positions [begun, end) to all lanes of a line, from a row of it on."""
+    """Write the initial states (h, P) of positions [begun, end) to all lanes of a line, starting at `first_row`."""
     for channel in range(initial.shape[0]):
         for position in range(begun, end):
             line[first_row + channel, position * lanes : (position + 1) * lanes] = initial[channel, position]
@@ -172,7 +172,7 @@ def _begin(line, first_row, initial, begun, end, lanes):
 
 @compiled
 def _step(record, next_record, hidden, first, last):
-    """Equation 3 at columns [first, last): activate the gates in place, and write the new cell and hidden state."""
+    """Apply equation 3 to columns [first, last): activate the gates in place, write the new cell and hidden state."""
     h = len(hidden)
     for channel in range(h):
         output, forget = record[channel, first:last], record[h + channel, first:last]
@@ -189,7 +189,7 @@ def _step(record, next_record, hidden, first, last):
 
 @compiled
 def _step_backward(record, next_record, grad_hidden, grad_cell, grad_gate, grad_bias, first, last):
-    """Turn the gradients of a line's state into those of its gates, before activation, and of the cell before it."""
+    """Compute the gradients of a line's gates, before activation, and of the cell before it from those of its state."""
     h = len(grad_hidden)
     one = record.dtype.type(1)
     for channel in range(h):
@@ -218,16 +218,16 @@ def _step_backward(record, next_record, grad_hidden, grad_cell, grad_gate, grad_
 
 @compiled
 def begin_row(above, bias, kernels, hidden, distances):
-    """Compute what the row above gives to the gates of a row, in every layer of a Row LSTM.
+    """Compute the contribution of the row above to the gates of a row, in every layer of a Row LSTM.
 
-    For single pixels the channels are side by side and the images, rounded up to a multiple of CHANNELS, come before.
+    For single pixels the channels are last, after the images, whose number is rounded up to a multiple of CHANNELS.
 
     Args:
-        above: (layers, W x B, 4h), to be filled.
-        bias: (layers, 4h).
-        kernels: (layers, 3, h, 4h), of state-to-state, by taps.
-        hidden: (layers, W, B, h), the states of the row above.
-        distances: (layers,), of the taps, in columns.
+        above: (layers, W x B, 4h), output.
+        bias: (layers, 4h), bias of the gates.
+        kernels: (layers, 3, h, 4h), state-to-state kernels by tap.
+        hidden: (layers, W, B, h), states of the row above.
+        distances: (layers,), distances between the taps in columns.
     """
     layers, columns, images, h = hidden.shape
     width = columns * images
@@ -246,22 +246,22 @@ def begin_row(above, bias, kernels, hidden, distances):
 @compiled
 def run_pixel(
     column,
-    x,  # (I, B), the features of the pixel; here neither is rounded up, and the batch comes last
-    result,  # (I, B), to be filled: what goes to the output
-    stream,  # (B, I or 2I), zero beyond the images: the features and, beside them, the sum of the skip connections
-    gates,  # (B, 4h), to be written over
-    above,  # (layers, W x B, 4h), as `begin_row` left it
-    features,  # (layers, W, B, I), of the pixels to the left; this one's are added
-    cell,  # (layers, W, B, h), of the row above
-    next_cell,  # (layers, W, B, h), this row's, to be filled
-    hidden,  # (layers, W, B, h), of the row above, overwritten by this row's
-    kernels,  # (layers, 2, I, 4h), of input-to-state, by taps
-    rise,  # (layers, h, I or 2I), the 1x1 convolutions
-    rise_bias,  # (layers, I or 2I)
-    distances,  # (layers,), of the taps
-    residual,  # whether the stream goes round each layer
+    x,  # (I, B), features of the pixel; here neither size is rounded up, and the batch is last
+    result,  # (I, B), output: the input of the output layers; sizes as in x
+    stream,  # (B, I or 2I), zero beyond the images: the features and, after them, the sum of the skip connections
+    gates,  # (B, 4h), buffer
+    above,  # (layers, W x B, 4h), as written by `begin_row`
+    features,  # (layers, W, B, I), features of the pixels to the left; those of this pixel are stored
+    cell,  # (layers, W, B, h), cells of the row above
+    next_cell,  # (layers, W, B, h), output: cells of this row
+    hidden,  # (layers, W, B, h), states of the row above, overwritten with those of this row
+    kernels,  # (layers, 2, I, 4h), input-to-state kernels by tap
+    rise,  # (layers, h, I or 2I), 1x1 convolutions
+    rise_bias,  # (layers, I or 2I), their biases
+    distances,  # (layers,), distances between the taps in columns
+    residual,  # whether the layers have residual connections
 ):
-    """Run a pixel through all layers of a Row LSTM."""
+    """Run one pixel through all layers of a Row LSTM."""
     layers, _, images, depth = features.shape
     h = hidden.shape[3]
     stream[:, depth:] = 0
@@ -299,20 +299,20 @@ def run_pixel(
 
 @compiled
 def _sigmoid(x):
-    half = np.float32(0.5)  # Exact, and does not widen float32 as 0.5 itself would.
+    half = np.float32(0.5)  # Exact; the literal 0.5 would promote float32 to float64.
     return half * _tanh(half * x) + half
 
 
 def _tanh(x):
-    raise NotImplementedError  # Numba puts the form for the type of x in its place.
+    raise NotImplementedError  # Numba replaces this by the implementation for the type of x.
 
 
 @overload(_tanh, jit_options=OPTIONS)
 def _tanh_of_type(x):
-    """For float32 a ratio of polynomials, which takes no function call and so becomes vector instructions.
+    """Implement tanh for a type: for float32 as a ratio of polynomials, which compiles to vector instructions.
 
-    It was fitted on [0, 7.9] for the least relative error, 6e-9; rounding makes that 3e-7. Beyond, tanh differs from
-    its value there by less. NaN stays NaN.
+    It was fitted on [0, 7.9] for the smallest relative error, 6e-9; with rounding the error is 3e-7. Beyond 7.9, tanh
+    differs from tanh(7.9) by less than that. NaN stays NaN.
     """
     if x != numba.float32:
         return lambda x: math.tanh(x)
@@ -335,9 +335,9 @@ def _tanh_of_type(x):
 
 @compiled
 def _add_product(total, total_start, kernel, source, source_start, columns):
-    """Add kernel @ source to total, each from its own column on.
+    """Add kernel @ source to total, where source and total have their own first column.
 
-    Eight rows of the one and four of the other at a time keep the multipliers busy and fit the registers.
+    Eight rows of total and four rows of source at a time keep the multipliers busy and fit in the registers.
     """
     rows, depth = kernel.shape
     a, b = slice(total_start, total_start + columns), slice(source_start, source_start + columns)
@@ -369,7 +369,7 @@ def _four(matrix, row, column):
 
 @compiled
 def _add_outer_product(total, a, a_start, b, b_start, columns):
-    """Add a @ b transposed to total, where a and b begin at a column of their own: four rows by four at a time."""
+    """Add a @ b.T to total, where a and b have their own first column: four rows by four rows at a time."""
     rows, depth = total.shape
     at_a, at_b = slice(a_start, a_start + columns), slice(b_start, b_start + columns)
     for k in range(0, depth, 4):
@@ -408,7 +408,7 @@ def _sum(row):
 
 @compiled
 def _load(source, first, images, line, lanes):
-    """Copy the images of a share from a line (C, P, B) to its matrix; the lanes beyond stay as they are."""
+    """Copy the images of a share from a line (C, P, B) to its matrix; other lanes are not changed."""
     for channel in range(source.shape[0]):
         for position in range(source.shape[1]):
             given = source[channel, position, first : first + images]
@@ -419,7 +419,7 @@ def _load(source, first, images, line, lanes):
 
 @compiled
 def _add(source, first, images, line, lanes):
-    """Add to a matrix what `_load` would copy to it."""
+    """Add the values that `_load` would copy to a matrix."""
     for channel in range(source.shape[0]):
         for position in range(source.shape[1]):
             given = source[channel, position, first : first + images]
@@ -430,7 +430,7 @@ def _add(source, first, images, line, lanes):
 
 @compiled
 def _store(line, lanes, target, first, images):
-    """Undo `_load`."""
+    """Copy the images of a share back from its matrix, the inverse of `_load`."""
     for channel in range(target.shape[0]):
         for position in range(target.shape[1]):
             row = line[channel, position * lanes : position * lanes + images]
@@ -441,13 +441,13 @@ def _store(line, lanes, target, first, images):
 
 @compiled
 def reached(shift, first, last, width):
-    """Return the first, and one after the last, of the columns in [first, last) whose tap lies on the line.
+    """Return the part (start, stop) of the columns [first, last) where a tap is within the line.
 
     Args:
-        shift: The tap's offset, in columns.
+        shift: Offset of the tap in columns.
         first: First column.
-        last: One after the last.
-        width: Columns of the line.
+        last: Column after the last one.
+        width: Number of columns of the line.
     """
     first = max(first, -shift)
-    return first, max(first, min(last, width - shift))  # A tap may lie off a short line everywhere.
+    return first, max(first, min(last, width - shift))  # A tap may be outside a short line everywhere.

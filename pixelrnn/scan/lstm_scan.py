@@ -1,4 +1,4 @@
-"""The recurrent scan: one LSTM layer run over the rows, or the diagonals, of a whole batch of images.
+"""The recurrent scan: one LSTM layer run over the rows, or the diagonals, of a batch of images.
 
 Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner, Kavukcuoglu 2016, arXiv 1601.06759), equation 3:
 
@@ -7,14 +7,14 @@ Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner, Kavukcuoglu 2016, a
     h_t = o . tanh(c_t)
 
 Both convolutions run along the line t (the columns of a row, or the rows of a diagonal) and are written as sums over
-taps: a tap at `offset` reads the position `offset` further on, zero beyond the ends. The Row LSTM and the Diagonal
-BiLSTM differ only in their taps and in which positions a line has.
+taps: the tap `offset` reads the position + `offset`, or zero beyond the ends of the line. The Row LSTM and the Diagonal
+BiLSTM differ only in their taps and in the positions of a line.
 
-This is the hot path of training, so the gradient is derived by hand: `compiled_scan` has it for a processor,
-`torch_scan` for an accelerator, and `reference` the plain loop, which both must equal.
+This is the hot path of training, so the gradient is derived by hand: `compiled_scan` is the implementation for a CPU,
+`torch_scan` that for an accelerator, and `layers.reference` a plain loop, with which both are compared.
 
-Shapes: T lines, P positions a line, B images, I input channels, h hidden channels. The batch comes last, so that a tap
-of a line is a plain matrix (channels, positions x batch) for the matrix product, without a copy.
+Shapes: T lines, P positions per line, B images, I input channels, h hidden channels. The batch is last, so that the tap
+of a line is a matrix (channels, positions x batch) for the matrix product, without a copy.
 """
 
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ from pixelrnn.scan.torch_scan import TorchScan
 
 @dataclass(frozen=True)
 class Geometry:
-    """Which positions a scan visits, and which it reads at each.
+    """The positions that a scan visits, and the positions that it reads for each of them.
 
     Attributes:
-        input_taps: Offsets of K_is, along the line t.
-        state_taps: Offsets of K_ss, along the line t - 1.
-        ranges: For each line the first of its positions and the one after its last. Both may only grow: a position
-            begins from the learned initial state, and once it has ended it is not read again.
+        input_taps: Offsets of the taps of K_is, along line t.
+        state_taps: Offsets of the taps of K_ss, along line t - 1.
+        ranges: Half-open range (first, end) of the positions of each line. Neither bound may decrease from line to
+            line: a position starts from the learned initial state, and is not read again after its last line.
     """
 
     input_taps: tuple[int, ...]
@@ -50,19 +50,19 @@ def lstm_scan(
     initial_cell: Tensor,
     geometry: Geometry,
 ) -> Tensor:
-    """Run the LSTM over the lines.
+    """Run the LSTM over all lines.
 
     Args:
-        x: (T, I, P, B), the input features.
-        input_to_state: (4h, input taps x I), K_is: the taps side by side, the rows in the order o, f, i, g.
-        state_to_state: (4h, state taps x h), K_ss.
-        bias: (4h,).
-        initial_hidden: (h, P), the hidden state before a position's first line.
-        initial_cell: (h, P), the cell before it.
-        geometry: The taps, and the positions of every line.
+        x: (T, I, P, B), input features.
+        input_to_state: (4h, input taps x I), K_is: taps side by side, rows in the order o, f, i, g.
+        state_to_state: (4h, state taps x h), K_ss: in the same layout.
+        bias: (4h,), bias of the gates.
+        initial_hidden: (h, P), hidden state before the first line of a position.
+        initial_cell: (h, P), cell before the first line of a position.
+        geometry: Taps, and positions of each line.
 
     Returns:
-        (T, h, P, B), the hidden states; at positions that a line does not have, whatever lay there.
+        (T, h, P, B), hidden states; the values at positions that a line does not have are undefined.
     """
     scan = CompiledScan if x.device.type == "cpu" else TorchScan
     return scan.apply(x, input_to_state, state_to_state, bias, initial_hidden, initial_cell, geometry)

@@ -1,7 +1,8 @@
-"""The scan on an accelerator: torch's operations, a line at a time, with the gradient derived by hand.
+"""The scan on an accelerator: torch operations, line by line, with the gradient derived by hand.
 
-Autograd would keep a dozen tensors a line; here the gates are computed, activated and turned into their own gradients
-in one buffer, and the gradients of both kernels are summed line by line. Shapes are those of `scan`.
+Autograd would keep a dozen tensors per line. Here the gates are computed and activated in place, one buffer holds the
+gradients of the gates of the current line, and the gradients of both kernels are summed line by line. Shapes are those
+of `lstm_scan`.
 """
 
 import torch
@@ -12,7 +13,7 @@ from pixelrnn.scan.kernels import reached
 
 
 class TorchScan(torch.autograd.Function):
-    """`scan.lstm_scan` on any device."""
+    """`lstm_scan` on any device."""
 
     @staticmethod
     def forward(ctx, x, input_to_state, state_to_state, bias, initial_hidden, initial_cell, geometry):
@@ -21,7 +22,7 @@ class TorchScan(torch.autograd.Function):
         h = initial_hidden.shape[0]
         x = x.flatten(2)
         gates = x.new_empty(lines, 4 * h, positions * batch)
-        # Entry t holds the state before line t.
+        # Entry t is the state before line t.
         hidden = x.new_empty(lines + 1, h, positions * batch)
         cell = x.new_empty(lines + 1, h, positions * batch)
         squashed = x.new_empty(h, positions * batch)
@@ -62,9 +63,9 @@ class TorchScan(torch.autograd.Function):
         return hidden[1:].unflatten(2, (positions, batch))
 
     @staticmethod
-    @once_differentiable  # Its type is so loose that pyright takes the method for another's.
+    @once_differentiable  # Its loose type makes pyright report an incompatible override.
     def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the gradients of all that `forward` was given."""
+        """Return the gradients of all arguments of `forward`."""
         x, input_to_state, state_to_state, hidden, cell, gates = ctx.saved_tensors
         geometry, batch = ctx.geometry, ctx.batch
         grad = grad.flatten(2)
@@ -79,7 +80,7 @@ class TorchScan(torch.autograd.Function):
         grad_state_kernels = grad_state_to_state.chunk(num_states, dim=1)
         grad_bias = input_to_state.new_zeros(4 * h)
         grad_initial_hidden, grad_initial_cell = hidden.new_zeros(2, h, width)
-        # What line t + 1 sends back to the state after line t, and what line t sends back to the one before it.
+        # Gradients that line t + 1 passes to the state after line t, and that line t passes to the state before it.
         grad_hidden, grad_hidden_before = hidden.new_zeros(2, h, width)
         grad_cell_all = hidden.new_zeros(h, width)
         grad_gate = hidden.new_empty(4 * h, width)
@@ -139,7 +140,7 @@ class TorchScan(torch.autograd.Function):
 
 
 def _columns(matrix: Tensor, first: int, last: int) -> Tensor:
-    """Return columns [first, last). A view takes a microsecond to make, so that of the whole is left out."""
+    """Return columns [first, last), without a view if these are all: creating one takes a microsecond."""
     return matrix if last - first == matrix.shape[1] else matrix[:, first:last]
 
 

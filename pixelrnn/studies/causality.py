@@ -1,13 +1,13 @@
-"""The causality certificate: a proof, by gradients, that a pixel model predicts every pixel from the past alone.
+"""The causality certificate: a proof by gradients that a pixel model predicts every pixel from the past alone.
 
-The gradient of every output pixel and channel with respect to every input pixel and channel must be exactly zero for
-the input that is predicted and for all after it. Where it is not zero for an input before it, that input is seen; the
-share of such pairs is the model's coverage of the past, which bounds what it can learn.
+The gradient of each output pixel and channel with respect to each input pixel and channel must be exactly zero for the
+predicted input itself and for all inputs after it. If it is not zero for an earlier input, the model sees that input.
+The share of such pairs is the coverage of the past, which bounds what the model can learn.
 
-The gradients are taken in double precision on a copy of the model, with new random values for all parameters. Masks and
-offsets are in the structure: no weights can open a path that the structure closes, and random ones leave open every
-path that it opens, while trained ones, or initial ones of zero, may hide it. For the same reason the copy has softplus
-in place of ReLU, which shuts at random what a trained model may open.
+The gradients are computed in double precision on a copy of the model with new random values for all parameters. Masks
+and offsets belong to the structure: no weights can open a path that the structure closes. Random weights use every open
+path, which trained weights, or initial weights of zero, may hide. For the same reason the copy uses softplus instead of
+ReLU, whose zero gradient would hide paths at random.
 """
 
 import copy
@@ -30,12 +30,12 @@ _LEAKS_SHOWN = 10
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """Which inputs each output of a pixel model depends on.
+    """The inputs on which each output of a pixel model depends.
 
     Attributes:
-        sees: (H, W, C, H, W, C), boolean: whether the output (first three indices: row, column, channel) depends on
-            the input (last three).
-        past: (H, W, C, H, W, C), boolean: whether the input comes before the output in the model's order.
+        sees: (H, W, C, H, W, C) bool: whether the output (first three indices: row, column, channel) depends on the
+            input (last three indices).
+        past: (H, W, C, H, W, C) bool: whether the input comes before the output in the model's order.
     """
 
     sees: Tensor
@@ -43,62 +43,62 @@ class Certificate:
 
     @property
     def leaks(self) -> list[tuple[Place, Place]]:
-        """Pairs of an output and an input, each (row, column, channel), that no causal model would have."""
+        """Pairs of an output and an input, each (row, column, channel), where the input is seen but not in the past."""
         pairs = (self.sees & ~self.past).nonzero().tolist()
         return [((a, b, c), (d, e, f)) for a, b, c, d, e, f in pairs]
 
     @property
     def num_leaks(self) -> int:
-        """Number of `leaks`; 0 certifies the model."""
+        """Number of `leaks`; 0 means that the model is causal."""
         return int((self.sees & ~self.past).sum())
 
     @property
     def past_pairs(self) -> int:
-        """Number of pairs of an output and an input before it."""
+        """Number of pairs of an output and an earlier input."""
         return int(self.past.sum())
 
     @property
     def seen_pairs(self) -> int:
-        """How many of them the model sees."""
+        """Number of pairs of an output and an earlier input on which it depends."""
         return int((self.sees & self.past).sum())
 
     @property
     def coverage(self) -> float:
-        """The share of them that it sees, 0 to 1; 1 where there are none."""
+        """Ratio of `seen_pairs` to `past_pairs`, 0 to 1; 1 if there are no pairs."""
         return self.seen_pairs / self.past_pairs if self.past_pairs else 1.0
 
     @property
     def missed(self) -> Tensor:
-        """(H, W): for each input pixel, the share of pairs with outputs after it that are not seen, 0 to 1.
+        """(H, W): share of the pairs of each input pixel with later outputs that are not seen, 0 to 1.
 
-        It is not a number for the last pixel, if it has one channel.
+        NaN for the last pixel of images with one channel.
         """
         return 1 - _share(self.sees, self.past, (0, 1, 2, 5))
 
     def field_of_view(self, row: int, column: int) -> Tensor:
         """(H, W): how much of each input pixel the output pixel at (row, column) sees, 0 to 1.
 
-        With one channel this is 0 or 1; with three, a share of the pairs of channels. It is not a number for pixels
-        that are not in the past.
+        The value is 0 or 1 for one channel, and a share of the pairs of channels for three. NaN for pixels that are
+        not in the past.
         """
         return _share(self.sees[row, column], self.past[row, column], (0, 3))
 
     def describe(self) -> str:
-        """Return the leaks, at most ten of them, and the coverage as lines to read."""
+        """Return a report with at most ten leaks and the coverage."""
         leaks = self.leaks
         lines = [f"leaks: {len(leaks):,}" if leaks else "no leaks: no output depends on its own pixel or on later ones"]
         lines += [f"  output {output} depends on input {source}" for output, source in leaks[:_LEAKS_SHOWN]]
         if leaks:
             more = [f"{len(leaks) - _LEAKS_SHOWN:,} more"] * (len(leaks) > _LEAKS_SHOWN)
-            lines.append("  " + "; ".join([*more, "places are (row, column, channel), from 0"]))
+            lines.append("  " + "; ".join([*more, "positions are (row, column, channel), counted from 0"]))
         lines.append(
-            f"coverage: {self.coverage:.2%}; of {self.past_pairs:,} pairs of an output and an earlier input "
-            f"{self.seen_pairs:,} are seen"
+            f"coverage: {self.coverage:.2%}; the model sees {self.seen_pairs:,} of {self.past_pairs:,} pairs of an "
+            "output and an earlier input"
         )
         return "\n".join(lines)
 
     def document(self) -> dict[str, Any]:
-        """Return all leaks and the coverage as JSON can hold them."""
+        """Return all leaks and the coverage in JSON types."""
         return {
             "leaks": [{"output": output, "input": source} for output, source in self.leaks],
             "past_pairs": self.past_pairs,
@@ -108,19 +108,19 @@ class Certificate:
 
 
 def certify(model: PixelModel, progress: Callable[[], object] | None = None) -> Certificate:
-    """Find out on which inputs each output of a model depends.
+    """Determine the inputs on which each output of a model depends.
 
-    It takes a forward and a backward pass for every pixel and channel.
+    This takes a forward and a backward pass for every pixel and channel.
 
     Args:
-        model: The model; it stays as it is.
-        progress: Called after every row of outputs.
+        model: Pixel model; it is not changed.
+        progress: Callback after each row of outputs.
     """
     shape, generator = model.shape, torch.Generator().manual_seed(_SEED)
     model = _redrawn(model, generator)
     channels, height, width = shape.channels, shape.height, shape.width
     image = torch.rand(channels, height, width, generator=generator, dtype=torch.float64) * (shape.levels - 1)
-    # Of a softmax's levels, any one combination but their sum.
+    # A random linear combination of the levels' logits, in which dependencies do not cancel.
     combination = torch.randn(shape.levels, generator=generator, dtype=torch.float64)
     image, combination = image.to(model.device), combination.to(model.device)
     sees = torch.zeros(height, width, channels, height, width, channels, dtype=torch.bool)
@@ -137,7 +137,7 @@ def certify(model: PixelModel, progress: Callable[[], object] | None = None) -> 
 def _gradients(
     model: PixelModel, image: Tensor, combination: Tensor, row: int, columns: Tensor, channels: Tensor
 ) -> Tensor:
-    """Return the gradients (B, C, H, W) of the outputs (B,) at these columns and channels of a row."""
+    """Return the gradients (B, C, H, W) of B outputs of a row, given by their columns and channels."""
     batch = len(columns)
     pixels = image.expand(batch, -1, -1, -1).clone().requires_grad_()
     labels = torch.zeros(batch, dtype=torch.int64, device=image.device) if model.shape.num_classes else None
@@ -146,10 +146,10 @@ def _gradients(
 
 
 def _redrawn(model: PixelModel, generator: torch.Generator) -> PixelModel:
-    """Copy a model in double precision, with other parameters and without functions that shut."""
+    """Copy a model in double precision, with random parameters and softplus instead of ReLU."""
     model = copy.deepcopy(model).double().requires_grad_(False)
     for parameter in model.parameters():
-        # Small enough that no gate saturates, where double precision would round its gradient to zero.
+        # Small enough that no gate saturates, which would round its gradient to zero in double precision.
         drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * parameter.shape[-1] ** -0.5
         parameter.copy_(drawn)
     for module in list(model.modules()):
@@ -160,7 +160,7 @@ def _redrawn(model: PixelModel, generator: torch.Generator) -> PixelModel:
 
 
 def _batch_size(model: PixelModel) -> int:
-    """Choose how many images to backpropagate at once, from a rough count of what their graph keeps."""
+    """Choose the number of images per backward pass from a rough estimate of the memory of their graph."""
     config, shape = model.config, model.shape
     of_layers = 24 * config.hidden_channels * config.num_layers
     of_output = 6 * config.output_channels + 3 * shape.channels * shape.levels
@@ -173,5 +173,5 @@ def _past(order: Order, shape: ImageShape) -> Tensor:
 
 
 def _share(chosen: Tensor, of: Tensor, dimensions: tuple[int, ...]) -> Tensor:
-    """Count over these dimensions what share of the pairs `of` is also `chosen`."""
+    """Return the share of the pairs `of` that are also `chosen`, over the given dimensions."""
     return (chosen & of).sum(dimensions) / of.sum(dimensions)

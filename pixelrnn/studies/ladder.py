@@ -1,7 +1,7 @@
-"""The ladder by depth: the same pixel model with more and more layers.
+"""The depth ladder: the same pixel model with an increasing number of layers.
 
 The ablations of Pixel Recurrent Neural Networks (arXiv 1601.06759, section 5.4: residual and skip connections, and
-depth; there of CIFAR-10), at a fixed budget.
+depth; on CIFAR-10 in the paper), at a fixed training budget.
 """
 
 import statistics
@@ -28,12 +28,12 @@ _COLUMNS = (
     "test nats",
     "training seconds",
 )
-# By residual and skip connections: what the legend says, colour and marker.
+# Legend, colour and marker by (residual, skip).
 _STYLES = {
     (True, True): ("residual and skip connections", "#4c9f70", "o"),
     (False, False): ("neither", "#d1495b", "s"),
-    (True, False): ("residual connections alone", "#3d6cb9", "^"),
-    (False, True): ("skip connections alone", "#edae49", "v"),
+    (True, False): ("residual connections only", "#3d6cb9", "^"),
+    (False, True): ("skip connections only", "#edae49", "v"),
 }
 _DOTS_PER_INCH = 110
 
@@ -46,34 +46,33 @@ PIXEL_MODELS = Sweep(PreparedPixels.open, train, load_pixel_model, evaluate, _si
 
 
 def ladder_table(measurements: Sequence[Measurement]) -> str:
-    """Return a Markdown table, a row a rung, and what its numbers are.
+    """Return a Markdown table with one row per rung, and notes on its numbers.
 
     Args:
-        measurements: The rungs in their order, each with the same seeds.
+        measurements: Rungs in the order of the table, all with the same seeds.
     """
     lines = [
         markdown_table(_COLUMNS, [_cells(each) for each in measurements]),
-        f"Exact -ln p of an image in nats, {over_seeds(measurements)}; weights rounded to half precision, as in a "
-        "model folder.",
-        "Seconds are wall-clock time, validation included; a training that was resumed has none.",
+        f"Exact -ln p in nats per image, {over_seeds(measurements)}; weights rounded to half precision, as in a model "
+        "folder.",
+        "Training seconds are wall-clock time, validation included; resumed runs have none.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def ladder_picture(measurements: Sequence[Measurement], path: Path) -> None:
-    """Draw the nats of the test split against the number of layers, a line for each choice of connections.
+    """Plot the nats per image of the test split against the number of layers, one line per choice of connections.
 
-    Every run is a dot. Where there are several seeds, a line goes through their means, with a bar of one standard
-    deviation to both sides.
+    Each run is a dot. With several seeds, the lines connect the means, with error bars of one standard deviation.
 
     Args:
-        measurements: One or more.
-        path: The picture, in the format of its suffix; replaced if it exists.
+        measurements: One or more rungs.
+        path: Path of the picture, whose suffix sets the format; an existing file is overwritten.
 
     Raises:
         UserError: The picture cannot be written.
     """
-    # Figure alone, without pyplot: no window system is asked for, and nothing is left behind in global state.
+    # Figure without pyplot: no GUI backend is selected, and no global state is left behind.
     from matplotlib.figure import Figure
 
     figure = Figure((7, 4.5), layout="constrained")
@@ -91,8 +90,8 @@ def ladder_picture(measurements: Sequence[Measurement], path: Path) -> None:
         for depth, of_seeds in zip(depths, nats, strict=True):
             panel.scatter([depth] * len(of_seeds), of_seeds, s=12, color=colour, alpha=0.5)
     panel.set_xticks(sorted({_model(each).num_layers for each in measurements}))
-    panel.set_xlabel("layers")
-    panel.set_ylabel("test, nats an image (lower is better)")
+    panel.set_xlabel("number of layers")
+    panel.set_ylabel("test split, nats per image (lower is better)")
     panel.grid(alpha=0.3)
     panel.legend()
     with atomic_path(path) as staged:

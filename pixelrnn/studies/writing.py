@@ -1,4 +1,4 @@
-"""Hand-written text: the characters of a line, each drawn by a model that was told its class, in several hands."""
+"""Handwriting: lines of characters, each drawn by a class-conditional model given its class, in several hands."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,19 +17,19 @@ _DIGITS = "0123456789"
 
 
 def classes_of(text: str, shape: ImageShape) -> list[int]:
-    """Return the class of each character: the digit k is the class k, as in MNIST.
+    """Return the class of each character: the digit k has class k, as in MNIST.
 
     Raises:
-        UserError: The model was told no classes, has none for a character, or there is nothing to write.
+        UserError: The model is not class-conditional, has no class for a character, or the text is empty.
     """
     if not shape.num_classes:
-        raise UserError("--model: this model was told no classes; name one that was trained with model.conditional")
+        raise UserError("--model: this model is not class-conditional; choose one that is, such as bundled:digits")
     known = _DIGITS[: shape.num_classes]
     if not text:
-        raise UserError(f"TEXT: is empty; give some of the characters {known}")
+        raise UserError(f"TEXT: is empty; give one or more of the characters {known}")
     for character in text:
         if character not in known:
-            raise UserError(f"{character!r}: the model has no class for this character; it has {known}")
+            raise UserError(f"{character!r}: the model has no class for this character; use only {known}")
     return [known.index(character) for character in text]
 
 
@@ -40,17 +40,17 @@ def write(
     seed: int = 0,
     progress: Callable[[], object] | None = None,
 ) -> Tensor:
-    """Draw a line of characters in several hands, all at once.
+    """Draw a line of characters in several hands, all in one batch.
 
-    A hand is a seed: the first hand's is `seed`, each further one's is one higher. What a hand draws first depends on
-    nothing that it draws later.
+    A hand is a random seed: the first hand has `seed`, and each further hand a seed that is one higher. The first
+    characters of a hand do not depend on those after them.
 
     Args:
-        model: A conditional model.
-        classes: Of the characters.
-        num_hands: How many lines.
-        seed: Of the first hand.
-        progress: Called after each row of pixels (of a transposed order: column).
+        model: Class-conditional model.
+        classes: Classes of the characters.
+        num_hands: Number of hands, with one line each.
+        seed: Random seed of the first hand.
+        progress: Callback after each row of pixels (for the order `transposed`: each column).
 
     Returns:
         (num_hands, len(classes), C, H, W) uint8, values 0..levels-1.
@@ -75,14 +75,14 @@ def write(
 
 
 def page(drawn: Tensor, levels: int) -> Image.Image:
-    """Lay lines out as on paper: dark on white, hence inverted, and without gaps, as the images have margins.
+    """Arrange lines of characters as on paper: inverted to dark on white, and without gaps, as the images have margins.
 
     Args:
-        drawn: (hands, characters, C, H, W) uint8, values 0..levels-1, as `write` returns them.
-        levels: 2 or 256.
+        drawn: (hands, characters, C, H, W) uint8, values 0..levels-1, the result of `write`.
+        levels: Number of levels, 2 or 256.
 
     Returns:
-        A grey or RGB picture, every pixel a square.
+        Grey or RGB picture with a square per pixel.
     """
     hands, length, channels, height, width = drawn.shape
     paper = 255 - drawn.numpy() * np.uint8(255 // (levels - 1))

@@ -1,1 +1,1 @@
-"""Training the pixel models."""
+"""Training of the pixel models."""

@@ -1,4 +1,4 @@
-"""From a prepared pixel data set to what a model takes: its shape, and batches of pixels and labels."""
+"""The input of a pixel model from a prepared data set: the image shape, and batches of pixels and labels."""
 
 import numpy as np
 import torch
@@ -10,19 +10,21 @@ from vision_rnn.errors import UserError
 
 
 def image_shape(data: PreparedPixels, conditional: bool) -> ImageShape:
-    """Return the shape of a model of these images.
+    """Return the image shape of a model for a data set.
 
     Args:
-        data: The data set.
-        conditional: Whether the model is to be told the class of an image.
+        data: Prepared data set.
+        conditional: Whether the model is class-conditional.
 
     Raises:
-        UserError: The images have other levels than 2 or 256, or no labels although `conditional` asks for them.
+        UserError: The number of levels is neither 2 nor 256, or `conditional` is set and the images have no labels.
     """
     if data.levels not in (2, 256):
-        raise UserError(f"{data.folder}: pixels of {data.levels} levels; prepare it again, with 2 or 256")
+        raise UserError(f"{data.folder}: has pixels with {data.levels} levels; prepare it again with 2 or 256 levels")
     if conditional and not data.num_classes:
-        raise UserError(f"{data.folder}: has no labels, and the model is conditional; choose another data set or model")
+        raise UserError(
+            f"{data.folder}: has no labels, but the model is class-conditional; choose another data set or model"
+        )
     return ImageShape(
         height=data.height,
         width=data.width,
@@ -33,41 +35,43 @@ def image_shape(data: PreparedPixels, conditional: bool) -> ImageShape:
 
 
 def check_fit(data: PreparedPixels, shape: ImageShape) -> None:
-    """Make sure that a model of this shape can read the images of a data set.
+    """Check that the images of a data set have the shape of a model's images.
 
     Raises:
-        UserError: It cannot.
+        UserError: They have another shape.
     """
     images = image_shape(data, conditional=shape.num_classes > 0)
     if images != shape:
         raise UserError(
-            f"{data.folder}: {_describe(images)}, but the model is of {_describe(shape)}; "
-            "prepare the data as the model's were, or choose another model"
+            f"{data.folder}: has {_describe(images)}, but the model is for {_describe(shape)}; "
+            "prepare the data like the training data of the model, or choose another model"
         )
 
 
 def batches(
     data: PreparedPixels, split: str, shape: ImageShape, batch_size: int, shuffle_seed: int | None = None
 ) -> DataLoader:
-    """Load pixels (B, C, H, W) uint8 with labels (B,) int64, which are zeros for a model that is not conditional.
+    """Return a loader of pixels (B, C, H, W) uint8 and labels (B,) int64, which are zeros for an unconditional model.
 
     Args:
-        data: The data set.
-        split: Which of its splits.
-        shape: The model's.
-        batch_size: Images a batch; the last may be shorter.
-        shuffle_seed: Shuffle as this seed and the epoch's number say; None keeps the order.
+        data: Prepared data set.
+        split: Name of the split.
+        shape: Image shape of the model.
+        batch_size: Number of images per batch; the last batch may be smaller.
+        shuffle_seed: Random seed for shuffling, combined with the number of the epoch; None keeps the order.
 
     Raises:
-        UserError: There is no such split, or it has no labels and the model is conditional.
+        UserError: The split does not exist, or it has no labels and the model is class-conditional.
     """
     rows = data.split(split)
     if shape.num_classes and rows.labels is None:
-        raise UserError(f"{data.folder}, split {split}: has no labels, and the model is conditional; choose another")
+        raise UserError(
+            f"{data.folder}, split {split}: has no labels, but the model is class-conditional; choose another split"
+        )
     labels = rows.labels if shape.num_classes else None
     labels = np.zeros(len(rows.pixels), np.int64) if labels is None else labels
     images = TensorDataset(torch.tensor(rows.pixels).permute(0, 3, 1, 2), torch.tensor(labels))
-    # Of torch's own samplers this one alone is a function of (seed, epoch), which an exact resume needs.
+    # The only sampler of torch whose order is a function of (seed, epoch), which exact resumption needs.
     sampler = (
         DistributedSampler(images, num_replicas=1, rank=0, shuffle=True, seed=shuffle_seed)
         if shuffle_seed is not None

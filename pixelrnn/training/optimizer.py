@@ -1,7 +1,8 @@
-"""Muon for the matrices within the model, AdamW for the rest, as one optimiser.
+"""One optimiser that applies Muon to the inner weight matrices and AdamW to all other parameters.
 
-Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) makes each update's matrix orthogonal, so that all its
-directions are learned at one speed. Here it takes about a quarter of AdamW's steps to the same likelihood (RESULTS.md).
+Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) orthogonalises the matrix of each update, so that all its
+directions are learned at the same speed. Here it reaches the same likelihood in about a quarter of the steps of AdamW
+(RESULTS.md).
 """
 
 from collections.abc import Callable
@@ -12,14 +13,15 @@ from torch import nn
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Both of torch's own optimisers, stepped together.
+    """`torch.optim.Muon` and `torch.optim.AdamW` as one optimiser.
 
     Args:
-        model: Its two-dimensional parameters named in `matrices` go to Muon, all others to AdamW.
-        matrices: Names of parameters, as `model.named_parameters()` has them.
-        matrix_learning_rate: Muon's.
-        learning_rate: AdamW's.
-        weight_decay: Of the matrices.
+        model: Model whose parameters are optimised.
+        matrices: Names, as in `model.named_parameters()`, of the two-dimensional parameters that Muon updates; AdamW
+            updates all others.
+        matrix_learning_rate: Learning rate of Muon.
+        learning_rate: Learning rate of AdamW.
+        weight_decay: Weight decay of the matrices; other parameters have none.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class MuonAdamW(torch.optim.Optimizer):
         self._share_groups()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update all parameters, after evaluating `closure`."""
+        """Evaluate `closure`, if given, and update all parameters."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -52,15 +54,15 @@ class MuonAdamW(torch.optim.Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of both parts."""
+        """Return the states of both optimisers."""
         return {"parts": [part.state_dict() for part in self._parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the state of both parts."""
+        """Load the states of both optimisers."""
         for part, state in zip(self._parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         self._share_groups()
 
     def _share_groups(self) -> None:
-        """A schedule writes rates into this optimiser's groups: they are to be the parts' own."""
+        """Share the parameter groups with both optimisers, so that a schedule changes their learning rates."""
         self.param_groups = [group for part in self._parts for group in part.param_groups]

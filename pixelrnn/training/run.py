@@ -1,7 +1,7 @@
 """A training run: from a configuration to a run folder, and from a run folder to a model folder.
 
-Both functions are commands too. What computes is imported when they run, not when their options are read. Beside what
-every run folder holds, that of a pixel model has `samples/`, a picture per epoch.
+Both functions are commands too. They import what they compute with when they run, not when their options are read. In
+addition to the common files, the run folder has `samples/` with one picture per epoch.
 """
 
 from functools import partial
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from data_prep.prepared_pixels import PreparedPixels
     from pixelrnn.model import PixelModel
 
-# At most so many steps lie between two lines of the log.
+# Maximum number of steps between two lines of the log.
 _LOG_INTERVAL = 10
 
 
@@ -39,7 +39,7 @@ def train(
         output: run folder to write
         model: Model settings
         training: Training settings
-        init_from: model to start from; its architecture is then used
+        init_from: model to start from; its architecture replaces the model settings
         ckpt_path: checkpoint to resume from; last is the run folder's own
         device: where to train
 
@@ -109,7 +109,8 @@ def export(run: str | Path, *, output: str | Path, evaluation: str | Path | None
         The model folder.
 
     Raises:
-        UserError: The run has no checkpoint yet, `output` holds something else, or `evaluation` is not one.
+        UserError: The run has no checkpoint yet, `output` holds something else, or `evaluation` is not an evaluation
+            file.
     """
     from pixelrnn.model import PixelModel
     from pixelrnn.model_card import model_card
@@ -136,7 +137,7 @@ def export(run: str | Path, *, output: str | Path, evaluation: str | Path | None
 
 
 def _averaged(average: "Tensor", current: "Tensor", number: "Tensor", decay: float) -> "Tensor":
-    """Take one more set of weights into the average; the first ones, which are still far off, count for little."""
+    """Take one more set of weights into the average; early weights have a low weight."""
     return average.lerp(current, 1 - min(decay, (1 + int(number)) / (10 + int(number))))
 
 
@@ -160,4 +161,4 @@ def _check_resumable(checkpoint: Path, model: "PixelModel") -> None:
 
     begun = PixelModel.from_description(read_checkpoint(checkpoint, "model", "a pixel model")["model"])
     if (begun.config, begun.shape) != (model.config, model.shape):
-        raise UserError(f"{checkpoint}: of another architecture; give the options that its run started with")
+        raise UserError(f"{checkpoint}: has another architecture; give the options of its run")

@@ -1,4 +1,4 @@
-"""Pictures of what a model draws while it is trained."""
+"""Pictures of the samples of a model during training."""
 
 from pathlib import Path
 
@@ -15,20 +15,20 @@ _ROWS = _COLUMNS = 6
 
 
 class SampleGrids(lightning.Callback):
-    """Draws images in every validation, always from the same noise, into a folder and the TensorBoard log.
+    """Draws a grid of samples at every validation, from the same noise, and saves it to a folder and to TensorBoard.
 
-    A conditional model draws its classes in turn.
+    A class-conditional model cycles through its classes.
 
     Args:
-        model: The model that is trained.
-        folder: Where `epoch-00.png` and so on are written, numbered as in the log.
+        model: Model being trained.
+        folder: Folder for `epoch-00.png` and so on, numbered as in the log.
     """
 
     def __init__(self, model: PixelModel, folder: Path):
         self._model, self._folder = model, folder
 
     def on_validation_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Draw."""
+        """Draw and save the grid."""
         device, shape = self._model.device, self._model.shape
         size = (_ROWS * _COLUMNS, shape.channels, shape.height, shape.width)
         noise = torch.rand(size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -1,8 +1,9 @@
-"""Training a pixel model by maximum likelihood, through Lightning.
+"""Maximum-likelihood training of a pixel model with Lightning.
 
-The loss is the mean over the images of -ln p(image), in nats: equation 1 of PixelRNN (arXiv 1601.06759) with every
-pixel predicted from the true ones before it. The paper trains by RMSProp at unpublished rates; we train by Muon
-(`optimizer`) with rates that rise, stay and fall, and keep an exponential average of the weights.
+The loss is the mean of -ln p(image) over the images, in nats: equation 1 of PixelRNN (arXiv 1601.06759), where every
+pixel is predicted from the true pixels before it. The paper trains with RMSProp at unpublished learning rates. Here
+the optimiser is Muon (see `optimizer`), with learning rates that warm up, stay constant and decay, and the weights are
+averaged exponentially.
 """
 
 from typing import Any
@@ -21,11 +22,11 @@ _RATES = "training.matrix_learning_rate or training.learning_rate"
 
 
 class PixelTask(lightning.LightningModule):
-    """A pixel model with its loss, its optimiser and its validation.
+    """A pixel model with its loss, optimiser and validation.
 
     Args:
-        model: The model.
-        config: How to train it.
+        model: Pixel model to train.
+        config: Training settings.
     """
 
     def __init__(self, model: PixelModel, config: TrainingConfig):
@@ -42,11 +43,11 @@ class PixelTask(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
-        """Keep -ln p of every image."""
+        """Store -ln p(image) of every image, in nats."""
         self._validation.append(self._nats(batch))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean over all images."""
+        """Log the mean of -ln p(image) over all images of the split."""
         nats = torch.cat(self._validation)
         self._validation.clear()
         check_finite(self, nats, _RATES)
@@ -55,7 +56,7 @@ class PixelTask(lightning.LightningModule):
         self.log("validation", likelihood.nats_per_image, prog_bar=True)
 
     def configure_optimizers(self) -> Any:
-        """Muon and AdamW with rates that rise, stay and fall, by step."""
+        """Return Muon and AdamW with a schedule per step: linear warmup, constant learning rates, linear decay."""
         config = self.config
         optimizer = MuonAdamW(
             self.model,
@@ -75,7 +76,7 @@ class PixelTask(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what is needed to build the model again: a checkpoint exports without its data set."""
+        """Add the description of the model, so that a checkpoint can be exported without its data set."""
         checkpoint["model"] = self.model.describe()
 
     def _nats(self, batch: list[Tensor]) -> Tensor:

@@ -1,6 +1,6 @@
-"""Side-by-side timings of the choices that make the captioner fast: pytest tests/benchmarks --benchmark-only.
+"""Timings of the design choices that make the captioner fast: pytest tests/benchmarks --benchmark-only.
 
-Each group times the way taken against the plain way, in one run; both give the same result, which is checked first.
+Each group compares the chosen implementation with the plain one in one run; a check first ensures equal results.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ LOCATIONS, CHANNELS, VOCABULARY = 64, 1280, 2500
 
 @pytest.fixture(scope="module")
 def decoder() -> Decoder:
-    """A decoder of the size of the bundled one."""
+    """Decoder of the size of the bundled one."""
     torch.manual_seed(0)
     return Decoder(DecoderConfig(), CHANNELS, VOCABULARY).eval().requires_grad_(False)
 
@@ -44,8 +44,8 @@ def compare(
     benchmark.pedantic(variants[variant], rounds=5, warmup_rounds=1)
 
 
-@pytest.mark.benchmark(group="keys of the grid, a caption of 12 words")
-@pytest.mark.parametrize("variant", ["projected once", "projected at every word"])
+@pytest.mark.benchmark(group="keys of the grid for a caption of 12 words")
+@pytest.mark.parametrize("variant", ["projected once", "projected for every word"])
 def test_keys(benchmark: BenchmarkFixture, decoder: Decoder, grid: Tensor, variant: str) -> None:
     memory, attention = decoder.remember(grid), decoder.attention
     assert attention is not None
@@ -58,11 +58,11 @@ def test_keys(benchmark: BenchmarkFixture, decoder: Decoder, grid: Tensor, varia
     def at_every_word() -> Tensor:
         return torch.stack([attention(hidden, attention.key(memory.values), memory.values)[0] for _ in range(WORDS)])
 
-    compare(benchmark, {"projected once": once, "projected at every word": at_every_word}, variant)
+    compare(benchmark, {"projected once": once, "projected for every word": at_every_word}, variant)
 
 
 @pytest.mark.benchmark(group="five captions of an image")
-@pytest.mark.parametrize("variant", ["share its memory", "each with the image repeated"])
+@pytest.mark.parametrize("variant", ["shared memory", "repeated image"])
 def test_sharing(benchmark: BenchmarkFixture, decoder: Decoder, grid: Tensor, words: Tensor, variant: str) -> None:
     def shared() -> Tensor:
         return decoder(decoder.remember(grid), words)[0].flatten(0, 1)
@@ -71,11 +71,11 @@ def test_sharing(benchmark: BenchmarkFixture, decoder: Decoder, grid: Tensor, wo
         memory = decoder.remember(grid.repeat_interleave(CAPTIONS, 0))
         return decoder(memory, words.flatten(0, 1).unsqueeze(1))[0].squeeze(1)
 
-    compare(benchmark, {"share its memory": shared, "each with the image repeated": repeated}, variant)
+    compare(benchmark, {"shared memory": shared, "repeated image": repeated}, variant)
 
 
 @pytest.mark.benchmark(group="logits of known words, forward and backward")
-@pytest.mark.parametrize("variant", ["once a caption", "once a word"])
+@pytest.mark.parametrize("variant", ["once per caption", "once per word"])
 def test_logits(benchmark: BenchmarkFixture, decoder: Decoder, words: Tensor, variant: str) -> None:
     outputs = torch.randn(*words.shape, decoder.embedding.embedding_dim, requires_grad=True)
 
@@ -88,11 +88,11 @@ def test_logits(benchmark: BenchmarkFixture, decoder: Decoder, words: Tensor, va
     def every_word() -> Tensor:
         return gradient(torch.stack([decoder.logits(output) for output in outputs.unbind(2)], dim=2))
 
-    compare(benchmark, {"once a caption": once, "once a word": every_word}, variant)
+    compare(benchmark, {"once per caption": once, "once per word": every_word}, variant)
 
 
 @pytest.mark.benchmark(group="beam search of 16 images")
-@pytest.mark.parametrize("variant", ["all at once", "one at a time"])
+@pytest.mark.parametrize("variant", ["one batch", "one at a time"])
 def test_beam_search(benchmark: BenchmarkFixture, decoder: Decoder, grid: Tensor, variant: str) -> None:
     memory = decoder.remember(grid)
 
@@ -104,4 +104,4 @@ def test_beam_search(benchmark: BenchmarkFixture, decoder: Decoder, grid: Tensor
         found = [beam_search(decoder, Memory(values, keys), max_words=WORDS) for values, keys in each]
         return torch.cat([decoded.log_probabilities for decoded in found])
 
-    compare(benchmark, {"all at once": together, "one at a time": one_at_a_time}, variant, tolerance=1e-3)
+    compare(benchmark, {"one batch": together, "one at a time": one_at_a_time}, variant, tolerance=1e-3)

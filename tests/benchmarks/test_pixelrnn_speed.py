@@ -1,6 +1,6 @@
-"""Side-by-side timings of what makes the pixel models fast: pytest tests/benchmarks --benchmark-only.
+"""Timings of the design choices that make the pixel models fast: pytest tests/benchmarks --benchmark-only.
 
-Each group times the way taken against the plain way, in one run; both give the same result, which is checked first.
+Each group compares the chosen implementation with the plain one in one run; a check first ensures equal results.
 """
 
 import itertools
@@ -46,7 +46,7 @@ def convolution_scan(
     initial_cell: Tensor,
     geometry: Geometry,
 ) -> Tensor:
-    """The Row LSTM as equation 3 is usually written: torch's convolutions, the batch first, and autograd."""
+    """The Row LSTM as usually implemented: equation 3 with torch convolutions, batch first, and autograd."""
     states = []
     kernel = state_to_state.unflatten(1, (3, -1)).transpose(1, 2)
     hidden, cell = (state.expand(x.shape[3], -1, -1) for state in (initial_hidden, initial_cell))
@@ -89,7 +89,7 @@ def test_scan(benchmark: BenchmarkFixture, kind: str, variant: str) -> None:
         (HIDDEN, SIZE),
     ]
     arguments = [(0.2 * torch.randn(shape, generator=generator)).requires_grad_() for shape in shapes]
-    # Of what lies where a line has no position, neither result depends.
+    # Zero at positions that a line does not have, where the scans differ.
     weights = torch.randn(lines, HIDDEN, SIZE, batch, generator=generator) * visited
 
     def gradients(scan: Callable[..., Tensor]) -> tuple[Tensor, ...]:
@@ -101,7 +101,7 @@ def test_scan(benchmark: BenchmarkFixture, kind: str, variant: str) -> None:
     del found, expected
 
     def run() -> None:
-        gradients(SCANS[variant])  # What is returned would be held until after the next round.
+        gradients(SCANS[variant])  # Not returned: the benchmark would keep the result until after the next round.
 
     benchmark.pedantic(run, rounds=25, warmup_rounds=3)
 
@@ -116,7 +116,7 @@ def test_sampling(benchmark: BenchmarkFixture, variant: str) -> None:
         pixels, noise = blank_and_noise(16, size)
         return make_model(config, size), pixels, torch.ones(size, size, dtype=torch.bool), noise
 
-    # At full size the naive sampler takes its time; that both draw the same shows at a smaller one.
+    # The naive sampler is slow at full size, so a smaller size checks that both draw the same pixels.
     cached, naive = (sampler(*arguments(8)) for sampler in samplers.values())
     assert torch.equal(cached, naive)
     rounds = 1 if variant == "naive" else 5
@@ -125,7 +125,7 @@ def test_sampling(benchmark: BenchmarkFixture, variant: str) -> None:
 
 @pytest.mark.benchmark(group="64 lower halves completed by a dilated Row LSTM, 4 layers of 32")
 def test_completion(benchmark: BenchmarkFixture) -> None:
-    """There is no plain way beside it: the naive sampler would take minutes."""
+    """There is no comparison, because the naive sampler would take minutes."""
     config = ModelConfig(
         architecture="row_lstm",
         num_layers=4,

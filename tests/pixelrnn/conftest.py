@@ -1,4 +1,4 @@
-"""Tiny pixel models for tests: untrained, but with generic values in every parameter."""
+"""Tiny pixel models for tests: untrained, but with random values in every parameter."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from pixelrnn.layers.masked_convolution import MaskedConv2d
 from pixelrnn.model import PixelModel
 from pixelrnn.pixel_config import ImageShape, ModelConfig, Order
 
-# No width is a multiple of three: the groups of the channels are uneven.
+# No width is a multiple of three, so the groups of the channels have different sizes.
 SMALL: dict[str, Any] = {"num_layers": 2, "hidden_channels": 7, "output_channels": 8}
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -49,28 +49,28 @@ def build_model(
     generator = torch.Generator().manual_seed(0)
     model = PixelModel(ModelConfig(**{**SMALL, "conditional": num_classes > 0, **config}), shape)
     for parameter in model.parameters():
-        # Many start at zero, where neither a wrong use nor a missing one would show, and the rest so small that what
-        # is drawn depends but little on what is known.
+        # Many parameters start at zero, where wrong or missing uses would not show, and the others are so small that
+        # drawn pixels would hardly depend on known ones.
         parameter.data = 1.4 * torch.randn(parameter.shape, generator=generator) * parameter.shape[-1] ** -0.5
     return model.to(dtype).eval()
 
 
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., PixelModel]:
-    """A function of the image's height, width, channels and levels, and of settings of `ModelConfig`."""
+    """Function of the height, width, channels and levels of the images, and of settings of `ModelConfig`."""
     return build_model
 
 
 @pytest.fixture(scope="session")
 def make_parity_model() -> Callable[[int], PixelModel]:
-    """A function of the number of classes: models of 8x8 images that draw odd classes full, and even ones blank."""
+    """Function of the number of classes: a model of 8x8 images that draws odd classes white and even classes black."""
 
     def make(num_classes: int) -> PixelModel:
         model = build_model(8, 8, num_classes=num_classes, dtype=torch.float32, num_layers=0)
         for parameter in model.parameters():
             parameter.data.zero_()
         assert model.classes is not None
-        # The first feature is 1 of odd classes and 0 of even ones, and passes unchanged to the last convolution.
+        # The first feature is 1 for odd classes and 0 for even ones, and passes unchanged to the last convolution.
         model.classes.weight.data[1::2, 0] = 1
         *inner, last = (module for module in model.output if isinstance(module, MaskedConv2d))
         for convolution in inner:
@@ -83,7 +83,7 @@ def make_parity_model() -> Callable[[int], PixelModel]:
 
 @pytest.fixture(params=VARIANTS.values(), ids=VARIANTS.keys())
 def variant(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """The settings of each kind of model in turn."""
+    """Settings of each kind of model in turn."""
     return request.param
 
 
@@ -95,7 +95,7 @@ def order(request: pytest.FixtureRequest) -> Order:
 
 @pytest.fixture(scope="session")
 def make_data(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PreparedPixels]:
-    """A function that prepares a data set of arrays, named as in a .npz file, and opens it."""
+    """Function that prepares a data set from arrays, named as in a .npz file, and opens it."""
 
     def make(**arrays: np.ndarray) -> PreparedPixels:
         folder = tmp_path_factory.mktemp("data")

@@ -1,4 +1,4 @@
-"""The released pixel models: they load from the package, see no future, and are as likely as their cards say."""
+"""The bundled pixel models: they load from the package, are causal, and have the likelihoods stated in their cards."""
 
 import re
 from pathlib import Path
@@ -12,8 +12,7 @@ from pixelrnn.model import PixelModel, load_pixel_model
 from pixelrnn.studies.causality import certify
 from vision_rnn.errors import UserError
 
-# The share of past pixels seen that a model has at least, and the nats an image that it has at most: the paper's, where
-# the data are its own.
+# Minimum coverage of the past, and maximum nats per image (the paper's results for the data set of the paper).
 RELEASED = {"row-lstm": (0.96, 80.54), "diagonal-bilstm": (1.0, 79.20), "digits": (0.96, 53.1)}
 
 

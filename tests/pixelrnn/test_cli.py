@@ -1,4 +1,4 @@
-"""The command as its users meet it: what it prints and draws, its exit status, and one line for whatever goes wrong."""
+"""The command as users see it: printed results, pictures, exit status, and one line for every error."""
 
 import functools
 import json
@@ -25,11 +25,9 @@ from pixelrnn.model import PixelModel
 from pixelrnn.pictures import GAP, TITLE_PIXELS, cell_scale
 from pixelrnn.pixel_config import ModelConfig, TrainingConfig
 from pixelrnn.studies.causality import Certificate
-from vision_rnn.cli import command_parser
 from vision_rnn.model_folder import load_model, save_model
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / "configs" / "pixelrnn").glob("*.yaml"))
 CAPTIONER = ROOT / "captioning" / "pretrained" / "flickr8k"
 HEIGHT, WIDTH = 6, 8
 
@@ -45,9 +43,9 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command in an empty folder.
+    """Function that runs the command in an empty folder.
 
-    An exception that the command lets out, which users would see as a traceback, fails the test.
+    An exception that escapes from the command, which users would see as a traceback, fails the test.
     """
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -62,7 +60,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory, make_model: Callable[..., PixelModel]) -> dict[str, Path]:
-    """Model folders of binary, RGB and conditional images, and of the three orders."""
+    """Model folders for binary, RGB and labelled images, in all three orders."""
     models = {
         "binary": make_model(HEIGHT, WIDTH, dtype=torch.float32),
         "rotated": make_model(HEIGHT, WIDTH, dtype=torch.float32, order="rotated"),
@@ -77,7 +75,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, make_model: Callable[..., 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """A folder with three black and white images."""
+    """Folder with three black and white images."""
     folder = tmp_path / "images"
     folder.mkdir()
     for index in range(3):
@@ -88,7 +86,7 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def complete(run: Run, folders: dict[str, Path], images: Path) -> Run:
-    """Run `pixelrnn complete` on the images with the binary model."""
+    """Function that runs `pixelrnn complete` on the images with the binary model."""
     return functools.partial(run, "complete", "--model", folders["binary"], images)
 
 
@@ -99,7 +97,7 @@ def prepared(make_data: Callable[..., PreparedPixels]) -> Path:
 
 
 def cell(picture: Path, row: int, column: int, titled: bool = True) -> np.ndarray:
-    """Return one image (H, W, 3) of a table of completions, or of a grid of samples, which has no titles."""
+    """Return one image (H, W, 3) of a table of completions, or of a grid of samples (which has no titles)."""
     sheet = np.asarray(load_image(picture))[TITLE_PIXELS if titled else 0 :]
     scale = cell_scale(HEIGHT, WIDTH)
     top, left = GAP + row * (HEIGHT * scale + GAP), GAP + column * (WIDTH * scale + GAP)
@@ -109,7 +107,7 @@ def cell(picture: Path, row: int, column: int, titled: bool = True) -> np.ndarra
 # complete
 
 
-def test_complete_draws_a_row_an_image_and_keeps_what_is_known(complete: Run, images: Path) -> None:
+def test_complete_draws_a_row_per_image_and_keeps_known_pixels(complete: Run, images: Path) -> None:
     status, output, errors = complete("--mask", "lower-half", "--samples", 3, "-o", "out.png")
     assert (status, len(output), len(errors)) == (0, 3, 1)
     assert "out.png" in errors[0]
@@ -138,7 +136,7 @@ def test_complete_prints_the_likelihood_of_what_was_there(
             "nats": pytest.approx(nats, rel=1e-5),
             "bits_per_pixel": pytest.approx(bits, rel=1e-5),
         }
-    # Of 6 x 8 pixels the middle 3 x 4 are drawn: rows 2 to 4, columns 2 to 5.
+    # The middle 3 x 4 of the 6 x 8 pixels are drawn: rows 2 to 4, columns 2 to 5.
     assert document["drawn_pixels"] == 12
     assert document["known_pixels_conditioned_on"] == {"by_all": 18, "by_some": 8, "by_none": 10}
 
@@ -167,7 +165,7 @@ def test_what_is_not_conditioned_on_is_said(
     errors = run("complete", images, "--model", folders[name], "--mask", mask).errors
     notes = [line for line in errors if "of 24 known pixels" in line]
     assert len(notes) == (better is not None)
-    assert all(f"`order: {better}` heeds 100%" in note for note in notes)
+    assert all(f"`order: {better}` reaches 100%" in note for note in notes)
 
 
 def test_a_picture_is_a_mask(complete: Run, images: Path) -> None:
@@ -182,7 +180,7 @@ def test_a_picture_is_a_mask(complete: Run, images: Path) -> None:
     ]
 
 
-def test_an_image_that_cannot_be_read_is_passed_over(complete: Run, images: Path) -> None:
+def test_an_unreadable_image_is_skipped(complete: Run, images: Path) -> None:
     (images / "1.png").write_bytes(b"no image")
     status, output, errors = complete(images / "missing.png", "--mask", "lower-half", "-o", "out.png")
     assert status == 1
@@ -206,7 +204,7 @@ def test_an_image_of_another_size_or_of_grey_levels(run: Run, folders: dict[str,
     ]
     status, output, errors = run(*arguments, folders["binary"], "--resize")
     assert (status, len(output)) == (0, 1)
-    assert errors[0].startswith("pixelrnn: grey.png: has grey levels, and the model")
+    assert errors[0].startswith("pixelrnn: grey.png: has grey levels, but the model")
     assert set(cell(Path("out.png"), 0, 0).flat) == {0, 255}
     status, output, errors = run(*arguments, folders["rgb"], "--resize")
     assert (status, len(output)) == (0, 1)
@@ -234,7 +232,7 @@ def test_samples_are_those_of_the_seed(run: Run, folders: dict[str, Path], name:
     assert pictures[0] == pictures[1] != pictures[2]
 
 
-def test_a_conditional_model_draws_the_class_it_is_told(run: Run, folders: dict[str, Path], images: Path) -> None:
+def test_a_conditional_model_draws_the_requested_class(run: Run, folders: dict[str, Path], images: Path) -> None:
     pictures, likelihoods = set(), set()
     for label in range(3):
         how = ("--model", folders["conditional"], "--label", label, "-o", "out.png")
@@ -247,10 +245,10 @@ def test_a_conditional_model_draws_the_class_it_is_told(run: Run, folders: dict[
 # write
 
 
-def test_write_draws_a_row_a_hand_of_the_digits_it_is_given(
+def test_write_draws_a_row_of_digits_per_hand(
     run: Run, tmp_path: Path, make_parity_model: Callable[[int], PixelModel]
 ) -> None:
-    """Odd digits are full and even ones blank; nothing is taken for a number, whose leading zeros do not count."""
+    """Odd digits are full and even ones blank; the text is not parsed as a number, so leading zeros are kept."""
     save_model(make_parity_model(10), tmp_path / "parity", "# A model for tests\n")
     how = ("--model", tmp_path / "parity", "--hands", 2, "-o", "out.png")
     assert run("write", "0019", *how) == Result(0, ["out.png"], [])
@@ -275,9 +273,9 @@ def test_hands_are_those_of_the_seed(run: Run, folders: dict[str, Path]) -> None
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        ("conditional", "1a", "'a': the model has no class for this character; it has 012"),
-        ("conditional", "", "TEXT: is empty; give some of the characters 012"),
-        ("binary", "1", "--model: this model was told no classes; name one that was trained with model.conditional"),
+        ("conditional", "1a", "'a': the model has no class for this character; use only 012"),
+        ("conditional", "", "TEXT: is empty; give one or more of the characters 012"),
+        ("binary", "1", "--model: this model is not class-conditional; choose one that is, such as bundled:digits"),
     ],
 )
 def test_what_cannot_be_written_is_one_line(
@@ -316,7 +314,7 @@ def test_compress_and_decompress_name_what_is_wrong(run: Run, folders: dict[str,
     assert run("compress", images, "--model", folders["binary"], "-o", images).status == 2
     assert run("compress", images, "--model", folders["binary"], "-o", images / "0.png").status == 2
     assert run("decompress", images / "0.png", "--model", folders["binary"], "-o", "back").errors == [
-        f"pixelrnn: error: {images / '0.png'}: no file of coded images; name one that pixelrnn compress wrote"
+        f"pixelrnn: error: {images / '0.png'}: not a file of coded images; give a file that pixelrnn compress wrote"
     ]
 
 
@@ -333,7 +331,7 @@ def test_a_likelihood_is_proved_by_coding(run: Run, folders: dict[str, Path], pr
         assert table[name.split()[0]][-2:] == [f"{sizes[kind] / 4:.2f}" for kind in ("files", "sheets")]
 
 
-def test_a_likelihood_that_looks_ahead_is_found_out(
+def test_a_likelihood_of_a_leaking_model_fails_the_proof(
     run: Run, folders: dict[str, Path], prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leaking = load_model(PixelModel, folders["binary"])
@@ -395,20 +393,13 @@ def test_verify_fails_a_model_that_leaks(run: Run, folders: dict[str, Path], mon
     assert (status, errors) == (1, [])
     assert output[0] == "leaks: 13"
     assert output[1] == "  output (1, 2, 0) depends on input (3, 0, 0)"
-    assert output[11] == "  3 more; places are (row, column, channel), from 0"
+    assert output[11] == "  3 more; positions are (row, column, channel), counted from 0"
     status, output, _ = run("verify", "--model", folders["binary"], "--json")
     assert status == 1
     assert {"output": [4, 5, 0], "input": [4, 5, 0]} in json.loads("\n".join(output))["leaks"]
 
 
 # train and export
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_every_shipped_configuration_is_accepted(config: Path) -> None:
-    parser = command_parser("pixelrnn", "train", COMMANDS["train"])
-    settings = parser.instantiate(parser.parse_args(["--config", str(config)]))
-    assert isinstance(settings.training, TrainingConfig)
 
 
 def test_train_reads_its_options_from_file_and_command_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -475,7 +466,7 @@ def test_from_training_to_a_model_that_completes(run: Run, prepared: Path, image
 
 @pytest.fixture
 def rungs(prepared: Path, tmp_path: Path) -> Path:
-    """A folder of two configurations."""
+    """Folder with two configurations."""
     folder = tmp_path / "rungs"
     folder.mkdir()
     for depth in (1, 2):
@@ -503,7 +494,7 @@ def test_ladder_prints_the_table_that_it_writes(run: Run, rungs: Path) -> None:
     assert (again.output, len(again.errors)) == (output, 4)
 
 
-def test_an_interrupted_ladder_says_how_to_go_on(run: Run, rungs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_ladder_says_how_to_continue(run: Run, rungs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -533,7 +524,7 @@ def test_ladder_names_the_file_and_the_key_that_is_wrong(run: Run, rungs: Path, 
     assert not Path("out").exists()
 
 
-# Inputs that are wrong
+# Wrong inputs
 
 
 @pytest.mark.parametrize(
@@ -584,10 +575,10 @@ def test_wrong_usage_is_one_line_that_names_the_fault(run: Run, arguments: list[
 @pytest.mark.parametrize(
     ("levels", "reason"),
     [
-        (np.full((HEIGHT, WIDTH), 255), "leaves no pixel known"),
-        (np.zeros((HEIGHT, WIDTH)), "leaves no pixel to draw"),
-        (np.eye(WIDTH, HEIGHT) * 255, "a mask of 8x6 pixels, but the model's images have 6x8"),
-        (np.eye(HEIGHT, WIDTH) * 100, "other colours than black and white"),
+        (np.full((HEIGHT, WIDTH), 255), "masks all pixels"),
+        (np.zeros((HEIGHT, WIDTH)), "masks no pixel"),
+        (np.eye(WIDTH, HEIGHT) * 255, "has 8x6 pixels, but the model's images have 6x8"),
+        (np.eye(HEIGHT, WIDTH) * 100, "colours other than black and white"),
     ],
 )
 def test_a_mask_that_makes_no_sense_is_one_line(complete: Run, levels: np.ndarray, reason: str) -> None:

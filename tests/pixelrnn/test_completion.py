@@ -1,4 +1,4 @@
-"""From files to known pixels, what is drawn and what is not touched, and the likelihood of what was there."""
+"""Reading files, drawn and known pixels of completions, and the likelihood of the masked pixels."""
 
 import itertools
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pixelrnn import completion
 from pixelrnn.completion import (
     complete,
     conditioning,
@@ -39,7 +40,7 @@ def save(path: Path, height: int, width: int) -> np.ndarray:
 # From a file to pixels
 
 
-def test_an_image_of_the_models_kind_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_an_image_of_the_models_kind_is_unchanged(tmp_path: Path) -> None:
     image = save(tmp_path / "image.png", 4, 6)
     levels = load_levels(tmp_path / "image.png", RGB)
     assert np.array_equal(levels, image)
@@ -58,7 +59,7 @@ def test_an_image_of_another_size_is_refused_or_cut_and_scaled(tmp_path: Path) -
     with pytest.raises(UserError, match="10x12 pixels, but the model's images have 4x6; add --resize"):
         load_levels(path, RGB)
     levels = load_levels(path, RGB, resize=True)
-    # Of 10 x 12 pixels, the middle 8 x 12 have the aspect ratio of 4 x 6: a block of 2 x 2 for each pixel.
+    # The middle 8 x 12 of the 10 x 12 pixels have the aspect ratio of 4 x 6: one block of 2 x 2 per pixel.
     blocks = image[1:9].reshape(4, 2, 6, 2, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(levels, blocks, atol=1)
 
@@ -85,7 +86,7 @@ def test_known_pixels_are_unchanged_and_the_rest_is_drawn(
     assert drawn.shape == (2, 5, channels, 6, 7)
     assert (drawn[..., ~mask] == pixels[:, None][..., ~mask]).all()
     assert torch.equal(pixels, before)
-    # What lies under the mask is not looked at, and the completions are not all one.
+    # Levels under the mask are ignored, and the completions are not all the same.
     other = torch.where(mask, levels - 1 - pixels, pixels)
     assert torch.equal(complete(model, other, mask, 5, seed=3, label=label), drawn)
     assert len({tuple(completion.flatten().tolist()) for completion in drawn[0]}) > 2
@@ -110,7 +111,7 @@ def test_samples_follow_the_models_distribution(make_model: Callable[..., PixelM
     counts = (drawn[:, None] == images).flatten(2).all(2).sum(0).double()
     with torch.no_grad():
         expected = 4000 * model.log_likelihood(images, torch.ones(16, dtype=torch.int64)).sum((1, 2, 3)).exp()
-    # Chi-squared with 15 degrees of freedom exceeds 37.7 once in a thousand times; the seed is fixed.
+    # Chi-squared with 15 degrees of freedom exceeds 37.7 with probability 0.001; the seed is fixed.
     assert ((counts - expected) ** 2 / expected).sum() < 37.7
 
 
@@ -169,7 +170,7 @@ def test_conditioning_counts_pairs(order: Order, height: int, width: int, bits: 
     if note is None:
         assert sum(later_drawn) == len(later_drawn) * len(drawn)
     else:
-        assert f"{sum(later_drawn) / (len(later_drawn) * len(drawn)):.0%} of all pairs" in note
+        assert f"({sum(later_drawn) / (len(later_drawn) * len(drawn)):.0%} of all pairs" in note
 
 
 @pytest.mark.parametrize(
@@ -182,10 +183,34 @@ def test_each_half_has_its_order_which_the_others_name(name: str, order: Order) 
         if other != order:
             note = conditioning_note(other, mask)
             assert note is not None
-            assert f"`order: {order}` heeds 100%" in note
+            assert f"`order: {order}` reaches 100%" in note
 
 
 def test_no_order_is_named_where_none_is_better() -> None:
     note = conditioning_note("rotated", read_mask("left-half", 28, 28))
     assert note is not None
     assert "a model trained with" not in note
+
+
+def test_many_images_are_drawn_and_measured_in_batches(
+    make_model: Callable[..., PixelModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, mask = make_model(4, 3, levels=16), read_mask("lower-half", 4, 3)
+    pixels = torch.randint(16, (7, 1, 4, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    whole = complete(model, pixels, mask, 5, seed=2), masked_nats(model, pixels, mask)
+    sizes, drawing, measuring = [], completion.draw, PixelModel.log_likelihood
+
+    def draw(model: PixelModel, known: torch.Tensor, *rest: Any) -> torch.Tensor:
+        sizes.append(len(known))
+        return drawing(model, known, *rest)
+
+    def log_likelihood(self: PixelModel, known: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+        sizes.append(len(known))
+        return measuring(self, known, labels)
+
+    monkeypatch.setattr(completion, "BATCH_SIZE", 4)
+    monkeypatch.setattr(completion, "draw", draw)
+    monkeypatch.setattr(PixelModel, "log_likelihood", log_likelihood)
+    assert torch.equal(complete(model, pixels, mask, 5, seed=2), whole[0])
+    torch.testing.assert_close(masked_nats(model, pixels, mask), whole[1])
+    assert sizes == [4] * 8 + [3] + [4, 3]

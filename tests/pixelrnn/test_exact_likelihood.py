@@ -1,4 +1,4 @@
-"""Scoring: exact likelihoods of known models, over whole splits."""
+"""Evaluation: exact likelihoods of known models over whole splits."""
 
 import math
 from collections.abc import Callable
@@ -19,13 +19,13 @@ MakeData = Callable[..., PreparedPixels]
 
 def random_images(count: int, *shape: int, levels: int = 2) -> np.ndarray:
     images = RANDOM.integers(0, levels, (count, *shape), dtype=np.uint8)
-    images[0].flat[:2] = 0, levels - 1  # so that the levels are recognised
+    images[0].flat[:2] = 0, levels - 1  # So that the number of levels is detected.
     return images
 
 
 @pytest.fixture(scope="module")
 def binary(make_data: MakeData) -> PreparedPixels:
-    """Seven test images, which no batch size but 1 and 7 divides."""
+    """Seven test images: only the batch sizes 1 and 7 divide them evenly."""
     return make_data(train=random_images(4, 4, 5), valid=random_images(2, 4, 5), test=random_images(7, 4, 5))
 
 
@@ -36,14 +36,14 @@ def labelled(make_data: MakeData) -> PreparedPixels:
 
 
 def without_output(model: PixelModel) -> PixelModel:
-    """Let all levels be equally probable."""
+    """Make all levels equally probable."""
     last = model.output[-1]
     torch.nn.init.zeros_(last.weight)
     torch.nn.init.zeros_(last.bias)
     return model
 
 
-def test_a_model_that_tosses_a_coin_needs_a_bit_a_pixel(make_data: MakeData, make_model: MakeModel):
+def test_a_uniform_model_needs_one_bit_per_pixel(make_data: MakeData, make_model: MakeModel):
     data = make_data(train=random_images(3, 28, 28), test=random_images(5, 28, 28))
     document = evaluate(without_output(make_model(28, 28, num_layers=1)), data, "test")
     assert document["nats_per_image"] == pytest.approx(784 * math.log(2))
@@ -63,7 +63,7 @@ def test_256_equally_probable_levels_need_eight_bits(make_data: MakeData, make_m
     assert document["dimensions"] == 36
 
 
-def test_the_batches_do_not_matter_and_no_image_is_left_out(binary: PreparedPixels, make_model: MakeModel):
+def test_the_batch_size_does_not_matter_and_no_image_is_omitted(binary: PreparedPixels, make_model: MakeModel):
     model = make_model(4, 5)
     together = evaluate(model, binary, "test", batch_size=7)
     images = torch.tensor(binary.split("test").pixels).permute(0, 3, 1, 2)
@@ -83,7 +83,7 @@ def test_a_single_image_has_no_standard_error(make_data: MakeData, make_model: M
     assert (document["images"], document["standard_error"], document["bits_standard_error"]) == (1, None, None)
 
 
-def test_a_conditional_model_is_told_each_images_class(labelled: PreparedPixels, make_model: MakeModel):
+def test_a_conditional_model_gets_the_class_of_each_image(labelled: PreparedPixels, make_model: MakeModel):
     model = make_model(4, 5, num_classes=3)
     split = labelled.split("test")
     images = torch.tensor(split.pixels).permute(0, 3, 1, 2)
@@ -91,16 +91,16 @@ def test_a_conditional_model_is_told_each_images_class(labelled: PreparedPixels,
     document = evaluate(model, labelled, "test", batch_size=2)
     assert document["sum_nats"] == pytest.approx(nats.item())
     assert "the image's class" in document["protocol"]
-    # One that is not conditional heeds no labels.
+    # An unconditional model ignores labels.
     assert evaluate(make_model(4, 5), labelled, "test")["images"] == 3
 
 
 def test_a_conditional_model_needs_labels(
     binary: PreparedPixels, labelled: PreparedPixels, make_data: MakeData, make_model: MakeModel
 ):
-    with pytest.raises(UserError, match="has no labels, and the model is conditional"):
+    with pytest.raises(UserError, match="has no labels, but the model is class-conditional"):
         evaluate(make_model(4, 5, num_classes=3), binary, "test")
-    with pytest.raises(UserError, match=r"in 3 classes, but the model is of .* in 4 classes"):
+    with pytest.raises(UserError, match=r"in 3 classes, but the model is for .* in 4 classes"):
         evaluate(make_model(4, 5, num_classes=4), labelled, "test")
     partly = make_data(x_train=random_images(3, 4, 5), y_train=np.array([0, 1, 2]), x_test=random_images(3, 4, 5))
     with pytest.raises(UserError, match="split test: has no labels"):
@@ -112,7 +112,7 @@ def test_images_of_another_shape_are_refused_in_one_line(
     binary: PreparedPixels, make_model: MakeModel, shape: dict[str, int]
 ):
     model = make_model(**({"height": 4, "width": 5} | shape))
-    with pytest.raises(UserError, match=r"^[^\n]*grey images of 4x5 pixels and 2 levels, but the model is of[^\n]*$"):
+    with pytest.raises(UserError, match=r"^[^\n]*grey images of 4x5 pixels and 2 levels, but the model is for[^\n]*$"):
         evaluate(model, binary, "test")
 
 

@@ -1,4 +1,4 @@
-"""Holes by name and by picture, and the masks that are refused."""
+"""Masks by name and by picture, and the masks that are refused."""
 
 from pathlib import Path
 
@@ -62,11 +62,11 @@ def test_white_is_drawn_and_black_is_known(tmp_path: Path, mode: str) -> None:
 @pytest.mark.parametrize(
     ("levels", "reason"),
     [
-        (np.full((6, 9), 255), "leaves no pixel known"),
-        (np.zeros((6, 9)), "leaves no pixel to draw"),
-        (np.eye(6, 8) * 255, "a mask of 6x8 pixels, but the model's images have 6x9"),
-        (np.eye(6, 9) * 254, "other colours than black and white"),
-        (np.stack([np.eye(6, 9) * 255, np.zeros((6, 9)), np.zeros((6, 9))], axis=2), "other colours"),
+        (np.full((6, 9), 255), "masks all pixels"),
+        (np.zeros((6, 9)), "masks no pixel"),
+        (np.eye(6, 8) * 255, "has 6x8 pixels, but the model's images have 6x9"),
+        (np.eye(6, 9) * 254, "has colours other than black and white"),
+        (np.stack([np.eye(6, 9) * 255, np.zeros((6, 9)), np.zeros((6, 9))], axis=2), "has colours other than"),
     ],
 )
 def test_a_mask_that_makes_no_sense_is_refused(tmp_path: Path, levels: np.ndarray, reason: str) -> None:
@@ -78,16 +78,16 @@ def test_a_mask_that_makes_no_sense_is_refused(tmp_path: Path, levels: np.ndarra
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(UserError, match="bottom: no such mask; name a PNG file, or one of: lower-half, upper-half"):
+    with pytest.raises(UserError, match="bottom: no such mask; give an image file or one of: lower-half, upper-half"):
         read_mask("bottom", 6, 9)
 
 
-def test_a_picture_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_mask_that_is_not_an_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mask.png").write_text("white")
     with pytest.raises(UserError, match="not an image"):
         read_mask(tmp_path / "mask.png", 6, 9)
 
 
 def test_one_pixel_has_no_mask() -> None:
-    with pytest.raises(UserError, match="upper-half: leaves no pixel known"):
+    with pytest.raises(UserError, match="upper-half: masks all pixels"):
         read_mask("upper-half", 1, 1)

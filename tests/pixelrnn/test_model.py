@@ -1,4 +1,4 @@
-"""The model as a whole: one contract for all kinds, probabilities that sum to one, orders, options, descriptions."""
+"""The whole model: one contract for all kinds, probabilities that sum to one, orders, options, descriptions."""
 
 import itertools
 import json
@@ -162,7 +162,7 @@ def test_another_order_is_the_same_model_of_a_turned_image(
 def test_residuals_and_skips_are_added_once(
     make_model: MakeModel, architecture: str, residual: bool, skip: bool
 ) -> None:
-    """Layer l is made to add 2^l to the stream and 100 times that to the skips, whatever it reads."""
+    """Layer l adds 2^l to the residual stream and 100 times that to the skip connections, for any input."""
     model = make_model(3, 4, architecture=architecture, num_layers=3, residual=residual, skip=skip)
     for rises, scale in ((model.up, 1), (model.skips or [], 100)):
         for index, rise in enumerate(rises):
@@ -182,7 +182,7 @@ def test_dilations_are_taken_in_turn(make_model: MakeModel) -> None:
 
 
 def test_the_paper_counts_as_the_paper_does(make_model: MakeModel) -> None:
-    """The parameters of its Row LSTM for MNIST, L = 7 and h = 16, counted from table 1."""
+    """Number of parameters of the paper's Row LSTM for MNIST, L = 7 and h = 16, counted from table 1."""
     model = make_model(28, 28, num_layers=7, hidden_channels=16, output_channels=32)
     first, h = 32 * 49 + 32, 16
     layer = 4 * h * 2 * 2 * h + 4 * h * 3 * h + 4 * h + 2 * 28 * h + (2 * h * h + 2 * h)
@@ -191,7 +191,7 @@ def test_the_paper_counts_as_the_paper_does(make_model: MakeModel) -> None:
 
 
 def test_inner_matrices(make_model: MakeModel, variant: dict[str, Any]) -> None:
-    """What the optimiser of matrices takes: all kernels but those of pixels, of classes and of the output."""
+    """The matrices that Muon updates: all kernels except those that read pixels or classes or write the output."""
     model = make_model(3, 4, num_classes=2, **variant)
     names = model.inner_matrices()
     kernels = {name for name, parameter in model.named_parameters() if parameter.ndim == 2}

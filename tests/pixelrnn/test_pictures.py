@@ -1,4 +1,4 @@
-"""Pictures: every pixel in its place, and the table of completions with what was given, drawn and meant."""
+"""Pictures: every pixel is in its place, and the table of completions has the known and drawn pixels and the mean."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +34,7 @@ def random_pixels(*size: int, levels: int) -> torch.Tensor:
 
 
 def cells(sheet: np.ndarray, height: int, width: int, scale: int) -> np.ndarray:
-    """Cut a sheet into its cells, (rows, columns, H, W, 3), one pixel for each square; no square has two colours."""
+    """Split a sheet into its cells, (rows, columns, H, W, 3), one pixel per square; check that squares are uniform."""
     down, right = height * scale + GAP, width * scale + GAP
     rows, columns = (sheet.shape[0] - GAP) // down, (sheet.shape[1] - GAP) // right
     assert sheet.shape == (rows * down + GAP, columns * right + GAP, 3)
@@ -111,5 +111,5 @@ def test_coverage_is_drawn_and_a_leak_is_marked(
         coverage_picture(found, tmp_path / "coverage.png")
         picture = np.asarray(Image.open(tmp_path / "coverage.png").convert("RGB"))
         marked.append(int((picture == LEAK).all(axis=2).sum()))
-    # Without a leak the colour is in the legend alone.
+    # Without a leak, the colour is only in the legend.
     assert 0 < marked[0] < marked[1] - 100

@@ -1,4 +1,4 @@
-"""The cached sampler: the naive sampler's pixels from the same noise, and the model's distribution."""
+"""The cached sampler: it draws the same pixels as the naive sampler from the same noise, and the right distribution."""
 
 import itertools
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from pixelrnn.sampling import _CompiledRowLSTMs, _LayerByLayer, _Network, choose
 
 MakeModel = Callable[..., PixelModel]
 
-HOLES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+MASKS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "lower half": lambda row, column: row >= 2,
     "upper half": lambda row, column: row < 2,
     "left half": lambda row, column: column < 2,
@@ -28,7 +28,7 @@ HOLES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def make_mask(name: str, height: int, width: int) -> Tensor:
-    return HOLES[name](*torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
+    return MASKS[name](*torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
 
 
 def images_and_noise(model: PixelModel, batch: int) -> tuple[Tensor, Tensor]:
@@ -64,7 +64,7 @@ def test_whole_images_are_the_naive_samplers(
     check_same_as_naive(model, everything(model))
 
 
-@pytest.mark.parametrize("name", HOLES)
+@pytest.mark.parametrize("name", MASKS)
 def test_completions_are_the_naive_samplers(make_model: MakeModel, variant: dict[str, Any], name: str) -> None:
     model = make_model(4, 5, 3, 16, **variant)
     check_same_as_naive(model, make_mask(name, 4, 5), batch=2)
@@ -106,14 +106,14 @@ def test_a_layer_alone(make_model: MakeModel, variant: dict[str, Any]) -> None:
 
 
 def test_samples_follow_the_models_distribution(make_model: MakeModel, variant: dict[str, Any], order: Order) -> None:
-    """Pearson's statistic over all 16 binary images of 2x2."""
+    """Pearson's chi-squared statistic over all 16 binary images of 2x2."""
     model, count = make_model(2, 2, order=order, **variant), 20_000
     _, noise = images_and_noise(model, count)
     drawn = draw(model, torch.zeros(noise.shape, dtype=torch.uint8), everything(model), noise)
     images = torch.tensor(list(itertools.product((0, 1), repeat=4)), dtype=torch.uint8).view(-1, 1, 2, 2)
     expected = count * model.log_likelihood(images).flatten(1).sum(1).exp()
     found = torch.stack([(drawn == image).flatten(1).all(1).sum() for image in images])
-    # With 15 degrees of freedom it exceeds 45 once in ten thousand times.
+    # With 15 degrees of freedom it exceeds 45 with probability 0.0001.
     assert ((found - expected) ** 2 / expected).sum() < 45
 
 
@@ -136,7 +136,7 @@ def test_known_pixels_matter_where_they_come_before_the_mask(
     assert not torch.equal(draw(model, torch.where(before, 255 - pixels, pixels), mask, noise)[..., mask], drawn)
 
 
-def test_an_image_does_not_depend_on_those_beside_it(make_model: MakeModel, variant: dict[str, Any]) -> None:
+def test_an_image_does_not_depend_on_the_others_in_its_batch(make_model: MakeModel, variant: dict[str, Any]) -> None:
     model = make_model(3, 4, 3, 16, **variant)
     pixels, noise = images_and_noise(model, 3)
     together = draw(model, pixels, everything(model), noise)
@@ -145,7 +145,7 @@ def test_an_image_does_not_depend_on_those_beside_it(make_model: MakeModel, vari
 
 
 @pytest.mark.parametrize(("order", "rows"), [("raster", 3), ("rotated", 3), ("transposed", 5)])
-def test_progress_is_told_of_every_row(make_model: MakeModel, order: Order, rows: int) -> None:
+def test_progress_is_called_for_every_row(make_model: MakeModel, order: Order, rows: int) -> None:
     model = make_model(3, 5, order=order)
     pixels, noise = images_and_noise(model, 1)
     calls = []
@@ -161,7 +161,7 @@ def test_choose_level_of_a_binary_pixel() -> None:
 
 
 def test_choose_level_inverts_the_distribution_function() -> None:
-    # Two levels have no probability, and are not chosen even by a noise of just their place; the others a quarter.
+    # Two levels have probability 0 and are never chosen, even by noise exactly at their place; the others have 1/4.
     logits = torch.tensor([-torch.inf, 0.0, -torch.inf, 0.0, 0.0, 0.0]).expand(7, -1)
     noise = torch.tensor([0.0, 0.2499, 0.25, 0.4999, 0.5, 0.75, 1 - 2**-53], dtype=torch.float64)
     chosen = choose_level(logits, noise)
@@ -189,7 +189,7 @@ ROW_LSTMS: dict[str, dict[str, Any]] = {
 def test_compiled_layers_are_those_in_torchs_operations(
     make_model: MakeModel, config: dict[str, Any], batch: int
 ) -> None:
-    """A pixel may come twice, with other features the second time."""
+    """A pixel may be run twice, with other features the second time."""
     model = make_model(3, 5, dtype=torch.float32, architecture="row_lstm", **config).requires_grad_(False)
     columns = 5 + model.config.extra_column
     forms = _CompiledRowLSTMs(model, columns, batch), _LayerByLayer(model, columns, batch)

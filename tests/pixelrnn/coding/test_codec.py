@@ -1,4 +1,4 @@
-"""What was coded comes back, at the size that the likelihood promised, unless the model looked ahead."""
+"""Coded images are decoded exactly, at the size given by the likelihood, unless the model is not causal."""
 
 import math
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def test_images_come_back_at_the_size_of_their_likelihood(
     expected = bits(model, pixels)
     for words in (encode(model, pixels), encode_as_measured(model, pixels)):
         assert torch.equal(decode(model, words, len(pixels)), pixels)
-        # At most two words for the end of the stream, and for the rounding.
+        # At most two words for the end of the stream and for rounding.
         assert expected - 1 < 32 * len(words) < expected + 64
 
 
@@ -46,7 +46,7 @@ def test_every_order_comes_back(make_model: MakeModel, order: Order) -> None:
     assert torch.equal(decode(model, encode_as_measured(model, pixels), 3), pixels)
 
 
-def test_classes_are_heeded(make_model: MakeModel) -> None:
+def test_the_code_depends_on_the_classes(make_model: MakeModel) -> None:
     model = make_model(4, 4, num_classes=3)
     pixels, labels = draw_pixels(model, 5), torch.tensor([0, 1, 2, 1, 0])
     words = encode(model, pixels, labels)
@@ -54,10 +54,10 @@ def test_classes_are_heeded(make_model: MakeModel) -> None:
     assert 32 * len(words) < bits(model, pixels, labels) + 64
 
 
-def test_a_model_that_looks_ahead_codes_what_nobody_can_decode(make_model: MakeModel) -> None:
+def test_the_code_of_a_leaking_model_cannot_be_decoded(make_model: MakeModel) -> None:
     honest = make_model(6, 6)
     leaking = make_model(6, 6)
-    # The first kernel's mask now lets a pixel be seen by itself.
+    # The mask of the first kernel now lets a pixel see itself.
     leaking.first.mask[:, leaking.first.mask.shape[1] // 2] = 1
     pixels = draw_pixels(honest, 20)
     assert torch.equal(decode(honest, encode_as_measured(honest, pixels), 20), pixels)
@@ -115,7 +115,7 @@ def test_a_model_in_single_precision_is_refused_and_its_double_is_not(make_model
     assert model.first.weight.dtype == torch.float32
 
 
-def test_a_stream_with_something_left_over_is_refused(make_model: MakeModel) -> None:
+def test_a_stream_with_unused_data_is_refused(make_model: MakeModel) -> None:
     model = make_model(3, 3)
     words = encode(model, draw_pixels(model, 2))
     with pytest.raises(Undecodable):

@@ -1,4 +1,4 @@
-"""Files that come back whole or are refused in one line, whatever became of them in between."""
+"""Files of coded images are decoded exactly or refused in one line, even if they were damaged or forged."""
 
 import struct
 import zlib
@@ -76,7 +76,7 @@ def test_ten_thousand_damaged_files_are_refused_or_give_the_images(
 
 
 def test_a_file_made_to_mislead_is_refused(model: PixelModel, pixels: torch.Tensor, file: Path) -> None:
-    """With a right checksum: neither a crash, nor a name outside the folder, nor other pixels."""
+    """With a valid checksum there is no crash, no name outside the folder, and no wrong pixel."""
     content, generator = file.read_bytes()[:-4], np.random.default_rng(0)
     for _ in range(100):
         forged = bytearray(content)
@@ -93,7 +93,7 @@ def test_a_file_made_to_mislead_is_refused(model: PixelModel, pixels: torch.Tens
 
 def test_a_name_with_a_folder_is_refused(model: PixelModel, pixels: torch.Tensor, tmp_path: Path) -> None:
     write_coded(tmp_path / "coded", compress(model, pixels, ["../../a", "b", "c"]))
-    with pytest.raises(UserError, match="contradict"):
+    with pytest.raises(UserError, match="inconsistent content"):
         read_coded(tmp_path / "coded")
 
 
@@ -101,7 +101,7 @@ def test_another_model_is_refused(make_model: MakeModel, model: PixelModel, file
     other = make_model(3, 3, dtype=torch.float32, num_layers=2, hidden_channels=2)
     with pytest.raises(UserError, match="coded by another model"):
         decompress(other, read_coded(file))
-    # One weight that differs is another model, and another training history is not.
+    # A model with one different weight is another model; a model with another training history is not.
     changed = make_model(3, 3, dtype=torch.float32, num_layers=1, hidden_channels=2)
     changed.history = [{"data": "other"}]
     assert model_hash(changed) == model_hash(model)
@@ -110,12 +110,13 @@ def test_another_model_is_refused(make_model: MakeModel, model: PixelModel, file
 
 
 def test_two_images_of_one_name_are_refused(model: PixelModel, pixels: torch.Tensor) -> None:
-    with pytest.raises(UserError, match="a: the name of two images"):
+    with pytest.raises(UserError, match="a: two images have this name"):
         compress(model, pixels, ["a", "b", "a"])
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"", "no file of coded images"), (b"GIF89a", "no file"), (b"VRNN\x01", "damaged")]
+    ("content", "message"),
+    [(b"", "not a file of coded images"), (b"GIF89a", "not a file"), (b"VRNN\x01", "damaged or incomplete")],
 )
 def test_other_files_are_refused(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(content)

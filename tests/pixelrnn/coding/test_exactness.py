@@ -1,4 +1,4 @@
-"""Lossless coding of files: what comes back is what the file holds, or the file is refused."""
+"""Lossless coding of files: a decoded image has exactly the content of its file, or the file is refused."""
 
 import struct
 import zlib
@@ -17,7 +17,7 @@ from vision_rnn.model_folder import save_model
 
 HEIGHT, WIDTH = 5, 7
 MODELS = {"binary": (1, 2), "grey": (1, 256), "rgb": (3, 256)}
-# All that a file says of an image: (frames, H, W, channels), in the numbers that it stores.
+# Writes an image file and returns its full content: (frames, H, W, channels), in the numbers that it stores.
 Writer = Callable[[Path, np.random.Generator], np.ndarray]
 
 
@@ -31,7 +31,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, make_model: Callable[..., 
 
 
 def levels(random: np.random.Generator, channels: int, top: int = 256) -> np.ndarray:
-    """Noise; often without colours, and often black and white."""
+    """Return noise, often without colours and often black and white."""
     size = (HEIGHT, WIDTH, channels)
     values = random.integers(top, size=size) if random.random() < 0.6 else random.integers(2, size=size) * (top - 1)
     if channels >= 3 and random.random() < 0.5:
@@ -70,7 +70,7 @@ def palette(path: Path, random: np.random.Generator) -> np.ndarray:
 
 
 def sixteen_bits(channels: int) -> Writer:
-    """A PNG written by hand: Pillow reads 16 bits per colour, and writes none."""
+    """Return a writer of PNG files with 16 bits per channel, which Pillow can read but not write."""
 
     def write(path: Path, random: np.random.Generator) -> np.ndarray:
         values = levels(random, channels, 65536)
@@ -144,7 +144,7 @@ WRITERS: list[Writer] = [
 
 
 def is_all_of(decoded: np.ndarray, truth: np.ndarray) -> bool:
-    """Whether decoded pixels (H, W, 3) are all that a file says: one frame, grey or RGB, of these very numbers."""
+    """Return whether decoded pixels (H, W, 3) are the full content of a file: one grey or RGB frame, equal numbers."""
     frames, *_, channels = truth.shape
     return frames == 1 and channels in (1, 3) and np.array_equal(decoded, np.broadcast_to(truth[0], decoded.shape))
 
@@ -168,10 +168,10 @@ def test_of_a_thousand_files_each_comes_back_exactly_or_is_refused(
         capsys.readouterr()
         back = {path.stem: np.asarray(load_image(path)) for path in out.iterdir()}
         assert len(refused) + len(back) == 1000
-        assert all(" would not come back exactly (" in line for line in refused)
+        assert all(" would not be lossless (" in line for line in refused)
         for stem, decoded in back.items():
             assert is_all_of(decoded, truths[stem]), (name, stem)
-        # Nothing is refused without need.
+        # No file is refused unnecessarily.
         assert needed[name] <= back.keys()
         assert len(needed[name]) > 100
 

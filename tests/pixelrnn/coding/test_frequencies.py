@@ -1,4 +1,4 @@
-"""Frequencies that add up, stay close to the probabilities, and do not hang on a machine's last digits."""
+"""Frequencies have the right sum, are close to the probabilities, and do not depend on the last digits of logits."""
 
 from decimal import Decimal, getcontext
 from fractions import Fraction
@@ -27,7 +27,7 @@ def test_the_cost_of_rounding_is_small(levels: int) -> None:
     expected = whole.softmax(1)
     counted = torch.from_numpy(frequencies(logits) / TOTAL)
     divergence = (expected * (expected.log() - counted.log())).sum(1)
-    # Of which at least one in TOTAL of each level, that of 256 levels being the most.
+    # Part of it comes from the minimum of 1 / TOTAL per level, which costs most for 256 levels.
     assert 0 <= divergence.mean() < 1e-7 + 2 * levels / TOTAL
 
 
@@ -36,7 +36,7 @@ def test_logits_of_one_point_of_the_grid_are_one() -> None:
     rounded = (logits / GRID).round() * GRID
     for nudge in (0.49, -0.49):
         assert np.array_equal(frequencies(rounded + nudge * GRID), frequencies(logits))
-    # All the same higher makes no difference either.
+    # Adding a constant to all logits makes no difference either.
     assert np.array_equal(frequencies(logits + 8), frequencies(logits))
 
 

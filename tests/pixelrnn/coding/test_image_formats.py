@@ -1,4 +1,4 @@
-"""Sizes in the usual formats: of files that hold the very images."""
+"""Sizes in common formats: of files that hold exactly the same images."""
 
 import io
 import sys
@@ -10,7 +10,7 @@ from PIL import Image
 from pixelrnn.coding import image_formats
 from pixelrnn.coding.image_formats import _encoders, _sheets, format_sizes
 
-imagecodecs = pytest.importorskip("imagecodecs", reason="imagecodecs, which knows JPEG XL, is not installed")
+imagecodecs = pytest.importorskip("imagecodecs", reason="imagecodecs, which codes JPEG XL, is not installed")
 
 
 @pytest.mark.parametrize(("channels", "levels"), [(1, 2), (1, 256), (3, 256)])
@@ -46,6 +46,6 @@ def test_sizes_are_those_of_the_files() -> None:
         assert 0 < sizes[name]["sheets"] < sizes[name]["files"]
 
 
-def test_without_imagecodecs_jpeg_xl_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_imagecodecs_jpeg_xl_is_omitted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
     assert list(format_sizes(np.zeros((1, 2, 2, 1), np.uint8), 2)) == ["PNG", "WebP"]

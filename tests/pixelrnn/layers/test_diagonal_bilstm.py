@@ -1,4 +1,4 @@
-"""The Diagonal BiLSTM layer against equation 3 in the image's own coordinates, without a skew; the skew's algebra."""
+"""The Diagonal BiLSTM layer against equation 3 in image coordinates, without skewing; the algebra of skewing."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_equals_equation_3_pixel_by_pixel(channels: int, rows: int, columns: int
     for image in range(BATCH):
         pixels = x[..., image].permute(0, 2, 1).numpy()
         expected = stream(layer.from_left, pixels, channels)
-        # Shifted down: what comes from the right ends with the row above.
+        # Shifted down: the stream from the right has seen pixels up to the row above.
         expected[1:] += stream(layer.from_right, pixels, channels)[:-1]
         np.testing.assert_allclose(states[..., image].transpose(0, 2, 1), expected, rtol=0, atol=1e-12)
 
@@ -88,7 +88,7 @@ def test_unskew_undoes_skew(rows: int, features: int, columns: int, batch: int, 
 @settings(deadline=None)
 @given(sizes, sizes, sizes, sizes, st.booleans())
 def test_each_is_the_others_adjoint(rows: int, features: int, columns: int, batch: int, mirrored: bool) -> None:
-    """Which makes each the other's backward pass."""
+    """Therefore each is the backward pass of the other."""
     x = random_map(rows, features, columns, batch)
     lines = random_map(rows + columns - 1, features, rows, batch)
     inner = (skew(x, mirrored) * lines).sum()

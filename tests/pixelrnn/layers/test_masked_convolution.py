@@ -1,4 +1,4 @@
-"""The masks, and the masked convolutions against sums written out over the pixels of the past."""
+"""The masks, and the masked convolutions against explicit sums over the pixels of the past."""
 
 import itertools
 from typing import Literal
@@ -26,7 +26,7 @@ def test_mask_of_grey_hides_all_or_nothing() -> None:
 
 
 def test_groups_of_uneven_size_lie_in_order() -> None:
-    # Four features: two of red, one of green, one of blue; five: two, two, one.
+    # Four features: two for red, one for green, one for blue; five: two, two, one.
     assert group_mask(4, 3, 3, "B").tolist() == [[1, 0, 0], [1, 0, 0], [1, 1, 0], [1, 1, 1]]
     assert group_mask(3, 5, 3, "B").tolist() == [[1, 1, 0, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
 
@@ -40,7 +40,7 @@ def test_through_any_widths_a_channel_sees_those_before_it_and_no_other(widths: 
 
 
 def slow_convolution(convolution: MaskedConv2d, x: np.ndarray, kind: str, channels: int) -> np.ndarray:
-    """Sum for every output over the inputs before it, those of its own pixel by their channel."""
+    """Sum the inputs before each output; inputs of the same pixel are compared by channel."""
     weight, bias = convolution.weight.detach().numpy(), convolution.bias.detach().numpy()
     outputs, (batch, inputs, rows, columns) = len(bias), x.shape
     size = convolution.kernel_size

@@ -1,4 +1,4 @@
-"""The block of figure 5 against sums over the neighbours of the past."""
+"""The block of figure 5 against explicit sums over the neighbours in the past."""
 
 import numpy as np
 import pytest
@@ -46,8 +46,8 @@ def test_equals_figure_5_pixel_by_pixel(channels: int) -> None:
         np.testing.assert_allclose(states[image].transpose(1, 2, 0), expected, rtol=0, atol=1e-12)
 
 
-def test_the_input_stays_as_it_is() -> None:
-    """The residual sum reads it afterwards."""
+def test_the_input_is_unchanged() -> None:
+    """The residual connection reads the input afterwards."""
     x = torch.randn(1, FEATURES, ROWS, COLUMNS, dtype=torch.float64)
     before = x.clone()
     make_block(1)(x)

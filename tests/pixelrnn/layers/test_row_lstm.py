@@ -1,4 +1,4 @@
-"""The Row LSTM layer against equation 3 computed pixel by pixel."""
+"""The Row LSTM layer against equation 3, computed pixel by pixel."""
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_equals_equation_3_pixel_by_pixel(channels: int, dilation: int) -> None:
 
 
 def sources(dilation: int, row: int, column: int) -> set[tuple[int, int]]:
-    """The pixels (row, column) of x on which the state of one pixel depends."""
+    """Return the pixels (row, column) of x on which the state of one pixel depends."""
     x = torch.randn(ROWS, FEATURES, COLUMNS, 1, dtype=torch.float64, requires_grad=True)
     gradient = torch.autograd.grad(make_layer(1, dilation)(x)[row, :, column].sum(), x)[0]
     return {(r, c) for r, c in (gradient != 0).any(1).any(2).nonzero().tolist()}

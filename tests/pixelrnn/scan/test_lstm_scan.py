@@ -1,4 +1,4 @@
-"""The scans with their gradient by hand: against autograd through a plain loop, torch's LSTM, and differences."""
+"""The scans with hand-derived gradients: against autograd through a plain loop, `torch.nn.LSTM`, and differences."""
 
 import math
 import subprocess
@@ -50,7 +50,7 @@ GEOMETRIES = {
 
 @pytest.fixture(params=GEOMETRIES.values(), ids=GEOMETRIES.keys())
 def case(request: pytest.FixtureRequest) -> tuple[Geometry, int]:
-    """A geometry and the number of positions of its lines."""
+    """Geometry and number of positions of its lines."""
     return request.param
 
 
@@ -61,7 +61,7 @@ def scan(request: pytest.FixtureRequest) -> Scan:
 
 @pytest.fixture
 def threads() -> Iterator[Callable[[int], None]]:
-    """Set the number of torch's threads, until the test ends."""
+    """Function that sets the number of torch threads until the end of the test."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
@@ -70,7 +70,7 @@ def threads() -> Iterator[Callable[[int], None]]:
 def arguments(
     geometry: Geometry, positions: int, dtype: torch.dtype = torch.float64, batch: int = BATCH
 ) -> list[Tensor]:
-    """Random x, K_is, K_ss, bias, initial hidden state and cell."""
+    """Return random x, K_is, K_ss, bias, initial hidden state and initial cell."""
     generator = torch.Generator().manual_seed(0)
     shapes = [
         (len(geometry.ranges), INPUTS, positions, batch),
@@ -84,7 +84,7 @@ def arguments(
 
 
 def visited(states: Tensor, geometry: Geometry) -> Tensor:
-    """Set to zero what the scan leaves open."""
+    """Set the values that the scan leaves undefined to zero."""
     mask = torch.zeros(states.shape[0], 1, states.shape[2], 1, dtype=torch.bool)
     for line, (first, last) in zip(mask, geometry.ranges, strict=True):
         line[:, first:last] = True
@@ -115,14 +115,14 @@ def test_in_single_precision(scan: Scan, case: tuple[Geometry, int]) -> None:
 @pytest.mark.parametrize("batch", [1, LANES, 2 * LANES + 5, 5 * LANES])
 @pytest.mark.parametrize("number_of_threads", [1, 2])
 def test_shares_of_a_batch(threads: Callable[[int], None], number_of_threads: int, batch: int) -> None:
-    """One share or several, the last one full or not."""
+    """One share or several, with a full or a partial last share."""
     threads(number_of_threads)
     for geometry, positions in (row_geometry(3, 5), 5), (diagonal_geometry(4, 3), 4):
         check_against_plain_loop(CompiledScan.apply, geometry, positions, 1e-11, torch.float64, batch)
 
 
 def test_a_share_no_wider_than_a_cache() -> None:
-    """A thousand positions leave room for few images, so one thread takes several shares."""
+    """With a thousand positions, only few images fit in a share, so one thread has several shares."""
     check_against_plain_loop(CompiledScan.apply, row_geometry(2, 1000), 1000, 1e-9, torch.float64, 2 * LANES + 1)
 
 
@@ -151,7 +151,7 @@ def test_gradient_equals_differences(scan: Scan, geometry: Geometry, positions: 
 
 
 def test_gradient_that_is_one_number_repeated(scan: Scan, case: tuple[Geometry, int]) -> None:
-    """The gradient of a sum comes as an expanded tensor, all of whose entries are one place in memory."""
+    """The gradient of a sum is an expanded tensor, whose entries all share one memory location."""
     geometry, positions = case
     inputs = arguments(geometry, positions)
     gradients = torch.autograd.grad(visited(scan(*inputs, geometry), geometry).sum(), inputs)
@@ -172,14 +172,14 @@ def test_gradient_leaves_its_arguments_alone(scan: Scan) -> None:
 
 
 def test_one_tap_makes_it_torchs_lstm(scan: Scan) -> None:
-    """Every position is then a sequence of its own."""
+    """Each position is then a separate sequence."""
     lines, positions = 6, 3
     geometry = Geometry((0,), (0,), ((0, positions),) * lines)
     x, input_to_state, state_to_state, bias, hidden, cell = arguments(geometry, positions)
     lstm = torch.nn.LSTM(INPUTS, HIDDEN, dtype=torch.float64)
 
     def torchs(rows: Tensor) -> Tensor:
-        """From the order o, f, i, g to i, f, g, o."""
+        """Reorder the gates from o, f, i, g to i, f, g, o."""
         output, forget, write, candidate = rows.chunk(4)
         return torch.cat([write, forget, candidate, output])
 
@@ -197,7 +197,7 @@ def test_one_tap_makes_it_torchs_lstm(scan: Scan) -> None:
 
 
 def test_the_candidate_goes_through_tanh(scan: Scan) -> None:
-    """Gates o and i open, f shut: h = tanh(tanh(g)), which is negative for a negative g."""
+    """With gates o and i open and f closed, h = tanh(tanh(g)), which is negative for a negative g."""
     zero = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
     bias = torch.tensor([50.0, -50.0, 50.0, -0.7], dtype=torch.float64)
     no_kernel, start = torch.zeros(4, 1, dtype=torch.float64), torch.full((1, 1), 5.0, dtype=torch.float64)
@@ -222,7 +222,7 @@ def test_a_processor_takes_the_compiled_scan() -> None:
 
 
 def squash(x: Tensor) -> Tensor:
-    """tanh(tanh(x)) by the compiled scan in float32: its candidate, with the gates o and i open."""
+    """Compute tanh(tanh(x)) with the compiled scan in float32: x is its candidate, and the gates o and i are open."""
     kernel = torch.tensor([[0.0], [0.0], [0.0], [1.0]])
     start, bias = torch.zeros(1, 1), torch.tensor([50.0, 0.0, 50.0, 0.0])
     states = CompiledScan.apply(
@@ -243,7 +243,7 @@ def test_nan_is_not_hidden() -> None:
 
 
 def test_leaves_the_number_of_torchs_threads_alone() -> None:
-    """In a process of its own: Numba starts its threads, and sets the number of torch's, at its first call."""
+    """In a new process, because Numba starts its threads, and sets the number of torch threads, at its first call."""
     program = """
 import torch
 from pixelrnn.scan.lstm_scan import Geometry, lstm_scan

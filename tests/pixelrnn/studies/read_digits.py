@@ -1,9 +1,9 @@
-"""Can the digits be read that a model writes? A small classifier, trained on real ones, reads a hundred of each.
+"""Are the digits that a model draws readable? A small classifier, trained on real digits, reads a hundred of each.
 
     python tests/pixelrnn/studies/read_digits.py --model runs/digits/model --data data/mnist
 
-The data are those of the model's kind, with labels: what `data-prep pixels` made for its training. Takes a minute or
-two on one core.
+The data set must have labels and the image shape of the model, such as the one that it was trained on. The script takes
+a minute or two on one core.
 """
 
 import argparse
@@ -28,15 +28,15 @@ HANDS = 100
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="folder of a conditional model")
+    parser.add_argument("--model", required=True, help="folder of a class-conditional model")
     parser.add_argument("--data", required=True, help="prepared data set with labels")
-    parser.add_argument("--seed", type=int, default=0, help="of the digits that are drawn")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the first digit of each class")
     options = parser.parse_args()
     return exit_status("read_digits", lambda: measure(options.model, options.data, options.seed))
 
 
 def measure(model_folder: str, data_folder: str, seed: int) -> int:
-    """Print how well the classifier reads real digits, and then drawn ones."""
+    """Print the accuracy of the classifier on real digits and on drawn ones."""
     model, data = load_pixel_model(model_folder), PreparedPixels.open(data_folder)
     shape = model.shape
     check_fit(data, shape)
@@ -53,11 +53,11 @@ def measure(model_folder: str, data_folder: str, seed: int) -> int:
 
 
 def train_classifier(data: PreparedPixels, shape: ImageShape) -> nn.Module:
-    """Train a small convolutional network to name the class of the images of the split `train`."""
+    """Train a small convolutional network to classify the images of the split `train`."""
     torch.manual_seed(0)
     loaded = batches(data, "train", shape, BATCH_SIZE, shuffle_seed=0)
     classifier = nn.Sequential(
-        nn.BatchNorm2d(shape.channels),  # Whatever the number of levels.
+        nn.BatchNorm2d(shape.channels),  # Normalises any number of levels.
         nn.Conv2d(shape.channels, 16, 3, padding=1),
         nn.ReLU(),
         nn.MaxPool2d(2),
@@ -87,15 +87,15 @@ def train_classifier(data: PreparedPixels, shape: ImageShape) -> nn.Module:
 
 @torch.inference_mode()
 def read(classifier: nn.Module, pixels: Tensor) -> Tensor:
-    """Return the most probable class (N,) of each of the images (N, C, H, W)."""
+    """Return the most probable classes (N,) of images (N, C, H, W)."""
     return torch.cat([classifier(part.float()).argmax(1) for part in pixels.split(1000)])
 
 
 def score(right: Tensor) -> str:
-    """Say in per cent how many are right, with the standard error of a share of independent trials."""
+    """Return the percentage that is right, with the standard error for independent trials, as text."""
     share = right.float().mean().item()
     error = math.sqrt(share * (1 - share) / right.numel())
-    return f"{100 * share:.2f} +- {100 * error:.2f} % of {right.numel():,} are read as what they are to be"
+    return f"{100 * share:.2f} +- {100 * error:.2f} % of {right.numel():,} are read correctly"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The certificate: that it passes sound models and no others, and that it sees exactly what a model can see.
+"""The certificate: it passes only causal models, and finds exactly the inputs that a model can see.
 
-What a model can see is worked out here by sets, from the paper's figures, without a gradient; the leaks are those found
-in public implementations of the paper, each planted on purpose.
+The expected view is computed with sets, from the figures of the paper, without gradients. The leaks are those found in
+public implementations of the paper, each planted on purpose.
 """
 
 import copy
@@ -25,7 +25,7 @@ MakeModel = Callable[..., PixelModel]
 
 
 def view_in_raster_order(config: ModelConfig, rows: int, width: int, channels: int) -> np.ndarray:
-    """Propagate sets of inputs through the network: (H, W, C, inputs), inputs numbered in raster order."""
+    """Propagate sets of inputs through the network: (H, W, C, inputs), with inputs numbered in raster order."""
     inputs = np.eye(rows * width * channels, dtype=bool).reshape(rows, width, channels, -1)
     columns = width + config.extra_column
 
@@ -33,7 +33,7 @@ def view_in_raster_order(config: ModelConfig, rows: int, width: int, channels: i
         return np.zeros((rows, columns, channels, inputs.shape[-1]), bool)
 
     def beside(maps: np.ndarray, row: int, column: int) -> np.ndarray:
-        """All channels of another pixel."""
+        """Return the inputs that all channels of another pixel see together."""
         inside = 0 <= row < maps.shape[0] and 0 <= column < maps.shape[1]
         return maps[row, column].any(0) if inside else np.zeros(inputs.shape[-1], bool)
 
@@ -85,7 +85,7 @@ def view_in_raster_order(config: ModelConfig, rows: int, width: int, channels: i
 
 
 def expected_view(config: ModelConfig, shape: ImageShape) -> Tensor:
-    """What a certificate should say is seen, (H, W, C, H, W, C)."""
+    """Return the expected `Certificate.sees`, (H, W, C, H, W, C)."""
     turned = config.order == "transposed"
     rows, columns = (shape.width, shape.height) if turned else (shape.height, shape.width)
     view = torch.tensor(view_in_raster_order(config, rows, columns, shape.channels))
@@ -133,7 +133,7 @@ def test_the_smallest_images(
 
 
 def reach(left: Callable[[int], int], right: Callable[[int], int], height: int, width: int) -> Tensor:
-    """The view (H, W, H, W) of a model whose every pixel sees, d rows up, from `left(d)` to `right(d)` columns on."""
+    """Return the view (H, W, H, W) where each pixel sees, d rows up, the column offsets `left(d)` to `right(d)`."""
     row, column, row_seen, column_seen = torch.meshgrid(
         *map(torch.arange, (height, width, height, width)), indexing="ij"
     )
@@ -145,7 +145,7 @@ def reach(left: Callable[[int], int], right: Callable[[int], int], height: int, 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 7])
 def test_row_lstm_sees_a_trapezium(make_model: MakeModel, num_layers: int) -> None:
-    """Own row: 3 + L pixels to the left; d rows up: d + 2 columns to the right, whatever the depth."""
+    """Own row: 3 + L pixels to the left; d rows up: d + 2 columns to the right, for any depth."""
     certificate = certify(make_model(6, 19, architecture="row_lstm", num_layers=num_layers))
     expected = reach(lambda d: -3 - num_layers - d, lambda d: d + 2 if d else -1, 6, 19)
     assert torch.equal(certificate.sees[:, :, 0, :, :, 0], expected)
@@ -161,7 +161,7 @@ def test_row_lstm_of_the_paper_misses_a_quarter_of_mnist(make_model: MakeModel) 
 
 @pytest.mark.parametrize("num_layers", [1, 3])
 def test_pixel_cnn_has_a_blind_spot(make_model: MakeModel, num_layers: int) -> None:
-    """d rows up it sees d + 2 columns to the right, but never more than 3 + L, nor more than 3 + L rows."""
+    """d rows up it sees d + 2 columns to the right, but at most 3 + L columns and at most 3 + L rows."""
     certificate = certify(make_model(9, 15, architecture="pixel_cnn", num_layers=num_layers))
     far = 3 + num_layers
     expected = reach(
@@ -175,7 +175,7 @@ def test_pixel_cnn_has_a_blind_spot(make_model: MakeModel, num_layers: int) -> N
 def test_diagonal_bilstm_misses_only_the_end_of_the_row_above(
     make_model: MakeModel, num_layers: int, channels: int
 ) -> None:
-    """It is the last channel of pixel (r - 1, W - 1), from the columns left of W - 4."""
+    """The columns left of W - 4 do not see the last channel of pixel (r - 1, W - 1)."""
     rows, width = 3, 7
     plain = certify(make_model(rows, width, channels, architecture="diagonal_bilstm", num_layers=num_layers))
     expected = plain.past.clone()
@@ -187,10 +187,10 @@ def test_diagonal_bilstm_misses_only_the_end_of_the_row_above(
 
 
 def test_numbers_and_maps(make_model: MakeModel) -> None:
-    """On a model whose view is known: a first layer alone, on an image wider than it sees."""
+    """On a model with a known view: only the first layer, on an image that is wider than its view."""
     certificate = certify(make_model(1, 6, num_layers=0))
     assert certificate.past_pairs == 15
-    assert certificate.seen_pairs == 5 + 4 + 3  # of the neighbours at one, two and three columns
+    assert certificate.seen_pairs == 5 + 4 + 3  # Neighbours at distances of one, two and three columns.
     assert certificate.coverage == 12 / 15
     nan = float("nan")
     missed = torch.tensor([[2 / 5, 1 / 4, 0, 0, 0, nan]])
@@ -201,10 +201,10 @@ def test_numbers_and_maps(make_model: MakeModel) -> None:
 
 def test_maps_of_colour_count_pairs_of_channels(make_model: MakeModel) -> None:
     certificate = certify(make_model(1, 5, 3, num_layers=0))
-    # Of pixel 3, green sees red, and blue sees red and green: all there is; pixel 4 is not in the past.
+    # Within pixel 3, green sees red, and blue sees red and green: the whole past; pixel 4 is not in the past.
     view = torch.tensor([[1, 1, 1, 1, float("nan")]])
     torch.testing.assert_close(certificate.field_of_view(0, 3), view, equal_nan=True)
-    # Pixel 0 is not seen by the 3 channels of pixel 4; 3 pixels see all of it, and its own channels 3 pairs.
+    # The 3 channels of pixel 4 do not see pixel 0; 3 pixels see all of it, and its own channels make 3 pairs.
     assert certificate.missed[0, 0] == pytest.approx(9 / (4 * 9 + 3))
     assert certificate.missed[0, 1:].tolist() == [0, 0, 0, 0]
 
@@ -231,7 +231,7 @@ def test_certifying_changes_nothing(make_model: MakeModel) -> None:
 
 
 def test_weights_of_zero_hide_nothing(make_model: MakeModel) -> None:
-    """A masked weight that is zero by chance may become anything in training."""
+    """A weight that happens to be zero may change in training."""
     model = make_model(4, 5)
     expected = certify(model).sees
     for parameter in model.parameters():
@@ -250,11 +250,11 @@ def test_conditional_model(make_model: MakeModel, variant: dict[str, Any]) -> No
     assert certify(make_model(3, 4, num_classes=3, **variant)).num_leaks == 0
 
 
-# Leaks, planted.
+# Planted leaks
 
 
 def leaks_from(certificate: Certificate) -> set[tuple[int, int]]:
-    """The directions of the leaks: how many rows down and columns right of the output the input lies."""
+    """Return the directions of the leaks: offsets of the input from the output, in rows down and columns right."""
     return {(seen[0] - output[0], seen[1] - output[1]) for output, seen in certificate.leaks}
 
 
@@ -262,7 +262,7 @@ def test_mask_b_in_the_first_layer_leaks_the_pixel_itself(make_model: MakeModel,
     model = make_model(4, 5, **variant)
     model.first.mask.unflatten(1, (1, 7, 7))[:, :, 3, 3] = 1
     certificate = certify(model)
-    # What else these features reach comes later, and may know the pixel.
+    # All other outputs of these features come later, and may depend on the pixel.
     assert leaks_from(certificate) == {(0, 0)}
     assert certificate.num_leaks == 20
 
@@ -292,7 +292,7 @@ def test_wrong_masks_of_colour_leak(
 
 
 def test_wrong_mask_of_colour_in_a_later_layer_leaks(make_model: MakeModel, variant: dict[str, Any]) -> None:
-    """Mask B opened to all channels: green's features, which know red, reach red's prediction."""
+    """Mask B opened to all channels: the features of green, which depend on red, reach the prediction of red."""
     model = make_model(3, 4, 3, 4, **variant)
     model.output[1].mask.fill_(1)
     certificate = certify(model)
@@ -303,19 +303,19 @@ def test_wrong_mask_of_colour_in_a_later_layer_leaks(make_model: MakeModel, vari
 def test_mirrored_stream_not_shifted_down_leaks(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagonal_bilstm, "shift_down", lambda x: x)
     directions = leaks_from(certify(make_model(4, 5, architecture="diagonal_bilstm", num_layers=1)))
-    # The feature to the right knows the pixel itself, and so on up to the last but one.
+    # The feature to the right depends on the pixel itself, and so on for the columns further right.
     assert directions == {(0, right) for right in range(4)}
 
 
 def test_state_taps_centred_as_by_same_padding_leak(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two taps at 0 and +1 in place of -1 and 0 read the row below."""
+    """Two taps at 0 and +1 instead of -1 and 0 read the row below."""
     monkeypatch.setattr(diagonal_bilstm, "Geometry", lambda inputs, _, ranges: Geometry(inputs, (0, 1), ranges))
     directions = leaks_from(certify(make_model(4, 5, architecture="diagonal_bilstm", num_layers=1)))
     assert any(down > 0 for down, _ in directions)
 
 
 def test_skew_shifted_the_wrong_way_leaks(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each row further right than the one below, the neighbour in the line is the row below."""
+    """If each row is shifted further right than the row below, the neighbour in the line is in the row below."""
     skew, unskew = diagonal_bilstm.skew, diagonal_bilstm.unskew
     monkeypatch.setattr(diagonal_bilstm, "skew", lambda x, mirrored: skew(x.flip(0), mirrored))
     monkeypatch.setattr(diagonal_bilstm, "unskew", lambda x, mirrored: unskew(x, mirrored).flip(0))
@@ -339,7 +339,7 @@ def test_skew_undone_by_a_line_too_few_leaks(
 
 
 def test_hidden_and_width_mixed_by_a_reshape_leak(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """States (H, h, W, B) taken for (H, W, h, B)."""
+    """States (H, h, W, B) reshaped as if they were (H, W, h, B)."""
     forward = row_lstm.RowLSTM.forward
 
     def mixing(self: row_lstm.RowLSTM, x: Tensor) -> Tensor:
@@ -353,14 +353,14 @@ def test_hidden_and_width_mixed_by_a_reshape_leak(make_model: MakeModel, monkeyp
 
 
 def test_state_taps_reading_the_present_row_leak(make_model: MakeModel) -> None:
-    """A tap to the right on the present row in place of the row above: x_t + 1 predicts x_t."""
+    """A tap to the right reads the current row instead of the row above: x_{t+1} predicts x_t."""
     model = make_model(3, 6, architecture="row_lstm", num_layers=1)
     model.layers[0].register_forward_hook(lambda module, inputs, states: states + states.roll(-1, 2))
     assert (0, 0) in leaks_from(certify(model))
 
 
-def test_what_is_no_parameter_is_certified_too(make_model: MakeModel, variant: dict[str, Any]) -> None:
-    """One pixel, far from its output, added behind the layers."""
+def test_a_leak_outside_the_parameters_is_found(make_model: MakeModel, variant: dict[str, Any]) -> None:
+    """One pixel, far from the output, added after the layers."""
     model = make_model(4, 5, 3, 4, **variant)
 
     def whisper(module: torch.nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
@@ -373,7 +373,7 @@ def test_what_is_no_parameter_is_certified_too(make_model: MakeModel, variant: d
 
 
 def test_too_much_masked_lowers_the_coverage(make_model: MakeModel) -> None:
-    """Mask A, not B, in the recurrent layers: no leak, but green no longer sees red there."""
+    """Mask A instead of B in the recurrent layers: no leak, but green no longer sees red there."""
     model = make_model(3, 4, 3, 4, architecture="diagonal_bilstm", residual=False, num_layers=1)
     sound = certify(model)
     for stream in (model.layers[0].from_left, model.layers[0].from_right):

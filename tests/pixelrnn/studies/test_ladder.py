@@ -1,4 +1,4 @@
-"""The ladder: what is trained, passed over and taken up again; what is measured; the table and the figure."""
+"""The ladder: runs that are trained, skipped and continued; measurements; the table and the figure."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ from vision_rnn.sweep import Measurement, Rung, finish
 CONFIGS = Path(__file__).parents[3] / "configs" / "pixelrnn" / "ladder"
 TRAINING = TrainingConfig(epochs=2, batch_size=4, warmup_steps=1, average_decay=0.5)
 SEEDS = (0, 3)
-STEPS_PER_EPOCH = 3  # 12 images, 4 a batch
+STEPS_PER_EPOCH = 3  # 12 images, 4 per batch
 
 
 def rung(name: str, data: PreparedPixels, num_layers: int, training: TrainingConfig = TRAINING, **model: Any) -> Rung:
@@ -59,16 +59,16 @@ def rungs(data: PreparedPixels) -> list[Rung]:
 
 @pytest.fixture(scope="module")
 def climbed(rungs: list[Rung], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Measurement]]:
-    """A ladder that nothing interrupted."""
+    """Results of a ladder that was not interrupted."""
     output = tmp_path_factory.mktemp("ladder")
     return output, climb(rungs, SEEDS, output)
 
 
-# What is trained, and what is not
+# Which runs are trained
 
 
 class Trainer:
-    """Stands in for a training: notes how it is called, and leaves behind what a real one leaves."""
+    """Substitute for a training: records how it is called, and writes the files that a real training writes."""
 
     def __init__(self, run: Path, interrupted_after: str | None = None):
         self._run, self._interrupted_after = run, interrupted_after
@@ -93,7 +93,7 @@ def test_a_run_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert read_json(tmp_path / "seconds.json") == 60.5
 
 
-def test_an_interrupted_run_goes_on_and_has_no_seconds(tmp_path: Path):
+def test_an_interrupted_run_is_continued_and_has_no_seconds(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         finish(tmp_path, Trainer(tmp_path, interrupted_after="checkpoints/last.ckpt"))
     trainer = Trainer(tmp_path)
@@ -138,10 +138,10 @@ def test_a_finished_ladder_does_nothing_again(climbed: tuple[Path, list[Measurem
     ("step", "rung_has_seconds"),
     [
         pytest.param(1, True, id="within the first epoch, which starts again"),
-        pytest.param(STEPS_PER_EPOCH + 1, False, id="within the second, which goes on"),
+        pytest.param(STEPS_PER_EPOCH + 1, False, id="within the second, which is continued"),
     ],
 )
-def test_an_interrupted_ladder_goes_on_as_if_nothing_had_happened(
+def test_an_interrupted_ladder_is_continued_exactly(
     step: int,
     rung_has_seconds: bool,
     climbed: tuple[Path, list[Measurement]],
@@ -189,8 +189,8 @@ def test_a_run_that_was_killed_before_its_model_was_written_gets_it(
     assert (nats_of_test(measurement), measurement.seconds) == (nats_of_test(climbed[1][1])[1:], [None])
 
 
-def test_an_interrupted_measurement_goes_on(rungs: list[Rung], tmp_path: Path):
-    """Of a run whose model `pixelrnn train` made, so that nobody knows its seconds."""
+def test_an_interrupted_measurement_is_continued(rungs: list[Rung], tmp_path: Path):
+    """The run was trained by `pixelrnn train`, so its training time is unknown."""
     measured: list[str] = []
 
     def interrupted(model: Any, data: Any, split: str) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def test_an_interrupted_measurement_goes_on(rungs: list[Rung], tmp_path: Path):
     assert measurement.seconds == [None]
 
 
-# What is refused
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_a_single_seed_has_no_deviation(tmp_path: Path):
     table = ladder_table([measurement("one", 1, [90.0], [12.4])])
     assert table.splitlines()[2] == "| one | 1 | yes | no | 12,345 | 91.00 | 90.00 | 12 |"
     assert "±" not in table
-    assert "in nats, seed 0;" in table
+    assert "in nats per image, seed 0;" in table
     ladder_picture([measurement("one", 1, [90.0], [12.4])], tmp_path / "ladder.png")
     document = measurement("one", 1, [90.0], [12.4]).document()
     assert document["scores"]["test"][NATS] == {"of_each_seed": [90.0], "mean": 90.0, "standard_deviation": None}
@@ -334,7 +334,7 @@ def test_the_shipped_rungs_differ_in_depth_and_connections_alone():
         assert (settings.data, settings.init_from) == ("data/binarized_mnist", None)
         assert settings.output == f"runs/pixel-ladder/{path.stem}-seed0"
         first, second = path.read_text().splitlines()[:2]
-        assert second == f"#   pixelrnn train --config configs/pixelrnn/ladder/{path.name}"
+        assert second == f"#   pixelrnn train --config bundled:ladder/{path.stem}"
         assert f" {model.num_layers} layer" in first
         found[path.stem] = (model.num_layers, model.residual, model.skip)
     assert found == {

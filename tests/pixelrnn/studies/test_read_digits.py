@@ -1,4 +1,4 @@
-"""The script that has drawn digits read by a classifier."""
+"""The script that reads drawn digits with a classifier."""
 
 import runpy
 from collections.abc import Callable
@@ -18,7 +18,7 @@ SCRIPT = runpy.run_path(str(Path(__file__).with_name("read_digits.py")))
 
 def test_a_score_has_the_standard_error_of_a_share():
     right = torch.tensor([True] * 90 + [False] * 10)
-    assert SCRIPT["score"](right) == "90.00 +- 3.00 % of 100 are read as what they are to be"
+    assert SCRIPT["score"](right) == "90.00 +- 3.00 % of 100 are read correctly"
 
 
 @pytest.mark.parametrize(("swapped", "read"), [(False, "100.00"), (True, "0.00")])
@@ -30,7 +30,7 @@ def test_what_is_drawn_is_read_as_it_looks(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ):
-    """Of two classes one is full and the other blank, up to noise, in the data as in what the model draws."""
+    """Images of one class are full and those of the other blank: with noise in the data, exactly in drawn images."""
     random = np.random.default_rng(0)
     arrays: dict[str, Any] = {}
     for split, count in (("train", 1000), ("valid", 10), ("test", 200)):
@@ -41,6 +41,6 @@ def test_what_is_drawn_is_read_as_it_looks(
     save_model(make_parity_model(2), tmp_path / "model", "# A model for tests\n")
     assert SCRIPT["measure"](str(tmp_path / "model"), str(data.folder), seed=0) == 0
     real, drawn, each = capsys.readouterr().out.splitlines()
-    assert real == "real digits of the test split: 100.00 +- 0.00 % of 200 are read as what they are to be"
-    assert drawn == f"drawn digits: {read} +- 0.00 % of 200 are read as what they are to be"
+    assert real == "real digits of the test split: 100.00 +- 0.00 % of 200 are read correctly"
+    assert drawn == f"drawn digits: {read} +- 0.00 % of 200 are read correctly"
     assert each == f"of each: 0: {float(read):.0f}, 1: {float(read):.0f}"

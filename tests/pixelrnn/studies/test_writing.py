@@ -1,4 +1,4 @@
-"""Hand-written text: which class a character is, what a hand is, and how it looks on paper."""
+"""Handwriting: the class of a character, the seed of a hand, and the page."""
 
 from collections.abc import Callable
 
@@ -25,14 +25,14 @@ def test_a_digit_is_the_class_of_its_number():
 @pytest.mark.parametrize(
     ("text", "num_classes", "reason"),
     [
-        ("20a6", 10, "'a': the model has no class for this character; it has 0123456789"),
+        ("20a6", 10, "'a': the model has no class for this character; use only 0123456789"),
         ("20 26", 10, "' ': the model has no class"),
         ("2\n", 10, r"'\\n': the model has no class"),
         ("²", 10, "'²': the model has no class"),
         ("٣", 10, "the model has no class"),
-        ("123", 3, "'3': the model has no class for this character; it has 012"),
+        ("123", 3, "'3': the model has no class for this character; use only 012"),
         ("", 10, "TEXT: is empty"),
-        ("2026", 0, "this model was told no classes"),
+        ("2026", 0, "this model is not class-conditional"),
     ],
 )
 def test_what_cannot_be_written_is_said(text: str, num_classes: int, reason: str):
@@ -54,7 +54,7 @@ def model(make_model: Callable[..., PixelModel]) -> PixelModel:
 
 
 def naive_hand(model: PixelModel, classes: list[int], seed: int) -> Tensor:
-    """One hand by one whole forward pass a pixel, from the noise of its own seed."""
+    """Draw one hand with a full forward pass per pixel, from the noise of its own seed."""
     pixels = torch.zeros(len(classes), 1, 4, 5, dtype=torch.uint8)
     noise = torch.rand(pixels.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return draw_naively(model, pixels, torch.ones(4, 5, dtype=torch.bool), noise, torch.tensor(classes))
@@ -67,7 +67,7 @@ def test_a_hand_is_a_seed(model: PixelModel):
         assert torch.equal(drawn[hand], naive_hand(model, classes, 5 + hand))
     assert torch.equal(write(model, classes[:2], num_hands=2, seed=6), drawn[1:, :2])
     assert not torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[0, 0], drawn[0, 3]), "the same digit twice is drawn twice"
+    assert not torch.equal(drawn[0, 0], drawn[0, 3]), "a repeated digit is drawn again, not copied"
 
 
 def test_progress_counts_the_rows(model: PixelModel):

@@ -1,4 +1,4 @@
-"""Muon and AdamW as one optimiser: each does its own part, and both are saved and scheduled."""
+"""Muon and AdamW as one optimiser: each updates its own parameters, and both are saved and scheduled."""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +40,7 @@ def test_every_parameter_belongs_to_one_part(model: PixelModel):
 def test_the_parts_are_those_of_torch(
     model: PixelModel, make_model: Callable[..., PixelModel], variant: dict[str, Any]
 ):
-    """Each stepped alone gives the same weights; the first kernel and the last are AdamW's."""
+    """Separate optimisers give the same weights; AdamW updates the first and the last kernel."""
     take_steps(model, optimizer_of(model), 3)
     alone = make_model(4, 5, **variant, dtype=torch.float32)
     parameters = dict(alone.named_parameters())
@@ -83,7 +83,7 @@ def test_its_state_goes_round_through_a_state_dict(
 
 
 def test_a_rate_of_zero_stops_both_parts_after_loading_too(model: PixelModel):
-    """A schedule writes rates into the groups; those are to be what the parts read, and not copies of it."""
+    """A schedule writes learning rates to the groups, which must be those of both optimisers, not copies."""
     optimizer = optimizer_of(model)
     take_steps(model, optimizer, 1)
     optimizer.load_state_dict(optimizer.state_dict())

@@ -1,4 +1,4 @@
-"""Training runs: exact resumption, averaging, sample grids, the model folder, and what is refused."""
+"""Training runs: exact resumption, averaging, sample grids, the model folder, and errors."""
 
 import csv
 import dataclasses
@@ -34,13 +34,13 @@ MODEL = ModelConfig(num_layers=2, hidden_channels=4, output_channels=6, dilation
 TRAINING = TrainingConfig(
     epochs=3, batch_size=4, warmup_steps=2, average_decay=0.5, learning_rate=0.03, matrix_learning_rate=0.1
 )
-STEPS_PER_EPOCH = 5  # 18 images, 4 a batch
+STEPS_PER_EPOCH = 5  # 18 images, 4 per batch
 RANDOM = np.random.default_rng(0)
 MakeData = Callable[..., PreparedPixels]
 
 
 def stripes(count: int) -> np.ndarray:
-    """Binary images (count, 6, 5) whose rows or columns alternate, with a little noise."""
+    """Binary images (count, 6, 5) with horizontal or vertical stripes and a little noise."""
     rows, columns = np.indices((6, 5))
     pattern = np.where(RANDOM.random((count, 1, 1)) < 0.5, rows, columns) % 2
     return (pattern ^ (RANDOM.random((count, 6, 5)) < 0.05)).astype(np.uint8)
@@ -63,7 +63,7 @@ def run(data: PreparedPixels, output: Path, training: TrainingConfig = TRAINING,
 
 
 class Recorder:
-    """Keeps the loss of every step and the weights that it was computed with."""
+    """Records the loss of every step and the weights before it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, stop_at: int | None = None):
         self.losses: dict[int, float] = {}
@@ -105,7 +105,7 @@ def checkpoint(folder: Path, name: str) -> dict[str, Any]:
 
 
 def model_of(state: dict[str, Tensor], folder: Path) -> PixelModel:
-    """The model of the run with these weights, not rounded."""
+    """Model of the run with these weights, not rounded."""
     model = PixelModel.from_description(checkpoint(folder, "last")["model"])
     model.load_state_dict({name.removeprefix("model."): value for name, value in state.items()})
     return model.eval()
@@ -117,10 +117,10 @@ def logged_validation(folder: Path) -> list[float]:
 
 
 @pytest.mark.parametrize("step", [STEPS_PER_EPOCH, STEPS_PER_EPOCH + 2, 2 * STEPS_PER_EPOCH + 4])
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+def test_a_killed_run_resumes_exactly(
     step: int, prepared: PreparedPixels, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Killed at the first step of the second epoch, within it, and at the last step of all."""
+    """Killed at the first step of the second epoch, within it, and at the last step of the training."""
     with monkeypatch.context() as patch:
         first = Recorder(patch, stop_at=step)
         with pytest.raises(Killed):
@@ -142,9 +142,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
 
 
 def test_the_average_is_what_is_validated_and_kept(prepared: PreparedPixels, uninterrupted: Run):
-    """The average by its definition, from the weights of every step: it starts as those after the first.
+    """Expected value: the definition of the average, which starts with the weights after the first step.
 
-    The n-th after it counts for 1 - (1 + n) / (10 + n), at least for 1 - average_decay.
+    The n-th weights after these have the weight 1 - (1 + n) / (10 + n), at least 1 - average_decay.
     """
     folder, weights = uninterrupted.folder, uninterrupted.recorder.weights
     last = checkpoint(folder, "last")
@@ -192,7 +192,7 @@ def test_the_model_folder_is_the_best_epochs_model_rounded(prepared: PreparedPix
         assert torch.equal(loaded.get_parameter(name), parameter.half().float()), name
     rounded, unrounded = (evaluate(model, prepared, "test")["nats_per_image"] for model in (loaded, exact))
     assert rounded == pytest.approx(unrounded, abs=0.01)
-    assert unrounded < 30 * math.log(2) - 1, "it has learnt nothing that rounding could harm"
+    assert unrounded < 30 * math.log(2) - 1, "the model has learnt nothing that rounding could harm"
     (training,) = loaded.history
     assert training["training"]["average_decay"] == 0.5
     assert training["data"]["content_hash"] == prepared.content_hash
@@ -212,13 +212,13 @@ def test_a_model_card_says_what_was_measured_and_what_is_not_the_papers(
     assert f"| test | 9 | {document['nats_per_image']:.2f} ± {document['standard_error']:.2f} |" in card
     for fact in ("A Row LSTM", "6x5x1", "1, 2 columns apart", "one column wider", "18 images in train", "epochs: 3"):
         assert fact in card
-    for absent in (str(uninterrupted.folder), "Not yet measured", "raster order; the paper's", "no residual"):
+    for absent in (str(uninterrupted.folder), "Not yet measured", "instead of raster order", "No residual"):
         assert absent not in card
     assert "Not yet measured" in (uninterrupted.folder / "model" / "README.md").read_text()
 
 
 def test_a_training_may_start_from_a_model(prepared: PreparedPixels, uninterrupted: Run, tmp_path: Path):
-    """With its architecture and weights, whatever the configuration says of the former."""
+    """It keeps the architecture and weights of the model; the configured architecture is ignored."""
     began = uninterrupted.folder / "model"
     still = dataclasses.replace(TRAINING, epochs=1, learning_rate=0.0, matrix_learning_rate=0.0)
     ended = run(prepared, tmp_path, still, init_from=str(began), model=ModelConfig())
@@ -230,9 +230,9 @@ def test_a_training_may_start_from_a_model(prepared: PreparedPixels, uninterrupt
     assert (ended / "README.md").read_text().count("by `pixelrnn train`") == 2
 
 
-def test_a_model_of_other_images_is_no_start(make_data: MakeData, uninterrupted: Run, tmp_path: Path):
+def test_a_model_of_other_images_cannot_be_the_start(make_data: MakeData, uninterrupted: Run, tmp_path: Path):
     wider = make_data(train=np.eye(6, dtype=np.uint8)[None].repeat(20, 0))
-    with pytest.raises(UserError, match=r"grey images of 6x6 pixels and 2 levels, but the model is of .* 6x5"):
+    with pytest.raises(UserError, match=r"grey images of 6x6 pixels and 2 levels, but the model is for .* 6x5"):
         run(wider, tmp_path / "run", init_from=str(uninterrupted.folder / "model"))
     captioner = Path(__file__).parents[3] / "captioning" / "pretrained" / "flickr8k"
     with pytest.raises(UserError, match="a captioner, not a pixel model"):
@@ -244,8 +244,8 @@ def test_a_conditional_model_learns_from_labels(labelled: PreparedPixels, prepar
     conditional = dataclasses.replace(MODEL, conditional=True)
     model = load_model(PixelModel, run(labelled, tmp_path / "run", model=conditional))
     assert model.shape.num_classes == 3
-    assert "told the class" in (tmp_path / "run" / "model" / "README.md").read_text()
-    with pytest.raises(UserError, match="has no labels, and the model is conditional"):
+    assert "class-conditional" in (tmp_path / "run" / "model" / "README.md").read_text()
+    with pytest.raises(UserError, match="has no labels, but the model is class-conditional"):
         run(prepared, tmp_path / "none", model=conditional)
 
 
@@ -258,7 +258,7 @@ def test_colour_images_of_256_levels_are_learnt(make_data: MakeData, tmp_path: P
     assert (tmp_path / "samples" / "epoch-00.png").is_file()
 
 
-def test_a_loss_that_is_no_number_is_an_error_that_names_the_mend(
+def test_a_loss_that_is_not_finite_is_an_error_that_names_the_fix(
     prepared: PreparedPixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     nats = PixelTask._nats
@@ -282,7 +282,7 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_options(
 def test_only_two_and_256_levels_are_modelled(prepared: PreparedPixels, tmp_path: Path):
     shutil.copytree(prepared.folder, tmp_path / "data")
     write_json(tmp_path / "data" / "manifest.json", prepared.manifest | {"levels": 16})
-    with pytest.raises(UserError, match="pixels of 16 levels; prepare it again, with 2 or 256"):
+    with pytest.raises(UserError, match="has pixels with 16 levels; prepare it again with 2 or 256 levels"):
         run(PreparedPixels.open(tmp_path / "data"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -325,9 +325,9 @@ def test_every_shipped_configuration_is_accepted_and_says_how_to_use_it(config: 
     settings = parser.instantiate(parser.parse_args(["--config", str(config)]))
     assert isinstance(settings.training, TrainingConfig)
     assert settings.output == f"runs/{config.stem}"
-    assert config.read_text().splitlines()[1] == f"#   pixelrnn train --config configs/pixelrnn/{config.name}"
+    assert config.read_text().splitlines()[1] == f"#   pixelrnn train --config bundled:{config.stem}"
     architecture = settings.model.architecture
-    # A further stage has the architecture of its start, and a conditional model is called after its classes.
+    # A second stage has the architecture of its first stage, and a class-conditional model is named after its classes.
     if not (settings.init_from or settings.model.conditional):
         assert architecture.replace("_", "-") in config.stem
     if config.stem.startswith("paper-"):

@@ -1,4 +1,4 @@
-"""Training: the loss, the rates, the batches, and a tiny overfit of every kind of model."""
+"""Training: the loss, the learning rates, the batches, and a tiny overfit of every kind of model."""
 
 import itertools
 import math
@@ -22,7 +22,7 @@ MakeData = Callable[..., PreparedPixels]
 
 
 def task_of(model: PixelModel, steps: int, **settings: Any) -> PixelTask:
-    """A task that logs nothing, and whose training takes this many steps."""
+    """Task that logs nothing, for a training of this many steps."""
     task = PixelTask(model, TrainingConfig(**settings))
     task.log = lambda *_, **__: None  # type: ignore[method-assign]
     task.trainer = SimpleNamespace(  # type: ignore[assignment]
@@ -32,7 +32,7 @@ def task_of(model: PixelModel, steps: int, **settings: Any) -> PixelTask:
 
 
 def rates(task: PixelTask, steps: int) -> list[tuple[float, ...]]:
-    """The rates of the parts at every step."""
+    """Learning rates of both optimisers at every step."""
     configured = task.configure_optimizers()
     optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     found = []
@@ -58,7 +58,7 @@ def test_a_short_training_warms_up_for_a_tenth_of_it_and_a_decay_of_zero_keeps_t
 
 
 def test_the_loss_is_the_mean_over_images_of_their_negative_log_likelihood(make_model: MakeModel):
-    """By hand: binary cross-entropy from the logits, summed over the pixels of an image."""
+    """Expected value: binary cross-entropy from the logits, summed over the pixels of an image."""
     model = make_model(3, 4)
     pixels = torch.randint(2, (5, 1, 3, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     probabilities = model(pixels).squeeze(2).sigmoid()
@@ -69,7 +69,7 @@ def test_the_loss_is_the_mean_over_images_of_their_negative_log_likelihood(make_
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_ends_the_training(make_model: MakeModel, value: float):
+def test_a_loss_that_is_not_finite_ends_the_training(make_model: MakeModel, value: float):
     model = make_model(3, 4)
     task = task_of(model, 1)
     batch = [torch.zeros(2, 1, 3, 4), torch.zeros(2, dtype=torch.long)]
@@ -101,7 +101,7 @@ def test_numbers_that_no_training_can_use_are_named(option: str, value: float):
 
 @pytest.fixture(scope="module")
 def numbered(make_data: MakeData) -> PreparedPixels:
-    """Ten training images whose pixels spell their number, and whose label is that number."""
+    """Ten training images whose pixels are the bits of their number, and whose label is that number."""
     bits = np.array([[number >> bit & 1 for bit in range(6)] for number in range(10)], np.uint8)
     images = bits.reshape(10, 2, 3)
     return make_data(x_train=images, y_train=np.arange(10), x_valid=images[:3], y_valid=np.arange(3))
@@ -142,7 +142,7 @@ FOUR = torch.tensor(
 
 @pytest.mark.parametrize(("conditional", "entropy"), [(False, math.log(4)), (True, 0.0)])
 def test_four_images_are_learnt_by_heart(variant: dict[str, Any], conditional: bool, entropy: float):
-    """No model can do better than ln 4 nats without being told which of the four it is."""
+    """An unconditional model cannot do better than ln 4 nats; one that is conditioned on the image can reach 0."""
     torch.manual_seed(0)
     shape = ImageShape(height=3, width=3, num_classes=4 * conditional)
     config = ModelConfig(**{"num_layers": 2, "hidden_channels": 8, "conditional": conditional} | variant)
