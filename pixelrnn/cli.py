@@ -77,9 +77,9 @@ def complete(
     completion_picture(rows, region, shape.levels, output)
     lines, measured = [], []
     for path, nats in zip(readable, masked_nats(pixel_model, pixels, region, label).tolist(), strict=True):
-        bits = nats / (math.log(2) * int(region.sum()))
-        lines.append(f"{path}\t{nats:.2f} nats\t{bits:.4f} bits/pixel")
-        measured.append({"image": str(path), "nats": nats, "bits_per_pixel": bits})
+        bits = nats / (math.log(2) * int(region.sum()) * shape.channels)
+        lines.append(f"{path}\t{nats:.2f} nats\t{bits:.4f} bits/dim")
+        measured.append({"image": str(path), "nats": nats, "bits_per_dimension": bits})
     note(f"the completions are in {output}; the numbers are -ln p of the true masked pixels of each image")
     document = {
         "picture": output,

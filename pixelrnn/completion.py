@@ -85,7 +85,7 @@ def read_images(paths: Iterable[Path], shape: ImageShape, resize: bool = False) 
     Raises:
         UserError: See `load_levels`.
     """
-    images = {}
+    images, grey = {}, []
     for path in paths:
         try:
             levels = load_levels(path, shape, resize)
@@ -93,8 +93,13 @@ def read_images(paths: Iterable[Path], shape: ImageShape, resize: bool = False) 
             problem(str(error))
             continue
         if shape.levels == 2 and not is_binary(levels):
-            note(f"{path}: has grey levels, but the model is for black and white images; 128 and above become white")
+            grey.append(path)
         images[path] = quantized(levels, shape)
+    if grey:
+        note(
+            f"images with grey levels: {len(grey)}, such as {grey[0]}; the model is for black and white images, "
+            f"so levels of {THRESHOLD} and above become white"
+        )
     return images
 
 

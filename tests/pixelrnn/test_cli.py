@@ -130,11 +130,11 @@ def test_complete_prints_the_likelihood_of_what_was_there(
     expected = masked_nats(load_model(PixelModel, folders["binary"]), pixels, mask)
     for path, nats, line, record in zip(paths, expected.tolist(), lines, document["images"], strict=True):
         bits = nats / math.log(2) / int(mask.sum())
-        assert line == [str(path), f"{nats:.2f} nats", f"{bits:.4f} bits/pixel"]
+        assert line == [str(path), f"{nats:.2f} nats", f"{bits:.4f} bits/dim"]
         assert record == {
             "image": str(path),
             "nats": pytest.approx(nats, rel=1e-5),
-            "bits_per_pixel": pytest.approx(bits, rel=1e-5),
+            "bits_per_dimension": pytest.approx(bits, rel=1e-5),
         }
     # The middle 3 x 4 of the 6 x 8 pixels are drawn: rows 2 to 4, columns 2 to 5.
     assert document["drawn_pixels"] == 12
@@ -204,7 +204,9 @@ def test_an_image_of_another_size_or_of_grey_levels(run: Run, folders: dict[str,
     ]
     status, output, errors = run(*arguments, folders["binary"], "--resize")
     assert (status, len(output)) == (0, 1)
-    assert errors[0].startswith("pixelrnn: grey.png: has grey levels, but the model")
+    assert errors[0].startswith(
+        "pixelrnn: images with grey levels: 1, such as grey.png; the model is for black and white"
+    )
     assert set(cell(Path("out.png"), 0, 0).flat) == {0, 255}
     status, output, errors = run(*arguments, folders["rgb"], "--resize")
     assert (status, len(output)) == (0, 1)

