@@ -1,6 +1,7 @@
 """The packages as a Python program uses them: names, laziness, types, threads."""
 
 import importlib
+import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -47,9 +48,12 @@ def test_a_file_name_is_used_once():
 
 
 @pytest.mark.parametrize("program", ["captioning", "pixelrnn", "data_prep"])
-def test_a_package_runs_as_a_module(program: str):
-    done = subprocess.run([sys.executable, "-m", program, "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout == f"{program.replace('_', '-')} {tool_version()}\n"
+def test_a_package_runs_as_a_module(program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(sys, "argv", [program, "--version"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module(program, run_name="__main__")
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"{program.replace('_', '-')} {tool_version()}\n"
 
 
 # Captions
