@@ -16,13 +16,14 @@ BUNDLED = "bundled:flickr8k"
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """Which encoder, and how an image is laid before it.
+    """The encoder and its preprocessing.
 
     Attributes:
-        backbone: `efficientnet_lite0|1|2`, `timm:NAME`, `torchvision:NAME` or `none`.
-        image_size: Images are squashed to this many pixels a side: nothing is cut off, as a caption is of the whole.
-        mean: What is subtracted from each colour (red, green, blue in 0..1); None takes the backbone's own.
-        std: What the difference is divided by; None takes the backbone's own.
+        backbone: Encoder network: `efficientnet_lite0|1|2`, `timm:NAME` or `torchvision:NAME`; `none` makes a language
+            model.
+        image_size: Side in pixels to which images are resized, without cropping or keeping the aspect ratio.
+        mean: Mean of each colour channel (red, green, blue in 0..1) for normalisation (default: the backbone's).
+        std: Standard deviation of each colour channel for normalisation (default: the backbone's).
     """
 
     backbone: str = "efficientnet_lite2"
@@ -33,21 +34,22 @@ class EncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """The decoder's architecture.
+    """The architecture of the decoder.
 
     Attributes:
-        cell: What reads the words: a fixed window of them, a vanilla RNN, or an LSTM.
-        window: How many words the window holds.
-        num_layers: Recurrent layers, each on the states of the one below.
-        residual: Add to the output of every layer but the first what it read.
-        hidden_size: Size of a layer's state and of the projected grid.
-        embedding_size: Size of a word's embedding.
-        attention: How locations are scored; `none` leaves the image to the initial state, and `mean` gives the mean
-            of all locations at every word, as a window gets it in any case.
-        hard: Look at one location a word, drawn by its weight, in place of at the weighted mean of all.
-        attention_size: Size of the space in which queries meet keys.
-        context_gate: The gate beta_t on the context (section 4.2.1): one number, one number a channel, or none.
-        dropout: Share of units dropped from the projected grid, the embeddings and the output.
+        cell: Recurrent cell: a fixed window of words, a vanilla RNN or an LSTM.
+        window: Number of words in the window.
+        num_layers: Number of recurrent layers; each reads the states of the one below.
+        residual: Residual connections around all layers except the first.
+        hidden_size: Size of the hidden state of a layer and of the projected features.
+        embedding_size: Size of the word embeddings.
+        attention: Attention scores. `mean` gives the mean of all locations at every word, which a window always gets;
+            `none` gives the image only through the initial state.
+        hard: Hard attention: one location per word, drawn by its weight, instead of the weighted mean of all.
+        attention_size: Size of the queries and keys of attention.
+        context_gate: Gate on the context (Show, Attend and Tell, section 4.2.1): one value (`scalar`), one value per
+            channel (`vector`), or `none`.
+        dropout: Dropout probability of the projected features, the embeddings and the output.
     """
 
     cell: Literal["window", "rnn", "lstm"] = "lstm"
@@ -63,18 +65,18 @@ class DecoderConfig:
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse what no decoder can be made of, by its name."""
+        """Refuse impossible settings, by name."""
         for name in ("window", "num_layers", "hidden_size", "embedding_size", "attention_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"decoder.{name}: {getattr(self, name)} is too small; give at least 1")
         if not 0 <= self.dropout < 1:
-            raise UserError(f"decoder.dropout: {self.dropout} is not a share; give at least 0 and less than 1")
+            raise UserError(f"decoder.dropout: {self.dropout} is out of range; give at least 0 and less than 1")
         if self.cell == "window" and (self.attends or self.num_layers > 1):
             raise UserError("decoder.cell: a window has no state; give attention none and one layer, or another cell")
         if self.residual and self.num_layers == 1:
-            raise UserError("decoder.residual: one layer has no other around which to lead; give more num_layers")
+            raise UserError("decoder.residual: needs at least two layers; give more num_layers, or omit it")
         if self.hard and not self.attends:
-            raise UserError(f"decoder.hard: nothing is attended to; give another attention than {self.attention}")
+            raise UserError(f"decoder.hard: needs decoder.attention additive or dot, not {self.attention}")
 
     @property
     def attends(self) -> bool:
@@ -84,12 +86,12 @@ class DecoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """How captions are sought.
+    """Search settings.
 
     Attributes:
-        beam_size: Captions kept at every step; 1 is greedy search.
-        length_exponent: Captions are ranked by log-probability / words ** length_exponent.
-        max_words: Captions are cut after this many words.
+        beam_size: Beam size; 1 is greedy search.
+        length_exponent: Exponent x of the length: captions are ranked by log-probability / words ** x.
+        max_words: Maximum number of words of a caption.
     """
 
     beam_size: int = 5
@@ -97,7 +99,7 @@ class SearchConfig:
     max_words: int = 30
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no search can use, by their name."""
+        """Refuse impossible settings, by name."""
         for name, least in (("beam_size", 1), ("length_exponent", 0), ("max_words", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"search.{name}: {getattr(self, name)} is too small; give at least {least}")
@@ -105,38 +107,39 @@ class SearchConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How the captioner is trained.
+    """Training settings of a captioner.
 
     Attributes:
-        objective: `cross_entropy` from scratch, then perhaps `self_critical` from a trained model.
-        epochs: At most this many passes over the images (and their mirror images).
-        patience: Stop after this many epochs without a better validation score.
-        monitor: The validation score that decides which epoch is best; a language model's is its perplexity.
-        batch_size: Images a batch; each brings all its captions.
-        learning_rate: The decoder's, at its peak.
-        encoder_learning_rate: The encoder's, at its peak; 0 freezes it, and its grids are computed once.
-        warmup_steps: Steps over which the rates rise, at most a tenth of all; they fall to 0 as a cosine.
-        weight_decay: AdamW's, on weight matrices alone.
-        label_smoothing: Share of the target probability spread over all words.
-        doubly_stochastic: Weight of the penalty that makes attention cover the whole image (lambda of equation 14).
-        look_warmup: Share of the steps, the first ones, in which every look of hard attention is its expectation, as in
-            soft attention: a decoder that sees random looks before it can read them learns to leave them unread.
+        objective: Training objective: `cross_entropy`, or `self_critical` to continue from a trained model.
+        epochs: Maximum number of passes over the images (and their mirror images).
+        patience: Number of epochs without a better validation score after which training stops.
+        monitor: Validation score that selects the best epoch; use perplexity for a language model.
+        batch_size: Images per batch; each image brings all its captions.
+        learning_rate: Peak learning rate of the decoder.
+        encoder_learning_rate: Peak learning rate of the encoder; 0 freezes it, and its features are computed once.
+        warmup_steps: Steps over which the learning rates rise, at most a tenth of all; then they fall to 0 as a cosine.
+        weight_decay: Weight decay of AdamW, applied to weight matrices only.
+        label_smoothing: Share of the target probability that is spread over all words.
+        doubly_stochastic: Weight of the penalty that makes attention cover the whole image (Show, Attend and Tell,
+            lambda of equation 14).
+        look_warmup: Share of the steps, the first ones, in which hard attention uses the expectation of every look, as
+            soft attention does; with random looks from the start the decoder learns to ignore them.
         look_reward: Weight of the gradient of hard looks (lambda_r of equation 12).
-        look_entropy: Weight of the entropy of hard attention's weights, in nats, which keeps it looking about
+        look_entropy: Weight of the entropy of the weights of hard attention, in nats, which keeps it exploring
             (lambda_e of equation 12).
-        gradient_clip: The gradient's norm is cut to this.
-        average_decay: Weights are averaged exponentially with this decay, and the average is what is kept; 0 does not.
-        mirror: Train on every image's mirror image too.
-        max_words: Captions are cut after this many words for training; a cut caption teaches no end.
-        samples: Captions sampled an image by `self_critical`.
-        temperature: Of that sampling. Label smoothing leaves a tenth of the probability with words that do not fit: at
-            1, most sampled captions hold one.
-        precision: `bf16-mixed` (autocast) or `32-true`, for short `bf16` or `32`; `auto` takes bf16 where the hardware
-            multiplies it.
-        seed: Of the initial weights, the order of the images, dropout and sampling.
-        log_gradients: Every this many steps, log how far back the captions reach: the norm of the gradient of their
-            last word's loss with respect to the states 1, 5 and 10 words before (see `network.gradient_flow`); 0 does
-            not.
+        gradient_clip: Maximum norm of the gradient.
+        average_decay: Decay of the exponential moving average of the weights; the average is validated and saved. 0
+            disables averaging.
+        mirror: Train on the mirror image of every image too.
+        max_words: Number of words after which training captions are cut; a cut caption teaches no end.
+        samples: Captions sampled per image for `self_critical`.
+        temperature: Sampling temperature for `self_critical`. Label smoothing leaves a tenth of the probability to
+            unfitting words: at 1, most sampled captions contain one.
+        precision: Precision: `bf16-mixed` (autocast) or `32-true`, for short `bf16` or `32`; `auto` is bf16 where the
+            hardware supports it.
+        seed: Random seed for the initial weights, the order of the images, dropout and sampling.
+        log_gradients: Interval in steps at which the norm of the gradient of the last word's loss with respect to the
+            states 1, 5 and 10 words before is logged (see `network.gradient_flow`); 0 disables it.
     """
 
     objective: Literal["cross_entropy", "self_critical"] = "cross_entropy"
@@ -164,7 +167,7 @@ class TrainingConfig:
     log_gradients: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no training can use, by their name."""
+        """Refuse impossible settings, by name."""
         names: dict[str, Precision] = {"32": "32-true", "bf16": "bf16-mixed"}
         object.__setattr__(self, "precision", names.get(self.precision, self.precision))
         # A self-critical baseline is the mean of the other samples: there must be one.

@@ -214,8 +214,8 @@ def _one_line(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        mend = "free some space" if error.errno == errno.ENOSPC else "choose another place"
-        raise UserError(f"{path}: cannot be written ({error.strerror}); {mend}") from error
+        fix = "free some space" if error.errno == errno.ENOSPC else "choose another path"
+        raise UserError(f"{path}: cannot be written ({error.strerror}); {fix}") from error
 
 
 def _drop_incomplete_line(path: Path) -> None:
@@ -235,7 +235,7 @@ def _kept(path: Path, read: Callable[[IO[str]], Iterator[Record]]) -> dict[str, 
                 entries += 1
         except (csv.Error, KeyError, TypeError, ValueError):
             raise UserError(
-                f"{path}, entry {entries + 1}: not a photo's captions; leave out --skip-existing to replace the file"
+                f"{path}, entry {entries + 1}: not a photo's captions; omit --skip-existing to replace the file"
             ) from None
     return records
 

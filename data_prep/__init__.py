@@ -1,4 +1,4 @@
-"""Sources of captions and of pixels, made into prepared data sets."""
+"""Preparation of captioned images and of pixels: a source in a known format becomes a self-contained data set."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""A source of captioned images, made into a prepared data set: checked, tokenised, self-contained, one folder."""
+"""Preparation of captioned images: images are checked, captions tokenised, and both written to one folder."""
 
 import hashlib
 import itertools
@@ -24,7 +24,7 @@ from vision_rnn.version import tool_version
 if TYPE_CHECKING:
     from datasets import Dataset
 
-# A batch of rows is held in memory while writing: photos of several megabytes must not fill it.
+# Rows held in memory while writing; photos take several megabytes each.
 ROWS_PER_BATCH = 100
 
 LeftOut = list[dict[str, str]]
@@ -38,28 +38,28 @@ def prepare_captions(
     min_count: int = 5,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Read captioned images and write the prepared data set that `PreparedCaptions` opens; whole or not at all.
+    """Read captioned images and write the prepared data set that `PreparedCaptions` opens, complete or not at all.
 
-    Every image is decoded once; broken or missing images and empty captions are left out and listed in the manifest
-    under `left_out` with the reason. Images that the source puts in no split, while it has splits, are only counted, as
-    `without_split`. A source without splits is split 80/10/10 by a hash of `seed` and name; if it has splits but none
-    for validation, a tenth of the training images becomes that, by the same hash. Images whose bytes occur in more than
-    one split are used in each, and counted as `in_several_splits`.
+    Every image is decoded once. Broken or missing images and captions without words are skipped and listed in the
+    manifest under `left_out` with the reason. In a source with splits, images without a split are not used and only
+    counted, as `without_split`. A source without splits is split 80/10/10 by a hash of `seed` and the image name. If a
+    source has splits but no validation split, a tenth of the training images is used for validation, selected by the
+    same hash. Images whose bytes occur in more than one split stay in each, and are counted as `in_several_splits`.
 
     Args:
-        source: A file or folder in one of `caption_sources.formats.FORMATS`, or `hub:owner/name`.
-        output: The folder to write; an earlier prepared data set there is replaced.
-        format: How the source is laid out; `auto` recognises all but hub data sets.
-        image_root: Where the images lie, if not beside the captions.
-        min_count: How often a word must occur in the training captions to enter the vocabulary.
-        seed: Seed of the splits that the source does not have.
+        source: File or folder in one of `caption_sources.caption_formats.FORMATS`, or `hub:owner/name`.
+        output: Folder to write; a prepared caption data set that exists there is replaced.
+        format: Layout of the source; `auto` detects it (a hub data set by its prefix `hub:`).
+        image_root: Folder of the images, if not beside the captions.
+        min_count: Number of occurrences in the training captions that a word needs to enter the vocabulary.
+        seed: Random seed for the splits that the source lacks.
 
     Returns:
         The manifest, as written to `manifest.json`.
 
     Raises:
-        UserError: The source is no such data set, has no usable training image, no word occurs `min_count` times, or
-            `output` holds something else.
+        UserError: The source cannot be read in this format or has no usable training image, no word occurs `min_count`
+            times, or `output` holds something else.
     """
     source, output = str(source), Path(output).absolute()
     check_replaceable(output, KIND)
@@ -97,20 +97,20 @@ def prepare_captions(
 
 
 def merge_records(records: Iterable[CaptionRecord], left_out: LeftOut) -> list[CaptionRecord]:
-    """Join the records of each image, since many formats have one a caption; sort by split and name.
+    """Merge the records of each image, since many formats have one per caption; sort by split and name.
 
     Args:
-        records: As a reader yields them.
-        left_out: Gets captions without words, and then images without captions, which are dropped.
+        records: Records of a reader.
+        left_out: List to which captions without words and images without captions are added; both are dropped.
 
     Raises:
-        UserError: Two different images of a split have one name.
+        UserError: Two different images of a split have the same name.
     """
     merged: dict[tuple[str, str], CaptionRecord] = {}
     for record in records:
         first = merged.setdefault((record.split or "", record.name), replace(record, captions=[]))
         if first.image != record.image:
-            raise UserError(f"{record.where}: another image called '{record.name}' came at {first.where}; rename one")
+            raise UserError(f"{record.where}: another image named '{record.name}' is at {first.where}; rename one")
         captions = [caption.strip() for caption in record.captions if any(map(str.isalnum, caption))]
         if len(captions) < len(record.captions) or not captions:
             reason = "a caption without words" if record.captions else "no caption"
@@ -120,7 +120,7 @@ def merge_records(records: Iterable[CaptionRecord], left_out: LeftOut) -> list[C
 
 
 def _write_splits(records: list[CaptionRecord], folder: Path, left_out: LeftOut) -> dict[str, "Dataset"]:
-    """Write the splits that have usable images, each into its own folder, and open them."""
+    """Write each split that has usable images into its own folder, and open it."""
     splits = {}
     total = sum(record.split is not None for record in records)
     with Progress(total, "reading images", "image") as progress:
@@ -133,7 +133,7 @@ def _write_splits(records: list[CaptionRecord], folder: Path, left_out: LeftOut)
 
 
 def _rows(records: list[CaptionRecord], progress: Progress, left_out: LeftOut) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the images that can be decoded; list the others."""
+    """Yield the rows of the images that can be decoded; add the others to `left_out`."""
     for record in records:
         progress.update()
         try:
@@ -151,7 +151,7 @@ def _rows(records: list[CaptionRecord], progress: Progress, left_out: LeftOut) -
 
 
 def _write_split(rows: Iterable[dict[str, Any]], folder: Path) -> "Dataset":
-    # ArrowWriter, not Dataset.from_generator, which would leave a second copy of everything in a cache.
+    # ArrowWriter instead of Dataset.from_generator, which would leave a second copy of the data in a cache.
     from datasets import Dataset, Features, Image, Value
     from datasets.arrow_writer import ArrowWriter
 
@@ -184,7 +184,7 @@ def _image_digests(splits: dict[str, "Dataset"]) -> dict[str, list[str]]:
 
 
 def _content_hash(splits: dict[str, "Dataset"], digests: dict[str, list[str]]) -> str:
-    """Hash what a data set says, however it came: splits, names, image bytes and, in any order, the captions."""
+    """Hash the content, independent of the source format: splits, names, image bytes, and captions in any order."""
     digest = hashlib.sha256()
     for split in sorted(splits):
         rows = splits[split].select_columns(["name", "captions"]).to_iterable_dataset()

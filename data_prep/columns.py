@@ -1,4 +1,4 @@
-"""Finding a column of a table by the names that people give it."""
+"""Lookup of a table column by its usual names."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,10 +8,10 @@ IMAGE_COLUMNS = ("image", "image_name", "filename", "file_name", "file", "path",
 
 
 def find_column(columns: Iterable[str], accepted: Sequence[str], where: str) -> str:
-    """Return the column whose name, in any case, comes first in `accepted`.
+    """Return the column whose name comes first in `accepted`, ignoring case.
 
     Raises:
-        UserError: There is none.
+        UserError: No column has an accepted name.
     """
     by_name = {column.strip().lower(): column for column in columns}
     for name in accepted:

@@ -1,4 +1,4 @@
-"""Data sets with a column of images, as `datasets` reads them from the Hugging Face hub or from files of its format."""
+"""Data sets with an image column, read with `datasets` from the Hugging Face hub or from files in its format."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,10 @@ PREFIX = "hub:"
 
 
 def is_on_hub(source: str, format: str) -> bool:
-    """Whether `source` names a data set on the hub: it is written `hub:owner/name`, or comes with the format `hub`.
+    """Whether `source` is a hub data set: it is written `hub:owner/name`, or the format is `hub`.
 
     Raises:
-        UserError: It names none, and no file or folder either.
+        UserError: It is neither a hub data set nor an existing file or folder.
     """
     if source.startswith(PREFIX) or format == "hub":
         return True
@@ -37,7 +37,7 @@ def load_hub(source: str) -> "DatasetDict":
     name = source.removeprefix(PREFIX)
     try:
         data = load_dataset(name)
-    # Connection failures, unknown names and refused loading scripts share no closer ancestors.
+    # Connection failures, unknown names and rejected loading scripts have no closer common base class.
     except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{PREFIX}{name}: cannot be loaded ({reason}); check the name and the network") from error
@@ -47,10 +47,10 @@ def load_hub(source: str) -> "DatasetDict":
 
 
 def find_image_column(rows: "Dataset", where: str) -> str:
-    """Return the column that holds the images: the only one that does, or that with the most usual name.
+    """Return the column of the images: the only image column, or the one with the most usual name.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such column.
     """
     from datasets import Image
 
@@ -59,14 +59,14 @@ def find_image_column(rows: "Dataset", where: str) -> str:
 
 
 def undecoded(rows: "Dataset", image_column: str) -> "Dataset":
-    """Return the rows with their images as `encoded_image` takes them."""
+    """Return the rows with encoded images, as `encoded_image` expects them."""
     from datasets import Image
 
     return rows.cast_column(image_column, Image(decode=False))
 
 
 def encoded_image(cell: dict[str, Any] | None) -> bytes:
-    """Return the encoded image of a cell; nothing for a cell without one, which is no readable image either.
+    """Return the encoded image of a cell; empty bytes for a cell without an image, which `load_image` rejects.
 
     Raises:
         ImageError: The cell names a file that cannot be read.

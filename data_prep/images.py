@@ -1,4 +1,4 @@
-"""Image files of any kind, made into upright 8-bit RGB."""
+"""Loading of images of any kind as upright 8-bit RGB, and listing of image files."""
 
 import io
 import warnings
@@ -19,7 +19,7 @@ PHOTO_SUFFIXES = frozenset(
 
 
 class ImageFile(Protocol):
-    """A `Path`, or whatever else gives the encoded bytes of one image file."""
+    """A `Path`, or any other object that returns the encoded bytes of one image file."""
 
     def read_bytes(self) -> bytes:
         """Read the whole file."""
@@ -30,7 +30,7 @@ ImageSource = str | Path | bytes | Image.Image | np.ndarray
 
 
 class ImageError(UserError):
-    """An image that cannot be read; the message names the file, the reason and the mend in one line."""
+    """An image that cannot be read; the message names the file, the reason and the fix in one line."""
 
 
 def read_encoded(file: ImageFile) -> bytes:
@@ -48,17 +48,17 @@ def read_encoded(file: ImageFile) -> bytes:
 
 
 def load_image(source: str | Path | bytes, name: str | None = None) -> Image.Image:
-    """Decode an image fully and return it in RGB, 8 bits a channel, upright.
+    """Decode an image completely and return it upright, in RGB with 8 bits per channel.
 
-    EXIF orientation is applied, transparency is laid on white, 16-bit and float grey levels are scaled to 0..255,
-    and of an animation the first frame is taken.
+    EXIF orientation is applied, transparency is composited on white, 16-bit and float grey levels are scaled to 0..255,
+    and the first frame of an animation is used.
 
     Args:
-        source: A path, or the encoded bytes of an image file.
-        name: What messages call the image; by default its path.
+        source: Path, or encoded bytes of an image file.
+        name: Name of the image in messages (default: its path).
 
     Raises:
-        ImageError: The file is missing, empty, broken, cut short, not an image, or larger than Pillow's limit
+        ImageError: The file is missing, empty, broken, truncated, not an image, or larger than Pillow's limit
             against decompression bombs.
     """
     encoded = source if isinstance(source, bytes) else read_encoded(Path(source))
@@ -81,18 +81,18 @@ def load_image(source: str | Path | bytes, name: str | None = None) -> Image.Ima
     # On broken files Pillow's decoders raise almost anything: OSError, SyntaxError, struct.error, zlib.error, KeyError.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{name}: the image is broken or cut short ({reason}); copy it again") from error
+        raise ImageError(f"{name}: the image is broken or truncated ({reason}); copy it again") from error
 
 
 def to_image(source: ImageSource) -> Image.Image:
-    """Return whatever holds one image in RGB, 8 bits per channel, upright.
+    """Return an image given in any form, upright, in RGB with 8 bits per channel.
 
     Args:
-        source: A path; the encoded bytes of an image file; a Pillow image of any mode; or an array, (H, W), (H, W, 1),
-            (H, W, 3) or (H, W, 4), of integers 0..255 or of floats 0..1.
+        source: Path; encoded bytes of an image file; Pillow image of any mode; or array of shape (H, W), (H, W, 1),
+            (H, W, 3) or (H, W, 4), with integers 0..255 or floats 0..1.
 
     Raises:
-        ImageError: As `load_image` does, or the array is no image.
+        ImageError: As for `load_image`, or the array is not an image.
     """
     if isinstance(source, np.ndarray):
         return _to_rgb(_image_of_array(source))
@@ -102,10 +102,10 @@ def to_image(source: ImageSource) -> Image.Image:
 
 
 def find_images(folder: str | Path, recursive: bool = False) -> list[Path]:
-    """List the image files of a folder, known by their suffixes, sorted by path; what is hidden is passed over.
+    """List the image files of a folder by their suffixes, sorted by path; hidden files and folders are skipped.
 
     Raises:
-        UserError: There is no such folder, or it holds no image.
+        UserError: There is no such folder, or it contains no image.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -113,13 +113,13 @@ def find_images(folder: str | Path, recursive: bool = False) -> list[Path]:
     images = _photos(folder, recursive)
     if not images:
         in_subfolders = not recursive and _photos(folder, recursive=True)
-        mend = "its subfolders do, so add --recursive" if in_subfolders else "name a folder of JPEG or PNG files"
-        raise UserError(f"{folder}: holds no image; {mend}")
+        fix = "its subfolders do, so add --recursive" if in_subfolders else "name a folder of JPEG or PNG files"
+        raise UserError(f"{folder}: contains no image; {fix}")
     return images
 
 
 def images_of(sources: Iterable[str | Path]) -> list[Path]:
-    """Return the image files that paths and folders name, each once, in their order.
+    """Return the image files given by paths and folders, in order and without duplicates.
 
     Raises:
         UserError: A folder contains no image.
@@ -146,7 +146,7 @@ def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
     except Exception:
-        # The pixels are sound and only the metadata is broken, in ways as varied as the decoders' errors.
+        # Only the metadata is broken, and the pixels are usable. Its errors are as varied as those of the decoders.
         return image
 
 
@@ -155,7 +155,7 @@ def _image_of_array(array: np.ndarray) -> Image.Image:
     if plane.ndim not in (2, 3) or (plane.ndim == 3 and plane.shape[2] not in (3, 4)) or not plane.size:
         raise ImageError(f"array of shape {array.shape}: not an image; give (H, W), (H, W, 3) or (H, W, 4)")
     scale, limit = (255, 1) if plane.dtype.kind == "f" else (1, 255)
-    # Written so that NaN, which compares false, is refused too.
+    # Written this way so that NaN, which compares false, is rejected too.
     if plane.dtype.kind not in "fiub" or not (plane.min() >= 0 and plane.max() <= limit):
         raise ImageError(
             f"array of {array.dtype}, {array.min()} to {array.max()}: not an image; give integers 0..255 or floats 0..1"
@@ -175,14 +175,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _integer_grey(values: np.ndarray) -> Image.Image:
-    """Keep the top 8 bits of grey levels of 16 bits, or of as many more as the brightest needs."""
+    """Keep the top 8 bits of 16-bit grey levels, or of wider ones if the brightest pixel needs more bits."""
     values = values.clip(min=0)
     bits = max(16, int(values.max()).bit_length())
     return Image.fromarray((values >> (bits - 8)).astype(np.uint8)).convert("RGB")
 
 
 def _float_grey(values: np.ndarray) -> Image.Image:
-    """Scale float grey levels, which have no fixed range: white is 1, else 255, else the brightest pixel."""
+    """Scale float grey levels, which have no fixed range: white is 1 or 255 if that covers all, else the maximum."""
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
     brightest = float(values.max())
     white = next((level for level in (1.0, 255.0) if brightest <= level), brightest)

@@ -1,4 +1,4 @@
-"""What is in a prepared caption data set: numbers, and a contact sheet to look at."""
+"""Summary of a prepared caption data set: statistics and a contact sheet."""
 
 import math
 import random
@@ -27,7 +27,7 @@ def summarize(prepared: PreparedCaptions) -> dict[str, Any]:
 
     Returns:
         `splits`: for each split `images`, `captions`, `caption_tokens` (mean, min, median, percentile_95 and max of
-        the number of tokens a caption) and `coverage` (share of the running tokens that the vocabulary knows, 0..1);
+        the number of tokens per caption) and `coverage` (share of the running tokens in the vocabulary, 0..1);
         `vocabulary`: `size` (special tokens included) and `min_count`; `left_out`, `without_split` and `content_hash`
         as in the manifest.
     """
@@ -55,11 +55,11 @@ def _summarize_split(prepared: PreparedCaptions, split: str) -> dict[str, Any]:
 
 
 def describe(summary: dict[str, Any]) -> str:
-    """Lay out what `summarize` returns as lines to read."""
+    """Format the result of `summarize` as lines of text."""
     lines = [f"source      {summary['source']} ({summary['format']})"]
     lines += [f"content     {summary['content_hash']}"]
     vocabulary = summary["vocabulary"]
-    lines += [f"vocabulary  {vocabulary['size']} tokens (words that occur {vocabulary['min_count']} times or more)"]
+    lines += [f"vocabulary  {vocabulary['size']} tokens (words that occur at least {vocabulary['min_count']} times)"]
     lines += [f"{'split':<12}{'images':>8}{'captions':>10}  tokens: mean  min  median  95 %  max   known"]
     for split, counts in summary["splits"].items():
         length = counts["caption_tokens"]
@@ -67,13 +67,13 @@ def describe(summary: dict[str, Any]) -> str:
             f"{split:<12}{counts['images']:>8}{counts['captions']:>10}{length['mean']:>14.2f}{length['min']:>5}"
             f"{length['median']:>8g}{length['percentile_95']:>6g}{length['max']:>5}{counts['coverage']:>8.2%}"
         ]
-    lines += [f"in no split {summary['without_split']} images"] if summary["without_split"] else []
-    lines += [f"left out    {entry['name']}: {entry['reason']}" for entry in summary["left_out"]]
+    lines += [f"no split    {summary['without_split']} images"] if summary["without_split"] else []
+    lines += [f"skipped     {entry['name']}: {entry['reason']}" for entry in summary["left_out"]]
     return "\n".join(lines)
 
 
 def write_contact_sheet(prepared: PreparedCaptions, target: Path, seed: int = 0) -> None:
-    """Draw random images of all splits, each with its split and first caption, into a PNG file.
+    """Draw random images of all splits into a PNG file, each with its split and first caption.
 
     Raises:
         UserError: `target` cannot be written, or does not end in `.png`.
@@ -104,5 +104,5 @@ def _draw_cell(cell: "Axes", split: str, row: dict[str, Any]) -> None:
     cell.set_anchor("S")
     caption = textwrap.shorten(row["captions"][0], width=4 * CAPTION_WIDTH, placeholder=" ...")
     text = textwrap.fill(f"[{split}] {caption}", width=CAPTION_WIDTH)
-    # A caption about "$5 and $6" is no formula.
+    # Dollar signs in a caption, such as "$5 and $6", do not delimit a formula.
     cell.text(0.5, -0.03, text, transform=cell.transAxes, ha="center", va="top", fontsize=9, parse_math=False)

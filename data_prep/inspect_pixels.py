@@ -1,4 +1,4 @@
-"""A look into a prepared pixel data set: numbers, and a contact sheet to look at."""
+"""Summary of a prepared pixel data set: statistics and a contact sheet."""
 
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ TITLE_PIXELS = 16
 
 
 def summarize(prepared: PreparedPixels) -> dict[str, Any]:
-    """Count images and classes, and measure the pixels.
+    """Count images and classes, and compute statistics of the pixels.
 
     Returns:
-        `splits`: for each split `images`, `mean` (of all pixels, 0..levels-1; of binary images the share of ones),
-        `min`, `max`, and `images_per_class` (one count a class; None without labels); `height`, `width`, `channels`,
+        `splits`: for each split `images`, `mean` (over all pixels, 0..levels-1; for binary images the share of ones),
+        `min`, `max`, and `images_per_class` (one count per class; None without labels); `height`, `width`, `channels`,
         `levels`, `binarization`, `num_classes`, `source`, `format`, `left_out`, `in_several_splits` and `content_hash`
         as in the manifest.
     """
@@ -45,13 +45,13 @@ def _summarize_split(split: PixelSplit, num_classes: int) -> dict[str, Any]:
 
 
 def describe(summary: dict[str, Any]) -> str:
-    """Lay out what `summarize` returns as lines to read."""
+    """Format the result of `summarize` as lines of text."""
     mean = "ones" if summary["levels"] == 2 else "mean"
     lines = [f"source      {summary['source']} ({summary['format']})"]
     lines += [f"content     {summary['content_hash']}"]
     lines += [f"images      {summary['height']}x{summary['width']}, channels: {summary['channels']}"]
     lines += [f"levels      {summary['levels']}, binarization: {summary['binarization']}"]
-    lines += [f"{'split':<12}{'images':>8}{mean:>10}{'min':>5}{'max':>5}  images of each class"]
+    lines += [f"{'split':<12}{'images':>8}{mean:>10}{'min':>5}{'max':>5}  images per class"]
     for split, counts in summary["splits"].items():
         measured = f"{counts['mean']:.2%}" if summary["levels"] == 2 else f"{counts['mean']:.2f}"
         of_classes = counts["images_per_class"]
@@ -60,12 +60,12 @@ def describe(summary: dict[str, Any]) -> str:
             + ("no labels" if of_classes is None else " ".join(map(str, of_classes)))
         ]
     lines += [f"in several splits: {summary['in_several_splits']} images"] if summary["in_several_splits"] else []
-    lines += [f"left out    {entry['name']}: {entry['reason']}" for entry in summary["left_out"]]
+    lines += [f"skipped     {entry['name']}: {entry['reason']}" for entry in summary["left_out"]]
     return "\n".join(lines)
 
 
 def write_contact_sheet(prepared: PreparedPixels, target: Path, seed: int = 0) -> None:
-    """Draw random images of every split, enlarged pixel by pixel, into a PNG file.
+    """Draw random images of every split into a PNG file, with every pixel enlarged.
 
     Raises:
         UserError: `target` cannot be written, or does not end in `.png`.
@@ -85,7 +85,7 @@ def write_contact_sheet(prepared: PreparedPixels, target: Path, seed: int = 0) -
 
 
 def _grid(images: np.ndarray, scale: int) -> np.ndarray:
-    """Lay out images (N, H, W, C) in rows of SHEET_COLUMNS, each pixel scale x scale large; white where none is.
+    """Arrange images (N, H, W, C) in rows of SHEET_COLUMNS, each pixel scale x scale large; empty cells are white.
 
     Returns:
         (height, width, 3) uint8.

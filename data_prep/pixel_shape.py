@@ -1,4 +1,4 @@
-"""How images of any size and kind become images of one size, with the channels and the levels asked for."""
+"""Conversion of images of any size and kind to one size, one number of channels and, on request, binary levels."""
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -10,15 +10,16 @@ THRESHOLD = 128
 
 
 class Shaper:
-    """Makes images of one shape: what is not asked for must be as the first image has it.
+    """Converts images to one shape; without a given size or channels, all images must match the first.
 
-    A grey image among colour ones becomes RGB unasked, since that loses nothing.
+    A grey image among colour images always becomes RGB, since nothing is lost.
 
     Args:
-        source: What messages call the source.
-        size: Height and width to resize to, see `resized`.
-        channels: 1 for grey, 3 for RGB.
-        levels: Number of values that a pixel can take; binary images (2) are not changed, as grey levels would arise.
+        source: Name of the source in messages.
+        size: Height and width to resize to, see `resized`; None for those of the first image.
+        channels: 1 for grey, 3 for RGB, None for those of the first image.
+        levels: Number of values that a pixel can take; binary images (2) are never converted, since that would give
+            grey levels.
 
     Attributes:
         shape: Height, width and channels of all images; None before the first.
@@ -32,14 +33,14 @@ class Shaper:
         self._levels = levels
 
     def __call__(self, image: np.ndarray, name: str) -> np.ndarray:
-        """Make an image (H, W, 1 or 3) uint8 one of `shape`.
+        """Convert an image to `shape`.
 
         Args:
-            image: The image.
-            name: What messages call it, within the source.
+            image: Image to convert, (H, W, 1 or 3) uint8.
+            name: Name of the image in messages, within the source.
 
         Raises:
-            UserError: It differs from the first in what is not asked for; or it would have to change, but is binary.
+            UserError: The image does not match the first, or it is binary and would have to be converted.
         """
         if self.shape is None:
             height, width = self._size or image.shape[:2]
@@ -47,19 +48,17 @@ class Shaper:
         height, width, channels = self.shape
         where = f"{self._source}, {name}"
         if self._levels == 2 and image.shape != self.shape:
-            raise UserError(f"{where}: binary images cannot be resized or coloured; leave --size and --channels away")
+            raise UserError(f"{where}: binary images cannot be resized or converted; omit --size and --channels")
         if self._size is None and image.shape[:2] != (height, width):
             found, first = f"{image.shape[0]}x{image.shape[1]}", f"{height}x{width}"
             raise UserError(f"{where}: {found} pixels, but the first image has {first}; resize all with --size")
         if self._channels is None and image.shape[2] > channels:
-            raise UserError(
-                f"{where}: in colour, but the first image is grey; choose with --channels 1 or --channels 3"
-            )
+            raise UserError(f"{where}: in colour, but the first image is grey; add --channels 1 or --channels 3")
         return resized(with_channels(image, channels), height, width)
 
 
 def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """Make an image (H, W, 1 or 3) uint8 grey by its luma (ITU-R BT.601), or RGB by repeating the grey level."""
+    """Convert an image (H, W, 1 or 3) uint8 to grey (luma of ITU-R BT.601), or to RGB by repeating the grey level."""
     if image.shape[2] == channels:
         return image
     if channels == 3:
@@ -70,8 +69,8 @@ def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
 def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize an image (H, W, 1 or 3) uint8 to height x width pixels.
 
-    Nothing is squashed: the largest region of the new aspect ratio around the centre is cut out first. Pixels are
-    averaged over areas, which cannot overshoot: sharper filters pile values up at 0 and 255.
+    The content is not distorted: the largest region of the new aspect ratio around the centre is cropped first. Pixels
+    are averaged over areas, which cannot overshoot; sharper filters would accumulate values at 0 and 255.
     """
     if image.shape[:2] == (height, width):
         return image
@@ -81,9 +80,9 @@ def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def binarized(levels: np.ndarray, method: str, generator: np.random.Generator) -> np.ndarray:
-    """Make grey levels 0..255 (uint8, any shape) 0 or 1 by one of `BINARIZATIONS`; `none` leaves them.
+    """Convert grey levels 0..255 (uint8, any shape) to 0 or 1 by one of `BINARIZATIONS`; `none` keeps them.
 
-    `stochastic` draws every pixel on its own with P(1) = level / 255 (Salakhutdinov and Murray, "On the quantitative
+    `stochastic` draws every pixel independently with P(1) = level / 255 (Salakhutdinov and Murray, "On the quantitative
     analysis of deep belief networks", ICML 2008), from `generator` in the order of the pixels.
     """
     if method == "threshold":

@@ -1,4 +1,4 @@
-"""A source of images, made into a prepared pixel data set: one size, numbers instead of files, one folder."""
+"""Preparation of images as pixels: all are converted to one shape and written as numbers to one folder."""
 
 import hashlib
 import itertools
@@ -37,35 +37,35 @@ def prepare_pixels(
     binarize: str = "none",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Read images and write the prepared data set that `PreparedPixels` opens; whole or not at all.
+    """Read images and write the prepared data set that `PreparedPixels` opens, complete or not at all.
 
-    Images keep the order of the source. Broken ones are left out and listed in the manifest under `left_out` with the
-    reason. A source without splits is split 80/10/10 by a hash of `seed` and the images' names or numbers; if it has
-    splits but none for validation, a tenth of the training images becomes that, by the same hash. Images with the same
-    pixels in more than one split are used in each, and counted as `in_several_splits`.
+    Images keep the order of the source. Broken images are skipped and listed in the manifest under `left_out` with the
+    reason. A source without splits is split 80/10/10 by a hash of `seed` and the names or numbers of the images. If a
+    source has splits but no validation split, a tenth of the training images is used for validation, selected by the
+    same hash. Images whose pixels occur in more than one split stay in each, and are counted as `in_several_splits`.
 
     Args:
-        source: A file or folder in one of `pixel_sources.formats.FORMATS`, or `hub:owner/name`.
-        output: The folder to write; an earlier prepared pixel data set there is replaced.
-        format: How the source is laid out; `auto` recognises all but hub data sets.
-        size: Height and width to resize to, see `pixel_shape.resized`; by default images keep theirs.
-        channels: 1 for grey, 3 for RGB; by default what the first image has.
-        binarize: One of `pixel_shape.BINARIZATIONS`.
-        seed: Seed, from 0 up, of a stochastic binarization and of the splits that the source does not have.
+        source: File or folder in one of `pixel_sources.pixel_formats.FORMATS`, or `hub:owner/name`.
+        output: Folder to write; a prepared pixel data set that exists there is replaced.
+        format: Layout of the source; `auto` detects it (a hub data set by its prefix `hub:`).
+        size: Height and width to resize to, see `pixel_shape.resized` (default: the size of the images).
+        channels: 1 for grey, 3 for RGB (default: the channels of the first image).
+        binarize: Binarization method, one of `pixel_shape.BINARIZATIONS`.
+        seed: Random seed (0 or more) for a stochastic binarization and for the splits that the source lacks.
 
     Returns:
         The manifest, as written to `manifest.json`.
 
     Raises:
-        UserError: The source is no such data set or has no usable training image, its images cannot be made alike or
-            binary as asked, or `output` holds something else.
+        UserError: The source cannot be read in this format or has no usable training image, its images cannot be
+            converted to one shape or binarized as requested, or `output` holds something else.
     """
     source, output = str(source), Path(output).absolute()
     check_replaceable(output, KIND)
     format = resolve_format(source, format)
     data = read_pixels(source, format)
     if data.levels == 2 and binarize != "none":
-        raise UserError(f"{source}: the images are binary already; leave --binarize away")
+        raise UserError(f"{source}: the images are already binary; omit --binarize")
     places, split_by = _complete_splits(data, seed)
     shaper = Shaper(source, size, channels, data.levels)
     left_out: list[dict[str, str]] = []
@@ -75,7 +75,7 @@ def prepare_pixels(
         with Progress(sum(map(len, places.values())), "reading images", "image") as progress:
             for split, of_split in places.items():
                 images = _decode(of_split, shaper, left_out, progress)
-                # Each split has its own draws, which the others do not change.
+                # Each split has its own generator, so that its draws do not depend on the other splits.
                 generator = np.random.default_rng([seed, SPLITS.index(split)])
                 if written := _write_split(_batches(images, binarize, generator), folder / split):
                     splits[split] = written
@@ -107,7 +107,7 @@ def prepare_pixels(
 
 
 def _complete_splits(data: PixelSource, seed: int) -> tuple[dict[str, list[Place]], str]:
-    """Return the images of each split that training needs, in the order of the source, and who made the splits."""
+    """Return the images of each split that training needs, in the order of the source, and the origin of the splits."""
     places = [(part, index) for part in data.splits.values() for index in range(len(part.names))]
     given = [split for split, part in data.splits.items() for _ in part.names]
     made, split_by = complete_splits(given, [part.names[index] for part, index in places], seed)
@@ -121,7 +121,7 @@ def _complete_splits(data: PixelSource, seed: int) -> tuple[dict[str, list[Place
 def _decode(
     places: list[Place], shaper: Shaper, left_out: list[dict[str, str]], progress: Progress
 ) -> Iterator[Labelled]:
-    """Yield the images that can be decoded, made alike, with their labels; list the others."""
+    """Yield the images that can be decoded, converted to one shape, with labels; add the others to `left_out`."""
     for part, index in places:
         progress.update()
         name = part.names[index]
@@ -136,7 +136,7 @@ def _decode(
 def _batches(
     images: Iterator[Labelled], binarize: str, generator: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, list[int | None]]]:
-    """Yield (n, H, W, C) uint8, made binary if that was asked for, with n labels."""
+    """Yield (n, H, W, C) uint8, binarized if requested, with n labels."""
     while batch := list(itertools.islice(images, IMAGES_PER_BATCH)):
         pixels = np.stack([image for image, _ in batch])
         if binarize != "none" and pixels.shape[-1] != 1:
@@ -145,7 +145,7 @@ def _batches(
 
 
 def _write_split(batches: Iterable[tuple[np.ndarray, list[int | None]]], folder: Path) -> Written:
-    """Write a split into its own folder, or nothing if there are no images."""
+    """Write a split into its own folder; write nothing if there are no images."""
     import pyarrow as pa
 
     written: Written = []
@@ -187,7 +187,7 @@ def _describe_binarization(levels: int, binarize: str, seed: int) -> str:
 
 
 def _content_hash(shape: tuple[int, ...], splits: dict[str, Written]) -> str:
-    """Hash what a data set says, however it came: height, width, channels and levels; splits, pixels and labels."""
+    """Hash the content, independent of the source format: height, width, channels, levels, splits, pixels, labels."""
     digest = hashlib.sha256(json.dumps(shape).encode() + b"\n")
     for split in sorted(splits):
         for pixels, label in splits[split]:

@@ -1,4 +1,4 @@
-"""A prepared caption data set as it lies on disk: what `data-prep captions` writes and the captioner reads."""
+"""A prepared caption data set on disk, as written by `data-prep captions` and read by the captioner."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,9 @@ class PreparedCaptions:
     """Images with their captions and the vocabulary of the training split.
 
     Attributes:
-        folder: Where the data set lies.
-        manifest: Source, options, counts, images left out, content hash.
-        vocabulary: The words of the training split that occur often enough.
+        folder: Folder of the data set.
+        manifest: Source, options, counts, skipped images, content hash.
+        vocabulary: Words that occur often enough in the training split.
     """
 
     folder: Path
@@ -32,16 +32,16 @@ class PreparedCaptions:
 
     @classmethod
     def open(cls, folder: str | Path) -> "PreparedCaptions":
-        """Open a prepared data set; the splits are read only when asked for.
+        """Open a prepared data set; the splits are read only on request.
 
         Raises:
-            UserError: The folder holds no prepared caption data set, or a damaged one.
+            UserError: The folder is not a prepared caption data set, or it is damaged.
         """
         folder = Path(folder)
         manifest = read_manifest(folder, KIND, _MANIFEST_KEYS)
         words = read_json(folder / VOCABULARY)
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise damaged(folder / VOCABULARY, KIND, "no list of words")
+            raise damaged(folder / VOCABULARY, KIND, "not a list of words")
         try:
             return cls(folder, manifest, Vocabulary(words))
         except ValueError as error:
@@ -56,7 +56,7 @@ class PreparedCaptions:
         """Memory-map one split, sorted by name.
 
         Columns: `name` (str), `image` (a dictionary with the encoded `bytes`), `captions` (list of str) and
-        `tokens` (for each caption its list of str).
+        `tokens` (a list of str for each caption).
 
         Raises:
             UserError: The data set has no such split, or its files are damaged.

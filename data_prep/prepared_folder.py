@@ -1,4 +1,4 @@
-"""What prepared data sets of both kinds share on disk: a manifest, and a folder of rows a split."""
+"""The disk layout that both kinds of prepared data sets share: a manifest, and a folder of rows per split."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -15,7 +15,7 @@ KINDS = {"captions": "a prepared caption data set", "pixels": "a prepared pixel 
 
 
 def kind_of(folder: Path) -> str | None:
-    """Return the kind of a prepared data set; None for any other folder.
+    """Return the kind of a prepared data set, or None for any other folder.
 
     Raises:
         UserError: The manifest cannot be read.
@@ -26,10 +26,10 @@ def kind_of(folder: Path) -> str | None:
 
 
 def read_manifest(folder: Path, kind: str, keys: Collection[str] = ()) -> dict[str, Any]:
-    """Read the manifest of a prepared data set, which may be damaged otherwise.
+    """Read the manifest of a prepared data set; its other files are not checked.
 
     Raises:
-        UserError: The folder holds no prepared data set of this kind, or one of `keys` is missing.
+        UserError: The folder is not a prepared data set of this kind, or one of `keys` is missing.
     """
     found = kind_of(folder)
     if found is None:
@@ -54,7 +54,7 @@ def load_rows(folder: Path, manifest: dict[str, Any], split: str) -> "Dataset":
 
     try:
         return Dataset.load_from_disk(str(folder / split))
-    except (OSError, ValueError, KeyError) as error:  # What Arrow finds wrong is a ValueError.
+    except (OSError, ValueError, KeyError) as error:  # Arrow's errors are ValueErrors.
         raise damaged(folder / split, manifest["kind"], error) from error
 
 
@@ -67,10 +67,10 @@ def save_rows(unsaved: Path, folder: Path) -> None:
 
 
 def check_replaceable(output: Path, kind: str) -> None:
-    """Make sure that a data set of this kind may be written to `output`.
+    """Check that a data set of this kind may be written to `output`.
 
     Raises:
-        UserError: What is there is neither an empty folder nor a prepared data set of this kind.
+        UserError: `output` exists, and is neither an empty folder nor a prepared data set of this kind.
     """
     if output.is_dir() and any(output.iterdir()):
         try:
@@ -82,5 +82,5 @@ def check_replaceable(output: Path, kind: str) -> None:
 
 
 def damaged(path: Path, kind: str, reason: object) -> UserError:
-    """Return the error that says what is wrong with a file of a prepared data set."""
+    """Return the error for a damaged file of a prepared data set."""
     return UserError(f"{path}: damaged ({' '.join(str(reason).split())}); prepare it again with data-prep {kind}")

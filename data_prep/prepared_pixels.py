@@ -1,4 +1,4 @@
-"""A prepared pixel data set as it lies on disk: what `data-prep pixels` writes and the pixel models read."""
+"""A prepared pixel data set on disk, as written by `data-prep pixels` and read by the pixel models."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +34,8 @@ class PreparedPixels:
     """Images of one size, as numbers.
 
     Attributes:
-        folder: Where the data set lies.
-        manifest: Source, options, size, counts, images left out, content hash.
+        folder: Folder of the data set.
+        manifest: Source, options, size, counts, skipped images, content hash.
     """
 
     folder: Path
@@ -43,22 +43,22 @@ class PreparedPixels:
 
     @classmethod
     def open(cls, folder: str | Path) -> "PreparedPixels":
-        """Open a prepared data set; the splits are read only when asked for.
+        """Open a prepared data set; the splits are read only on request.
 
         Raises:
-            UserError: The folder holds no prepared pixel data set, or a damaged one.
+            UserError: The folder is not a prepared pixel data set, or it is damaged.
         """
         folder = Path(folder)
         return cls(folder, read_manifest(folder, KIND, _MANIFEST_KEYS))
 
     @property
     def height(self) -> int:
-        """Rows of pixels of every image."""
+        """Height of every image in pixels."""
         return self.manifest["height"]
 
     @property
     def width(self) -> int:
-        """Columns of pixels of every image."""
+        """Width of every image in pixels."""
         return self.manifest["width"]
 
     @property
@@ -73,12 +73,12 @@ class PreparedPixels:
 
     @property
     def binarization(self) -> str:
-        """How the pixels became binary, in words; `none` if they are not."""
+        """Description of how the pixels were binarized; `none` if they were not."""
         return self.manifest["binarization"]
 
     @property
     def num_classes(self) -> int:
-        """Number of classes that the labels tell; 0 if there are no labels."""
+        """Number of classes of the labels; 0 if there are no labels."""
         return self.manifest["num_classes"]
 
     @property
@@ -96,7 +96,7 @@ class PreparedPixels:
         shape = (len(rows), self.height, self.width, self.channels)
         try:
             table: Any = rows.with_format("arrow")[:]
-            # Arrow keeps the rows in pieces, each of which is a view of the file.
+            # Arrow stores the rows in chunks, each of which is a view of the file.
             pieces = [piece.flatten().to_numpy() for piece in table.column(PIXELS).chunks]
             pixels = np.concatenate(pieces).reshape(shape)
             labels = table.column(LABEL).to_numpy() if LABEL in rows.column_names else None

@@ -1,6 +1,6 @@
-"""The captions that people wrote of images, to score others against: from a source of captions or a prepared data set.
+"""Reference captions to score other captions against, read from a caption source or a prepared data set.
 
-The images themselves need not be there.
+The image files need not exist.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,13 +16,13 @@ from vision_rnn.errors import UserError
 
 @dataclass(frozen=True)
 class Reference:
-    """One image with what was written of it.
+    """The reference captions of one image.
 
     Attributes:
-        name: POSIX path of the image, relative to its folder.
-        id: What else the source calls it.
-        split: `train`, `validation`, `test`, or None if the source gives none.
-        captions: As they were written; at least one.
+        name: POSIX path of the image, relative to the image root.
+        id: Other identifier of the image in the source, such as its COCO id; None if there is none.
+        split: `train`, `validation`, `test`, or None if the source assigns none.
+        captions: Original captions, at least one.
     """
 
     name: str
@@ -32,12 +32,12 @@ class Reference:
 
 
 def read_references(source: str | Path) -> list[Reference]:
-    """Read the captions of all images of a source in any format of `data-prep captions`, or of a prepared data set.
+    """Read the captions of all images from a source in any format of `data-prep captions`, or a prepared data set.
 
-    Captions without words, and images without captions, are left out.
+    Captions without words and images without captions are skipped.
 
     Raises:
-        UserError: The source is none of these, or holds no caption.
+        UserError: The source is neither of these, or contains no captions.
     """
     source = str(source)
     if Path(source).is_dir() and kind_of(Path(source)):
@@ -46,12 +46,12 @@ def read_references(source: str | Path) -> list[Reference]:
         records = merge_records(read_captions(source, resolve_format(source, "auto"), None), [])
         references = [Reference(record.name, record.id, record.split, record.captions) for record in records]
     if not references:
-        raise UserError(f"{source}: holds no captions; name another source")
+        raise UserError(f"{source}: contains no captions; name another source")
     return references
 
 
 def names_of(references: Iterable[Reference]) -> dict[str, int | None]:
-    """Return the index of the image that each name, file name alone and id belongs to; None if several have it."""
+    """Map each image's name, file name alone and id to the index of the image, or to None if several images have it."""
     indices: dict[str, int | None] = {}
     for index, reference in enumerate(references):
         for name in {reference.name, Path(reference.name).name, reference.id} - {None}:
@@ -64,7 +64,7 @@ def in_split(references: Sequence[Reference], split: str) -> list[Reference]:
     """Return the images of a split.
 
     Raises:
-        UserError: There is none.
+        UserError: The split has no images.
     """
     found = [reference for reference in references if reference.split == split]
     if not found:

@@ -1,4 +1,4 @@
-"""The splits of a data set: their names, of which the formats have many, and how those that a source lacks are made."""
+"""The splits of a data set: their names in the various formats, and the creation of those that a source lacks."""
 
 import hashlib
 from collections import Counter
@@ -8,7 +8,7 @@ from typing import Any
 from vision_rnn.errors import UserError
 
 SPLITS = ("train", "validation", "test")
-# Karpathy's "restval" is the part of COCO's validation images that everybody trains on.
+# Karpathy's "restval" is the part of COCO's validation images that is commonly used for training.
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "restval"), "train"),
     **dict.fromkeys(("validation", "val", "valid", "dev", "development"), "validation"),
@@ -17,7 +17,7 @@ SPLIT_NAMES = {
 
 
 def parse_split(value: str | None, where: str) -> str | None:
-    """Normalise the name of a split; None and blanks mean that there is none.
+    """Normalise the name of a split; None and blanks mean no split.
 
     Raises:
         UserError: The name is unknown.
@@ -29,18 +29,19 @@ def parse_split(value: str | None, where: str) -> str | None:
 
 
 def complete_splits(given: Sequence[str | None], names: Sequence[str], seed: int) -> tuple[list[str | None], str]:
-    """Make the splits that training needs of those that the source gives.
+    """Add the splits that training needs to those of the source.
 
-    Without any, a tenth each becomes validation and test; without one for validation, a tenth of train becomes that.
-    Which ones depends on the seed and the names, not on the order.
+    If the source has no splits, a tenth of the images is used for validation and a tenth for testing. If it has no
+    validation split, a tenth of the training images is used for validation. The selection depends on the seed and the
+    names, not on the order.
 
     Args:
-        given: The split of each image; None if the source gives none.
-        names: The name of each image.
-        seed: Seed of the choice.
+        given: Split of each image, or None if the source assigns none.
+        names: Name of each image.
+        seed: Random seed for the selection.
 
     Returns:
-        The split of each image, and who made the splits: `source`, `seed`, or both.
+        Split of each image, and the origin of the splits: `source`, `seed`, or both.
     """
     if not any(given):
         return _cut_tenths(given, names, None, ("validation", "test"), seed), "seed"
@@ -52,7 +53,7 @@ def complete_splits(given: Sequence[str | None], names: Sequence[str], seed: int
 def _cut_tenths(
     given: Sequence[str | None], names: Sequence[str], cut: str | None, into: Sequence[str], seed: int
 ) -> list[str | None]:
-    """Put a tenth of the images of split `cut` into each of `into`, and its others into train."""
+    """Move a tenth of the images of split `cut` to each of `into`, and the rest to train."""
     places = list(given)
     chosen = [index for index, split in enumerate(given) if split == cut]
     chosen.sort(key=lambda index: hashlib.sha256(f"{seed}/{names[index]}".encode()).digest())
@@ -65,6 +66,6 @@ def _cut_tenths(
 
 
 def count_repeated(digests: Iterable[Iterable[Any]]) -> int:
-    """Count the images that occur in more than one split, given the digests of the images of each."""
+    """Count the images that occur in more than one split, given the digests of the images of each split."""
     num_splits = Counter(digest for of_split in digests for digest in set(of_split))
     return sum(number > 1 for number in num_splits.values())

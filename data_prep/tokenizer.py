@@ -1,9 +1,9 @@
-"""Caption tokens as the COCO caption evaluation makes them, without its Java program.
+"""Tokenizer that gives the same tokens as the COCO caption evaluation, without its Java program.
 
 The evaluation (X. Chen et al., "Microsoft COCO Captions", 2015, arXiv:1504.00325, section 3.1) runs Stanford's Penn
-Treebank tokenizer on the cased caption, lowers the result and drops a list of punctuation tokens. Here nltk's Penn
-Treebank tokenizer takes its place, and the rules below undo the differences between the two. Differences known to
-remain are of texts that are no captions: file names, program code, telephone numbers, fractions of fractions.
+Treebank tokenizer on the cased caption, lowercases the result and drops a list of punctuation tokens. This module uses
+nltk's Penn Treebank tokenizer instead, and the rules below remove the differences between the two. The known remaining
+differences concern texts that are not captions: file names, program code, telephone numbers, fractions of fractions.
 """
 
 import re
@@ -11,10 +11,10 @@ import string
 
 from nltk.tokenize import NLTKWordTokenizer
 
-# The evaluation drops "-LRB-" only in capitals, after lowering: round brackets stay, as "-lrb-". So they do here.
+# The evaluation drops "-LRB-" only in capitals, but after lowercasing, so that round brackets stay as "-lrb-", as here.
 _DROPPED = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
 
-# What the Java tokenizer rewrites, with a space on either side where it cuts.
+# Characters that the Java tokenizer rewrites, with a space on either side of those that it separates.
 _REWRITTEN = {
     **dict.fromkeys(["\u2018", "\u2019"], "'"),
     **dict.fromkeys(["\u201b", "\u2032"], " ' "),
@@ -41,7 +41,7 @@ _REWRITTEN = {
     "&quot;": '"',
     "&apos;": "'",
 }
-# Emoji it does not know: they lie beyond the 16 bits of a Java character.
+# The Java tokenizer does not know emoji, which exceed the 16 bits of a Java character.
 _REWRITES = re.compile("|".join([*map(re.escape, _REWRITTEN), "[\U00010000-\U0010ffff]"]))
 
 _ABBREVIATIONS = (
@@ -55,7 +55,7 @@ _STATES = (
     r"|Penn|Tenn|Tex|Va|Vt|Wash|Wis|Wisc|Wyo"
 )
 
-# Tokens that nltk would cut, or whose stop it would take for the end of the sentence.
+# Tokens that nltk would split, or whose period it would take for the end of the sentence.
 _KEPT_WHOLE = re.compile(
     rf"""(
         (?<![\w.']) (?:[a-z]\.)+ (?!\w)             # D.C.  p.m.
@@ -82,7 +82,7 @@ _KEPT_WHOLE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 
-# Marks that nltk would leave attached to a word.
+# Punctuation that nltk would leave attached to a word.
 _SEPARATED = re.compile(
     r"""
         \.(?!\w) | (?<!\w)\.(?!\d)                 # a stop that is not inside a word or a number
@@ -97,7 +97,7 @@ _SEPARATED = re.compile(
 
 _TREEBANK = NLTKWordTokenizer()
 
-# Most captions are nothing but words, perhaps with a stop behind: these are cut at their spaces, many times as fast.
+# Most captions contain only words and perhaps a final period: splitting them at spaces is many times faster.
 _PLAIN = re.compile(r"[A-Za-z\s]*\.?\s*", re.ASCII)
 _CONTRACTED = frozenset(["cannot", "gimme", "gonna", "gotta", "lemme", "wanna"])
 _STOPPED = frozenset(
@@ -106,13 +106,13 @@ _STOPPED = frozenset(
 
 
 def tokenize(caption: str) -> list[str]:
-    """Cut a caption into lower-case Penn Treebank tokens without punctuation.
+    """Split a caption into lower-case Penn Treebank tokens without punctuation.
 
     Args:
-        caption: Any text; a line break counts as a space.
+        caption: Text of the caption; a line break counts as a space.
 
     Returns:
-        The tokens; none for a caption without words.
+        Tokens of the caption; an empty list for a caption without words.
     """
     if _PLAIN.fullmatch(caption):
         *words, last = caption.lower().split() or [""]
@@ -122,11 +122,11 @@ def tokenize(caption: str) -> list[str]:
 
 
 def _tokenize(caption: str) -> list[str]:
-    """Do so by the rules, whatever the caption."""
+    """Tokenize any caption by the full rules."""
     tokens: list[str] = []
     rewritten = _REWRITES.sub(lambda match: _REWRITTEN.get(match[0], " "), caption)
     for index, piece in enumerate(_KEPT_WHOLE.split(rewritten)):
-        if index % 2:  # `split` puts what the pattern's group matched at the odd places.
+        if index % 2:  # `split` puts the matches of the pattern's group at odd indices.
             tokens.append(piece.replace("(", "-lrb-").replace(")", "-rrb-"))
         else:
             tokens += _TREEBANK.tokenize(_SEPARATED.sub(r" \g<0> ", piece), convert_parentheses=True)

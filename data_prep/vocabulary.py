@@ -1,4 +1,4 @@
-"""The words a captioner knows, as integers: four special tokens, then the words by falling frequency."""
+"""The vocabulary of a captioner as integer ids: four special tokens, then the words by decreasing frequency."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ class Vocabulary:
     """A one-to-one map between words and ids; the ids 0..3 are `<pad>`, `<bos>`, `<eos>` and `<unk>`.
 
     Args:
-        words: The known words without the special tokens; the first gets id 4.
+        words: Known words without the special tokens; the first gets id 4.
 
     Raises:
         ValueError: A word occurs twice, or is a special token.
@@ -19,14 +19,14 @@ class Vocabulary:
 
     def __init__(self, words: Sequence[str]) -> None:
         self._tokens = [*SPECIAL_TOKENS, *words]
-        # Special tokens are left out: a caption that spells one out must not be able to end a sentence.
+        # Special tokens are not included, so that a caption with the text "<eos>" cannot end a sentence.
         self._ids = {word: index for index, word in enumerate(words, start=len(SPECIAL_TOKENS))}
         if len(self._ids.keys() | set(SPECIAL_TOKENS)) != len(self._tokens):
             raise ValueError("a vocabulary's words must differ from each other and from the special tokens")
 
     @classmethod
     def build(cls, token_lists: Iterable[Sequence[str]], min_count: int) -> "Vocabulary":
-        """Make a vocabulary of the words that occur at least `min_count` times: by falling count, ties alphabetical."""
+        """Build a vocabulary of the words with at least `min_count` occurrences, by count, ties alphabetically."""
         counts = Counter(token for tokens in token_lists for token in tokens)
         kept = [word for word, count in counts.items() if count >= min_count and word not in SPECIAL_TOKENS]
         return cls(sorted(kept, key=lambda word: (-counts[word], word)))
@@ -36,7 +36,7 @@ class Vocabulary:
         return len(self._tokens)
 
     def __contains__(self, word: str) -> bool:
-        """Whether the vocabulary knows `word`; special tokens are no words."""
+        """Whether the vocabulary contains `word`; special tokens are not words."""
         return word in self._ids
 
     @property
@@ -45,11 +45,11 @@ class Vocabulary:
         return self._tokens[len(SPECIAL_TOKENS) :]
 
     def encode(self, tokens: Iterable[str]) -> list[int]:
-        """Map tokens to ids, an unknown one to `UNK`; adds neither `BOS` nor `EOS`."""
+        """Map tokens to ids, unknown ones to `UNK`; adds neither `BOS` nor `EOS`."""
         return [self._ids.get(token, UNK) for token in tokens]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
-        """Map ids to tokens up to the first `EOS`, leaving out `PAD` and `BOS`.
+        """Map ids to tokens up to the first `EOS`, omitting `PAD` and `BOS`.
 
         Raises:
             IndexError: An id is outside 0..len(self)-1.
@@ -65,6 +65,6 @@ class Vocabulary:
         return tokens
 
     def coverage(self, token_lists: Iterable[Sequence[str]]) -> float:
-        """Share of the running tokens that the vocabulary knows, 0..1; 1 if there are no tokens."""
+        """Share of the running tokens in the vocabulary, 0..1; 1 if there are no tokens."""
         known = [token in self for tokens in token_lists for token in tokens]
         return sum(known) / len(known) if known else 1.0

@@ -1,4 +1,4 @@
-"""Scores of captions and likelihoods of images: pure functions of tokens and numbers."""
+"""Scores of captions and likelihoods of images, as pure functions of tokens and numbers."""
 
 from typing import TYPE_CHECKING
 

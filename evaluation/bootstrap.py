@@ -1,9 +1,9 @@
-"""How far a corpus score could be off by the choice of the images: bootstrap intervals, alone and in pairs.
+"""Uncertainty of a corpus score due to the choice of images: bootstrap intervals of one system and of pairs.
 
 B. Efron, R. J. Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3 (percentile intervals); P. Koehn,
 "Statistical Significance Tests for Machine Translation Evaluation", EMNLP 2004, sections 3 and 4 (corpus scores, and
-two systems on the same resampled images). The images are what is drawn again: a corpus score must be a function of
-sums over them, since then a resample costs a weighted sum and not a scoring.
+two systems on the same resampled images). The images are resampled. A corpus score must be a function of sums over
+them, so that a resample costs a weighted sum and not a complete scoring.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Sums (..., S) of the images' statistics and the number of images, to scores (...,).
+# Maps the sums (..., S) of the images' statistics and the number of images to scores (...,).
 Score = Callable[[np.ndarray, int], np.ndarray]
 
 RESAMPLES = 1000
@@ -19,13 +19,14 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Interval:
-    """A score of a corpus, and where it lies for other images of the same kind.
+    """A corpus score with its confidence interval.
 
     Attributes:
-        score: Of the images as they are.
+        score: Score of the given images.
         low: Lower end of the interval.
-        high: Its upper end.
-        level: Share of such intervals, 0..1, that are to hold the score of all images that there could be.
+        high: Upper end of the interval.
+        level: Confidence level, 0..1: the share of such intervals that should contain the score of the whole population
+            of images.
     """
 
     score: float
@@ -36,12 +37,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one system has over another on the same images.
+    """Difference between two systems on the same images.
 
     Attributes:
-        difference: The score of the first less that of the second, with its interval.
-        p_value: How often, 0..1, images without a true difference would give one as large to either side: twice the
-            share of resamples in which the sign is the other, counting the corpus itself as one resample.
+        difference: Score of the first system minus score of the second, with its interval.
+        p_value: Two-sided p-value, 0..1, the probability of a difference at least this large without a true difference:
+            twice the share of resamples with the opposite sign, counting the corpus itself as one resample.
     """
 
     difference: Interval
@@ -54,14 +55,14 @@ def bootstrap(
     """Return a score with its percentile interval.
 
     Args:
-        statistics: (N, S), what is summed over the images.
-        score: The score of such sums.
-        resamples: How often N images are drawn from the N, with replacement.
-        level: Of the interval, between 0 and 1.
-        seed: Of the draws.
+        statistics: Statistics of the images, which are summed, (N, S).
+        score: Function that gives the score for such sums.
+        resamples: Number of resamples, each of N images drawn with replacement.
+        level: Confidence level of the interval, between 0 and 1.
+        seed: Random seed for the resamples.
 
     Raises:
-        ValueError: There is no image, or no resample.
+        ValueError: There are no images or no resamples.
     """
     resampled = score(_resampled_sums(statistics, resamples, seed), len(statistics))
     return _interval(float(score(statistics.sum(0), len(statistics))), resampled, level)
@@ -75,21 +76,21 @@ def paired_bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two systems, each resample being of the same images for both.
+    """Compare two systems; every resample has the same images for both.
 
     Args:
-        first: (N, S), the first system's statistics.
-        second: (N, S), the second's, of the same images in the same order.
-        score: The score of their sums.
-        resamples: How often N images are drawn from the N, with replacement.
-        level: Of the interval, between 0 and 1.
-        seed: Of the draws.
+        first: Statistics of the first system, (N, S).
+        second: Statistics of the second system for the same images in the same order, (N, S).
+        score: Function that gives the score for sums of the statistics.
+        resamples: Number of resamples, each of N images drawn with replacement.
+        level: Confidence level of the interval, between 0 and 1.
+        seed: Random seed for the resamples.
 
     Raises:
-        ValueError: There is no image, no resample, or the two differ in shape.
+        ValueError: There are no images or no resamples, or the statistics differ in shape.
     """
     if first.shape != second.shape:
-        raise ValueError(f"statistics of shape {first.shape} against {second.shape}; give both of the same images")
+        raise ValueError(f"statistics of shapes {first.shape} and {second.shape}; give both for the same images")
     number = len(first)
     sums = _resampled_sums(np.concatenate([first, second], axis=1), resamples, seed)
     of_first, of_second = np.split(sums, 2, axis=-1)
@@ -106,7 +107,7 @@ def _resampled_sums(statistics: np.ndarray, resamples: int, seed: int) -> np.nda
     if not number or resamples < 1:
         raise ValueError(f"{number} images and {resamples} resamples; both must be at least 1")
     generator = np.random.default_rng(seed)
-    # How often each image was drawn is all that a sum asks.
+    # A sum needs only the number of times that each image was drawn.
     draws = (generator.integers(number, size=number) for _ in range(resamples))
     return np.stack([np.bincount(drawn, minlength=number) @ statistics for drawn in draws])
 

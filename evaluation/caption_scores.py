@@ -24,11 +24,12 @@ class CaptionScores:
     Attributes:
         bleu: Corpus BLEU-1..4, each in 0..1, with its counts.
         rouge_l: Mean ROUGE-L, in 0..1.
-        cider_d: Mean CIDEr-D, in 0..10; a human against four others has about 0.8.
+        cider_d: Mean CIDEr-D, in 0..10; a human caption against four others scores about 0.8.
         cider: Mean plain CIDEr, in 0..10.
-        num_images: Images scored, with one candidate each.
-        num_references: References of all images together.
-        statistics: (images, 13), what the scores are sums of, for `evaluation.bootstrap`.
+        num_images: Number of images scored, with one candidate each.
+        num_references: Number of references of all images together.
+        statistics: Statistics of each image, (images, 13); the scores are functions of their sums, for
+            `evaluation.bootstrap`.
     """
 
     bleu: Bleu
@@ -75,17 +76,18 @@ def score_captions(
     references: Sequence[Sequence[Sequence[Hashable]]],
     frequencies: DocumentFrequencies | None = None,
 ) -> CaptionScores:
-    """Score one candidate an image against the image's references, by the COCO caption evaluation's protocol.
+    """Score one candidate per image against the references of the image, by the COCO caption evaluation's protocol.
 
     Args:
-        candidates: The tokens of each image's candidate, without start, end or padding tokens. The numbers compare with
-            published ones only if `data_prep.tokenizer.tokenize` made the tokens of both sides.
-        references: For each image, the tokens of its references.
-        frequencies: Document frequencies of CIDEr; by default those of `references`, which is the protocol.
+        candidates: Tokens of the candidate of each image, without start, end or padding tokens. The scores are
+            comparable with published ones only if candidates and references are tokenized by
+            `data_prep.tokenizer.tokenize`.
+        references: Tokens of each reference of each image.
+        frequencies: Document frequencies for CIDEr (default: those of `references`, as in the protocol).
 
     Raises:
-        ValueError: There is nothing to score, the two differ in length, an image has no reference, or a caption is a
-            string (its letters would be scored as tokens).
+        ValueError: There is nothing to score, the arguments differ in length, an image has no reference, or a caption
+            is a string (its letters would be scored as tokens).
     """
     if not candidates:
         raise ValueError("no candidates to score")
@@ -95,7 +97,7 @@ def score_captions(
         if not image_references:
             raise ValueError(f"the image at index {index} has no references")
         if any(isinstance(caption, str) for caption in (candidate, *image_references)):
-            raise ValueError(f"a caption of the image at index {index} is a string; cut it into tokens first")
+            raise ValueError(f"a caption of the image at index {index} is a string; tokenize it first")
     counts = np.array([bleu_counts(*pair) for pair in zip(candidates, references, strict=True)])
     of_cider = [found.scores for found in cider_d_and_cider(candidates, references, frequencies)]
     statistics = np.column_stack([counts, rouge_l(candidates, references).scores, *of_cider])

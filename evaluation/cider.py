@@ -3,9 +3,9 @@
 R. Vedantam, C. L. Zitnick, D. Parikh, "CIDEr: Consensus-based Image Description Evaluation", CVPR 2015,
 arXiv:1411.5726. CIDEr (equations 1 to 3) is the cosine of the captions' TF-IDF n-gram vectors, averaged over n = 1..4
 and the references. CIDEr-D clips the candidate's weights to the reference's and damps by a Gaussian of the difference
-in length, so that neither repetition nor length pays. What the evaluation prints as "CIDEr" is CIDEr-D.
-Deviations, the evaluation's own: words are not stemmed, both are 10 times as large as in the paper, and a term
-frequency is a plain count (the cosine cancels the caption's length, but the clipping then sees counts).
+in length, so that neither repetition nor length raises the score. The evaluation prints CIDEr-D as "CIDEr".
+Deviations, all from the evaluation: words are not stemmed, both scores are 10 times as large as in the paper, and a
+term frequency is a plain count (the cosine cancels the caption's length, but the clipping then applies to counts).
 """
 
 import math
@@ -27,14 +27,14 @@ _SCALE = 10.0
 
 
 class DocumentFrequencies:
-    """In how many images' references each n-gram occurs: a phrase that fits every image says little of one.
+    """Number of images whose references contain each n-gram: a phrase that fits every image says little about one.
 
     Args:
-        references: For each image, the tokens of its references: those under evaluation for a score to report, those of
-            the training split for a training reward. At least one image; with just one, every weight is 0.
+        references: Tokens of each reference of each image: the references under evaluation for a score to report, those
+            of the training split for a training reward. At least one image; with exactly one, every weight is 0.
 
     Raises:
-        ValueError: There is no image.
+        ValueError: There are no images.
     """
 
     def __init__(self, references: Sequence[Sequence[Sequence[Hashable]]]):
@@ -50,35 +50,35 @@ class DocumentFrequencies:
         self._inverse = {ngram: self._unseen - math.log(count) for ngram, count in images_with.items()}
 
     def weights(self, caption: Sequence[Hashable], order: int) -> dict[_Ngram, float]:
-        """TF-IDF of a caption's n-grams of one order: count x log(images / images with it); one without counts as 1."""
+        """TF-IDF of a caption's n-grams of one order: count x log(images / max(1, images with the n-gram))."""
         counts = Counter(ngrams(caption, order))
         return {ngram: count * self._inverse.get(ngram, self._unseen) for ngram, count in counts.items()}
 
 
 class _Posting(NamedTuple):
-    """One reference that holds an n-gram."""
+    """One reference that contains an n-gram."""
 
     reference: int
     weight: float
-    unit_weight: float  # the weight over the norm of the reference's vector
+    unit_weight: float  # the weight divided by the norm of the reference's vector
 
 
 @dataclass(frozen=True)
 class _References:
-    """The references of one image, indexed by n-gram: a candidate shares few n-grams with them."""
+    """The references of one image, indexed by n-gram, since a candidate shares few n-grams with them."""
 
     lengths: list[int]
     postings: dict[_Ngram, list[_Posting]]
 
 
 class CiderDScorer:
-    """Scores any number of candidates for images whose reference vectors are computed once, by CIDEr-D.
+    """CIDEr-D for any number of candidates of images whose reference vectors are computed once.
 
     Args:
-        references_by_image: For each image, the tokens of its references; at least one.
+        references_by_image: Tokens of each reference of each image; at least one reference per image.
 
     Raises:
-        ValueError: There is no image.
+        ValueError: There are no images.
     """
 
     def __init__(self, references_by_image: Sequence[Sequence[Sequence[Hashable]]]):
@@ -86,7 +86,7 @@ class CiderDScorer:
         self._images = [_index(references, self._frequencies) for references in references_by_image]
 
     def score(self, image_index: int, candidate: Sequence[Hashable]) -> float:
-        """CIDEr-D, in 0..10, of a candidate for the image at `image_index` of the references given.
+        """CIDEr-D, in 0..10, of a candidate for the image at `image_index` of `references_by_image`.
 
         Raises:
             ValueError: The image has no reference.
@@ -99,15 +99,15 @@ def cider_d(
     references: Sequence[Sequence[Sequence[Hashable]]],
     frequencies: DocumentFrequencies | None = None,
 ) -> ImageScores:
-    """Score one candidate an image against the image's references: in 0..10, a human against four others about 0.8.
+    """Score one candidate per image by CIDEr-D, in 0..10; a human caption against four others scores about 0.8.
 
     Args:
-        candidates: The tokens of each image's candidate.
-        references: For each image, the tokens of its references; at least one.
-        frequencies: Document frequencies; by default those of `references`, which is the evaluation's protocol.
+        candidates: Tokens of the candidate of each image.
+        references: Tokens of each reference of each image; at least one reference per image.
+        frequencies: Document frequencies (default: those of `references`, as in the evaluation's protocol).
 
     Raises:
-        ValueError: The two differ in length, there is no image, or an image has no reference.
+        ValueError: The arguments differ in length, there are no images, or an image has no reference.
     """
     return _scores([_damped], candidates, references, frequencies)[0]
 
@@ -117,7 +117,7 @@ def cider(
     references: Sequence[Sequence[Sequence[Hashable]]],
     frequencies: DocumentFrequencies | None = None,
 ) -> ImageScores:
-    """Score by plain CIDEr, in 0..10; arguments and errors are those of `cider_d`."""
+    """Score by plain CIDEr, in 0..10; arguments and errors as for `cider_d`."""
     return _scores([_plain], candidates, references, frequencies)[0]
 
 
@@ -126,7 +126,7 @@ def cider_d_and_cider(
     references: Sequence[Sequence[Sequence[Hashable]]],
     frequencies: DocumentFrequencies | None = None,
 ) -> list[ImageScores]:
-    """Score by both, in little more than the time of one; arguments and errors are those of `cider_d`."""
+    """Score by CIDEr-D and plain CIDEr in little more time than by one; arguments and errors as for `cider_d`."""
     return _scores([_damped, _plain], candidates, references, frequencies)
 
 
@@ -139,7 +139,7 @@ def _scores(
     """Return the scores by each measure."""
     known = frequencies or DocumentFrequencies(references)
     rows = []
-    # One image after the other: the vectors of all would fill the memory, and occupy the garbage collector.
+    # One image at a time: the vectors of all images would fill the memory and slow down the garbage collector.
     for captions, candidate in zip(references, candidates, strict=True):
         asked = {ngram for order in _ORDERS for ngram in ngrams(candidate, order)}
         image = _index(captions, known, asked)
@@ -148,7 +148,7 @@ def _scores(
 
 
 def _damped(image: _References, candidate: Sequence[Hashable], frequencies: DocumentFrequencies) -> float:
-    """CIDEr-D."""
+    """Return the CIDEr-D score of a candidate."""
     cosines = _cosines(image, candidate, frequencies, clipped=True)
     return _SCALE * fmean(
         cosine * math.exp(-((len(candidate) - length) ** 2) / (2 * _SIGMA**2))
@@ -157,7 +157,7 @@ def _damped(image: _References, candidate: Sequence[Hashable], frequencies: Docu
 
 
 def _plain(image: _References, candidate: Sequence[Hashable], frequencies: DocumentFrequencies) -> float:
-    """CIDEr."""
+    """Return the plain CIDEr score of a candidate."""
     return _SCALE * fmean(_cosines(image, candidate, frequencies, clipped=False))
 
 
@@ -179,7 +179,7 @@ def _cosines(
 def _index(
     references: Sequence[Sequence[Hashable]], frequencies: DocumentFrequencies, asked: Container[_Ngram] | None = None
 ) -> _References:
-    """Index the references of an image: all their n-grams, or those alone that are asked for."""
+    """Index the n-grams of an image's references: all of them, or only those in `asked`."""
     postings: dict[_Ngram, list[_Posting]] = {}
     for index, reference in enumerate(references):
         for order in _ORDERS:

@@ -1,4 +1,4 @@
-"""What a set of captions is like, whatever it says of the images: its words, its lengths, its repetitions."""
+"""Statistics of a set of captions that do not depend on the images: vocabulary, lengths and repetitions."""
 
 from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
@@ -10,17 +10,17 @@ from evaluation.ngrams import ngrams
 
 @dataclass(frozen=True)
 class Diversity:
-    """How various captions are.
+    """Diversity of a set of captions.
 
     Attributes:
-        vocabulary: Different tokens.
-        mean_length: Tokens a caption.
-        distinct_1: Different tokens, as a share 0..1 of all (Li et al., 2016, arXiv 1510.03055, section 5.2).
-        distinct_2: The same of the pairs of neighbours.
-        different: Different captions, as a share 0..1 of all.
-        most_frequent: How many captions are like the most frequent one.
-        empty: How many captions have no token.
-        never_seen: Share 0..1 of the captions that are none of the training captions; None without these.
+        vocabulary: Number of different tokens.
+        mean_length: Mean number of tokens per caption.
+        distinct_1: Different tokens as a share of all tokens, 0..1 (Li et al., 2016, arXiv 1510.03055, section 5.2).
+        distinct_2: Different pairs of adjacent tokens as a share of all such pairs, 0..1.
+        different: Different captions as a share of all captions, 0..1.
+        most_frequent: Number of captions that are equal to the most frequent one.
+        empty: Number of captions without tokens.
+        never_seen: Share of the captions that are not training captions, 0..1; None without training captions.
     """
 
     vocabulary: int
@@ -36,14 +36,14 @@ class Diversity:
 def diversity(
     captions: Sequence[Sequence[Hashable]], training_captions: Collection[Sequence[Hashable]] = ()
 ) -> Diversity:
-    """Count what captions are made of.
+    """Compute the diversity of a set of captions.
 
     Args:
-        captions: The tokens of each; at least one caption.
-        training_captions: The tokens of those that their writer learned from, if known.
+        captions: Tokens of each caption; at least one caption.
+        training_captions: Tokens of each caption that the model was trained on, if known.
 
     Raises:
-        ValueError: There is no caption.
+        ValueError: There are no captions.
     """
     if not captions:
         raise ValueError("no captions to count")

@@ -1,4 +1,4 @@
-"""What a metric says of a set of captions that it scores one image at a time."""
+"""The result of a metric that scores one image at a time."""
 
 from dataclasses import dataclass
 from statistics import fmean
@@ -6,15 +6,15 @@ from statistics import fmean
 
 @dataclass(frozen=True)
 class ImageScores:
-    """One score an image.
+    """One score per image.
 
     Attributes:
-        scores: In the order of the candidates.
+        scores: Score of each image, in the order of the candidates.
     """
 
     scores: tuple[float, ...]
 
     @property
     def score(self) -> float:
-        """The mean over the images."""
+        """Mean over the images."""
         return fmean(self.scores)

@@ -1,29 +1,29 @@
 """ROUGE-L as the COCO caption evaluation computes it.
 
 C.-Y. Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", ACL 2004 workshop, section 3.1; X. Chen et al.,
-"Microsoft COCO Captions", 2015, arXiv:1504.00325, section 3.3. As there, the best precision and the best recall over
-the references are combined, even where they come from two references.
+"Microsoft COCO Captions", 2015, arXiv:1504.00325, section 3.3. As in the evaluation, the best precision and the best
+recall over the references are combined, even if they come from different references.
 """
 
 from collections.abc import Hashable, Sequence
 
 from evaluation.image_scores import ImageScores
 
-# Recall weighs this many times as much as precision.
+# Weight of recall relative to precision.
 _BETA = 1.2
 
 
 def rouge_l(
     candidates: Sequence[Sequence[Hashable]], references: Sequence[Sequence[Sequence[Hashable]]]
 ) -> ImageScores:
-    """Score one candidate an image against the image's references: ROUGE-L, in 0..1.
+    """Score one candidate per image against the references of the image by ROUGE-L, in 0..1.
 
     Args:
-        candidates: The tokens of each image's candidate.
-        references: For each image, the tokens of its references; at least one.
+        candidates: Tokens of the candidate of each image.
+        references: Tokens of each reference of each image; at least one reference per image.
 
     Raises:
-        ValueError: The two differ in length, or an image has no reference.
+        ValueError: The arguments differ in length, or an image has no reference.
     """
     return ImageScores(tuple(_score(*pair) for pair in zip(candidates, references, strict=True)))
 
@@ -38,10 +38,10 @@ def _score(candidate: Sequence[Hashable], references: Sequence[Sequence[Hashable
 
 
 def _longest_common_subsequence(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
-    """Return the length of the longest common subsequence, a row of the usual table at once.
+    """Return the length of the longest common subsequence, computing one row of the usual table at a time.
 
     H. Hyyro, "Bit-parallel LCS-length computation revisited", AWOCA 2004, section 3: bit j of `row` is 0 where the row
-    of the table rises at the token j of `second`, and an addition carries all rises along.
+    of the table increases at token j of `second`, and one addition updates the whole row.
     """
     places: dict[Hashable, int] = {}
     for j, token in enumerate(second):

@@ -1,4 +1,4 @@
-"""What tests of several packages share: small images, a synthetic captioned set, and the real data where it is."""
+"""Fixtures of several packages' tests: small images, a synthetic captioned data set, and the real data if available."""
 
 import itertools
 import json
@@ -10,19 +10,19 @@ import pytest
 from hypothesis import settings
 from PIL import Image, ImageDraw
 
-# No test may reach for the network; the libraries read these when they are imported.
+# No test may use the network. The libraries read these variables when they are imported.
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # As many processes as cores: threads of their own would make them wait for each other. Read when torch is imported.
+    # There are as many processes as cores, so more threads would only make them wait. Torch reads this when imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Ten times as many generated cases, and all cases of tests marked `pairwise`: pytest --hypothesis-profile=thorough
+# 10,000 generated cases per test, and all cases of tests marked `pairwise`: pytest --hypothesis-profile=thorough
 settings.register_profile("thorough", max_examples=10_000)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of a test marked `pairwise` keep so many cases that every two values of two parameters meet in one of them."""
+    """Keep only enough cases of each `pairwise` test to cover every pair of values of two parameters."""
     if settings.get_current_profile_name() == "thorough":
         return
     cases: dict[str, list[pytest.Function]] = {}
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _not_needed_for_pairs(cases: list[pytest.Function]) -> list[pytest.Function]:
-    """Choose greedily, the first of equally good cases."""
+    """Return the cases to drop. Cases to keep are chosen greedily, the first of equally good ones."""
     values = {case: sorted((name, repr(value)) for name, value in case.callspec.params.items()) for case in cases}
     pairs = {case: set(itertools.combinations(values[case], 2)) for case in cases}
     missing = set().union(*pairs.values())
@@ -53,7 +53,7 @@ SHAPES = ("square", "circle")
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder that holds the real data sets."""
+    """The folder of the real data sets."""
     data = os.environ.get("VISION_RNN_DATA")
     if not data:
         pytest.skip("VISION_RNN_DATA is not set to the folder of the real data sets")
@@ -86,7 +86,7 @@ def cifar10(real_data: Path) -> Path:
 
 @pytest.fixture
 def make_image() -> Callable[..., Path]:
-    """A function that writes a small image of one colour in the format that its suffix names, and returns the path."""
+    """A function that writes a small image of one colour, in the format given by the suffix, and returns the path."""
 
     def write(path: Path, colour: object = (200, 100, 50), size: tuple[int, int] = (8, 6), mode: str = "RGB") -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def make_image() -> Callable[..., Path]:
 def synthetic_captions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `captions.jsonl` and 24 images of 32x32 in `images`: a coloured shape on another colour.
 
-    16 images train, 4 validate, 4 test; two or three captions each. Tests must not write into it.
+    16 training, 4 validation and 4 test images, with two or three captions each. Tests must not write to this folder.
     """
     folder = tmp_path_factory.mktemp("synthetic")
     (folder / "images").mkdir()

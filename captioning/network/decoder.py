@@ -84,7 +84,7 @@ class Decoder(nn.Module):
     def __init__(self, config: DecoderConfig, grid_channels: int, vocabulary_size: int):
         super().__init__()
         if config.attention != "none" and not grid_channels:
-            raise UserError("decoder.attention: without an encoder there is no image to attend to; give none")
+            raise UserError("decoder.attention: a language model has no image to attend to; give none")
         hidden_size, embedding_size = config.hidden_size, config.embedding_size
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
         nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)

@@ -57,7 +57,7 @@ class GridEncoder(nn.Module):
             ) from error
         if grid.ndim != 4 or grid.shape[2] != grid.shape[3] or (grid.shape[2] < 2 and not self.blind):
             raise UserError(
-                f"backbone {config.backbone}: gives {tuple(grid.shape[1:])} and no grid; "
+                f"backbone {config.backbone}: gives features of shape {tuple(grid.shape[1:])}, which are not a grid; "
                 "choose another, or a larger image_size"
             )
         self.channels, self.grid_size = grid.shape[1], grid.shape[2]
@@ -171,7 +171,7 @@ def _torchvision(name: str, pretrained: bool) -> tuple[nn.Module, tuple[Any, Any
 
     # These two scale their input themselves, but only when made with their weights, and not when loaded from a folder.
     if name not in models.list_models(module=models) or name in ("googlenet", "inception_v3"):
-        raise UserError(f"backbone torchvision:{name}: no such model can be used; see torchvision.models.list_models()")
+        raise UserError(f"backbone torchvision:{name}: no such usable model; see torchvision.models.list_models()")
     weights: Any = models.get_model_weights(name)["DEFAULT"]
     with _download(f"torchvision:{name}") if pretrained else contextlib.nullcontext():
         model = models.get_model(name, weights=weights if pretrained else None).eval()
@@ -182,7 +182,7 @@ def _torchvision(name: str, pretrained: bool) -> tuple[nn.Module, tuple[Any, Any
     shapes = {node: outputs[node].shape for node in nodes if isinstance(outputs[node], Tensor)}
     grids = [node for node, shape in shapes.items() if len(shape) == 4 and min(shape[2:]) > 1]
     if any(len(shape) == 3 for shape in list(shapes.values())[list(shapes).index(grids[-1]) :]):
-        raise UserError(f"backbone torchvision:{name}: turns its grid into tokens; choose a convolutional network")
+        raise UserError(f"backbone torchvision:{name}: converts its grid to tokens; choose a convolutional network")
     transform = weights.transforms()
     return _TorchvisionGrid(create_feature_extractor(model, {grids[-1]: "grid"})), (
         tuple(transform.mean),

@@ -86,12 +86,12 @@ def match(predictions: dict[str, str], references: Sequence[Reference], split: s
     captions: dict[int, str] = {}
     for name, caption in predictions.items():
         if name not in names and Path(name).name not in names:
-            raise UserError(f"{name}: a caption of an image that the references do not have; check both files")
+            raise UserError(f"{name}: not an image of the references; check both files")
         index = names[name] if name in names else names[Path(name).name]
         if index is None:
-            raise UserError(f"{name}: several images have this name; write their folders too")
+            raise UserError(f"{name}: several images have this name; add their folders")
         if captions.setdefault(index, caption) != caption:
-            raise UserError(f"{name}: another caption of the same image stands under another name; keep one")
+            raise UserError(f"{name}: the same image has another caption under another name; keep one")
     if split is None:
         found = sorted({str(references[index].split) for index in captions})
         if len(found) > 1:
@@ -104,7 +104,7 @@ def match(predictions: dict[str, str], references: Sequence[Reference], split: s
     if missing:
         raise UserError(
             f"{len(missing)} of {len(images)} images of the {f'split {split}' if split else 'references'} have no "
-            f"caption, such as {missing[0]}; caption them, if need be by an empty text"
+            f"caption, such as {missing[0]}; caption them, or give them an empty caption"
         )
     return Captioned(images, [of_image[image.name] for image in images], split)
 

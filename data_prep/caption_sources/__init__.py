@@ -1,1 +1,1 @@
-"""Readers of captioned images, one a format; each yields `CaptionRecord`s."""
+"""Readers of captioned images, one module per format; each yields `CaptionRecord`s."""

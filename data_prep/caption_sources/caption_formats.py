@@ -1,4 +1,4 @@
-"""The caption formats by name, and how the format of a source is recognised."""
+"""The caption formats by name, and the detection of the format of a source."""
 
 import re
 from collections.abc import Iterator
@@ -30,9 +30,9 @@ SUFFIX_FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": 
 
 
 def resolve_format(source: str, format: str) -> str:
-    """Return the format to read `source` in: the given one, or for `auto` the one recognised.
+    """Return the format of `source`: the given format or, for `auto`, the detected one.
 
-    A data set on the hub is never guessed: it is written `hub:owner/name`, or comes with the format `hub`.
+    Hub data sets are not detected: they are written `hub:owner/name`, or the format is `hub`.
 
     Raises:
         UserError: There is no such source, or its format is not recognised.
@@ -46,12 +46,12 @@ def read_captions(source: str, format: str, image_root: Path | None) -> Iterator
     """Read a source in a format that is not `auto`.
 
     Raises:
-        UserError: The source is not laid out in that format; the message names the file and the line or entry.
+        UserError: The source does not have that format; the message names the file and the line or entry.
     """
     if format != "hub":
         return READERS[format](Path(source), image_root)
     if image_root is not None:
-        raise UserError(f"{source}: a hub data set holds its images; leave --image-root away")
+        raise UserError(f"{source}: a hub data set contains its images; omit --image-root")
     return hub_captions.read_hub(source)
 
 
@@ -70,7 +70,7 @@ def _recognise(source: Path) -> str:
 
 
 def _recognise_json(text: str) -> str | None:
-    # By its keys as text: COCO's files are large, and the reader parses them anyway.
+    # Search for the keys in the text: COCO's files are large, and the reader parses them anyway.
     if not re.search(r'"images"\s*:', text):
         return None
     return "coco" if re.search(r'"annotations"\s*:', text) else "karpathy"
@@ -78,7 +78,7 @@ def _recognise_json(text: str) -> str | None:
 
 def _recognise_folder(folder: Path) -> str | None:
     with_text = sidecar.share_with_text(folder)
-    # Such a folder may also hold a table of captions that was made of it.
+    # Such a folder may also contain a table of captions that was created from it.
     if with_text > 0.5:
         return "sidecar"
     for format, patterns in FILE_PATTERNS.items():

@@ -1,4 +1,4 @@
-"""COCO caption annotations (Chen et al., 2015, arXiv:1504.00325): `captions_*.json`, one file a split."""
+"""COCO caption annotations (Chen et al., 2015, arXiv:1504.00325): `captions_*.json`, one file per split."""
 
 import re
 from collections import defaultdict
@@ -17,7 +17,7 @@ PATTERNS = ("captions_*.json", "annotations/captions_*.json")
 
 
 def read_coco(source: Path, image_root: Path | None) -> Iterator[CaptionRecord]:
-    """Yield one record an image; the split is a word of the file's name that begins with `train`, `val` or `test`."""
+    """Yield one record per image; the split is the word in the file name that starts with `train`, `val` or `test`."""
     for path in find_files(source, PATTERNS):
         document = read_json(path)
         images = ImageFinder(image_root, path.parent, path.parent.parent)

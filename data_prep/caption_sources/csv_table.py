@@ -1,4 +1,4 @@
-"""Captions in a table with a header row, one caption a row: comma, tab, or the `|` of Flickr30k between the columns."""
+"""Captions in a table with a header row, one caption per row; the delimiter is comma, tab, or Flickr30k's `|`."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ DELIMITERS = ("|", "\t", ",")
 
 
 def read_csv(source: Path, image_root: Path | None) -> Iterator[CaptionRecord]:
-    """Yield one record a row; without a split column, a file named after a split (`train.csv`) tells it."""
+    """Yield one record per row; without a split column, a file named after a split (`train.csv`) determines it."""
     for path in find_files(source, PATTERNS):
         images = ImageFinder(image_root, path.parent)
         for where, row in read_rows(path, IMAGE_COLUMNS):
@@ -28,14 +28,14 @@ def read_csv(source: Path, image_root: Path | None) -> Iterator[CaptionRecord]:
 
 
 def read_rows(path: Path, image_columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the place and the cells of each row; cells missing at its end are empty.
+    """Yield the place and the cells of each row; missing cells at the end of a row are empty.
 
     Args:
-        path: The table, with a header row.
-        image_columns: One of these must be there, and one of `CAPTION_COLUMNS`.
+        path: Table with a header row.
+        image_columns: Accepted names of the image column; the table also needs one of `CAPTION_COLUMNS`.
 
     Raises:
-        UserError: The file is no such table; the message names the line.
+        UserError: The file is not a table with these columns; the message names the line.
     """
     text = read_text(path)
     header = text.partition("\n")[0]
@@ -52,8 +52,8 @@ def read_rows(path: Path, image_columns: Sequence[str]) -> Iterator[tuple[str, d
         for row in filter(None, rows):
             where = f"{path}, line {rows.line_num}"
             if len(row) > len(columns):
-                raise UserError(f"{where}: {len(row)} cells under {len(columns)} columns; quote the caption")
+                raise UserError(f"{where}: {len(row)} cells, but {len(columns)} columns; quote the caption")
             cells = [cell.strip() for cell in row] + [""] * (len(columns) - len(row))
             yield where, dict(zip(columns, cells, strict=True))
     except csv.Error as error:
-        raise UserError(f"{path}, line {rows.line_num}: not valid CSV ({error}); mend the quotation marks") from None
+        raise UserError(f"{path}, line {rows.line_num}: not valid CSV ({error}); fix the quotation marks") from None

@@ -1,4 +1,4 @@
-"""Flickr8k as its authors lay it out (Hodosh, Young, Hockenmaier, JAIR 47, 2013), or all in one folder."""
+"""Flickr8k in the layout of its authors (Hodosh, Young, Hockenmaier, JAIR 47, 2013), or all in one folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ SPLIT_FILES = {
 
 
 def find_caption_file(source: Path) -> Path | None:
-    """Return the caption file of a folder that is laid out as Flickr8k is, or `source` if it is one; else None."""
+    """Return the caption file of a folder in Flickr8k's layout, or `source` if it is that file; else None."""
     if source.name == CAPTION_FILE and source.is_file():
         return source
     candidates = (source / "Flickr8k_text" / CAPTION_FILE, source / CAPTION_FILE)
@@ -26,10 +26,10 @@ def find_caption_file(source: Path) -> Path | None:
 
 
 def read_flickr8k(source: Path, image_root: Path | None) -> Iterator[CaptionRecord]:
-    """Yield one record a line `NAME.jpg#K<TAB>caption`; images in no split list get no split."""
+    """Yield one record per line `NAME.jpg#K<TAB>caption`; images in no split list have no split."""
     captions = find_caption_file(source)
     if captions is None:
-        raise UserError(f"{source}: holds no {CAPTION_FILE}; name the folder above Flickr8k_text")
+        raise UserError(f"{source}: contains no {CAPTION_FILE}; name the folder above Flickr8k_text")
     splits = dict(_read_split_lists(captions.parent))
     images = ImageFinder(image_root, source if source.is_dir() else source.parent, captions.parent.parent)
     for number, line in read_lines(captions):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HubImage:
-    """An image in a row of a hub data set; it stays on disk until it is read. Equal if the bytes are."""
+    """An image in a row of a hub data set, read from disk on request. Two images are equal if their bytes are."""
 
     rows: "Dataset" = field(compare=False, repr=False)
     index: int = field(compare=False)
@@ -37,7 +37,7 @@ class HubImage:
 
 
 def read_hub(source: str) -> Iterator[CaptionRecord]:
-    """Yield one record a row of every split of the data set `hub:owner/name` or `owner/name`.
+    """Yield one record per row of every split of the data set `hub:owner/name` or `owner/name`.
 
     Raises:
         UserError: There is no such data set, no network, or no image or caption column.
@@ -65,13 +65,13 @@ def _read_split(where: str, split: str, rows: "Dataset") -> Iterator[CaptionReco
         path = row[image_column] and row[image_column]["path"]
         names = [row[column] for column in name_columns] + [Path(path or f"{index:08d}").name]
         captions = [caption for column in caption_columns for caption in captions_of(row[column], place)]
-        # Some data sets have a single split on the hub, and the real one in a column.
+        # Some data sets have a single split on the hub, and the actual splits in a column.
         row_split = parse_split(_split_name(row.get(SPLIT_COLUMN), split_names), place) or parse_split(split, place)
         yield CaptionRecord(str(names[0]), image, captions, row_split, place)
 
 
 def _split_name(cell: str | int | None, names: list[str]) -> str:
-    """Return the split that a cell tells, by name or as the index of one of `names`; empty if it tells none."""
+    """Return the split in a cell, which is a name or an index into `names`; empty if there is none."""
     if isinstance(cell, int) and 0 <= cell < len(names):
         return names[cell]
     return "" if cell is None else str(cell)

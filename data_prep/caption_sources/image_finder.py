@@ -1,4 +1,4 @@
-"""Where the images of a caption file lie: beside it, or in one of the folders that people usually put them in."""
+"""Search for the images of a caption file: beside it, or in one of the usual folders."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ class ImageFinder:
     """Finds image files by the names that a source gives them.
 
     Args:
-        image_root: The folder that the user named; only this one and its usual subfolders are searched then.
-        beside: The folders to search without it, together with their usual subfolders.
+        image_root: Folder named by the user; if given, only this folder and its usual subfolders are searched.
+        beside: Folders to search otherwise, together with their usual subfolders.
 
     Raises:
-        UserError: `image_root` is no folder.
+        UserError: `image_root` is not a folder.
     """
 
     def __init__(self, image_root: Path | None, *beside: Path) -> None:
@@ -30,9 +30,9 @@ class ImageFinder:
         self._roots = [bases[0], *(place for place in places if place != bases[0] and place.is_dir())]
 
     def find(self, *names: str) -> tuple[str, Path]:
-        """Return the name relative to its image root, and the path, of the first of `names` that exists.
+        """Return the first of `names` that exists: its name relative to its image root, and its path.
 
-        If none does, the path is where the first was expected.
+        If none exists, the path is the one where the first was expected.
         """
         for name in names:
             for root in self._roots:

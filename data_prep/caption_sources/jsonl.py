@@ -1,4 +1,4 @@
-"""Captions as JSON lines: one object a line with an image, a caption or a list of captions, and perhaps a split."""
+"""Captions as JSON lines: one object per line with an image, a caption or list of captions, and optionally a split."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ PATTERNS = ("*.jsonl",)
 
 
 def read_jsonl(source: Path, image_root: Path | None) -> Iterator[CaptionRecord]:
-    """Yield one record a line; without a split, a file named after a split (`train.jsonl`) tells it."""
+    """Yield one record per line; without a split field, a file named after a split (`train.jsonl`) determines it."""
     for path in find_files(source, PATTERNS):
         images = ImageFinder(image_root, path.parent)
         for where, row in read_json_lines(path):
@@ -24,7 +24,7 @@ def read_jsonl(source: Path, image_root: Path | None) -> Iterator[CaptionRecord]
 
 def _read_row(row: Any, where: str, images: ImageFinder, file_split: str | None) -> CaptionRecord:
     if not isinstance(row, dict):
-        raise UserError(f"{where}: not a JSON object; write one object a line")
+        raise UserError(f"{where}: not a JSON object; write one object per line")
     name, image = images.find(field(row, find_column(row, IMAGE_COLUMNS, where), str, where))
     captions = captions_of(row[find_column(row, CAPTION_COLUMNS, where)], where)
     split = parse_split(field(row, SPLIT_COLUMN, str, where), where) if row.get(SPLIT_COLUMN) else file_split
@@ -32,13 +32,13 @@ def _read_row(row: Any, where: str, images: ImageFinder, file_split: str | None)
 
 
 def captions_of(value: object, where: str) -> list[str]:
-    """Return the captions that a cell holds: a string or a list of strings.
+    """Return the captions in a cell: a string or a list of strings.
 
     Raises:
-        UserError: It holds anything else.
+        UserError: The cell contains anything else.
     """
     cells = value if isinstance(value, list) else [value]
     captions = [caption for caption in cells if isinstance(caption, str)]
     if len(captions) != len(cells):
-        raise UserError(f"{where}: the captions must be a string or a list of strings; mend the entry")
+        raise UserError(f"{where}: the captions must be a string or a list of strings; fix the entry")
     return captions

@@ -1,4 +1,4 @@
-"""Karpathy's JSON files of Flickr8k, Flickr30k and COCO with their splits.
+"""Karpathy's JSON files with the captions and splits of Flickr8k, Flickr30k and COCO.
 
 Karpathy and Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descriptions", 2015, arXiv:1412.2306.
 """
@@ -16,7 +16,7 @@ PATTERNS = ("dataset*.json",)
 
 
 def read_karpathy(source: Path, image_root: Path | None) -> Iterator[CaptionRecord]:
-    """Yield one record an image: `{"images": [{"filename", "filepath"?, "split", "sentences": [{"raw"}]}]}`."""
+    """Yield one record per image: `{"images": [{"filename", "filepath"?, "split", "sentences": [{"raw"}]}]}`."""
     for path in find_files(source, PATTERNS):
         images = ImageFinder(image_root, path.parent)
         for index, entry in enumerate(field(read_json(path), "images", list, str(path))):
@@ -26,6 +26,6 @@ def read_karpathy(source: Path, image_root: Path | None) -> Iterator[CaptionReco
             name, image = images.find(*names)
             captions = [field(sentence, "raw", str, where) for sentence in field(entry, "sentences", list, where)]
             split = parse_split(field(entry, "split", str, where), where)
-            # The splits of COCO keep COCO's own ids beside those of the file.
+            # The file for COCO has COCO's own ids in addition to its own.
             key = entry.get("cocoid", entry.get("imgid"))
             yield CaptionRecord(name, image, captions, split, where, None if key is None else str(key))

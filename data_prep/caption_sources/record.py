@@ -1,4 +1,4 @@
-"""What every reader yields: an image with its captions."""
+"""The record that every reader yields: an image with its captions."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ from data_prep.images import ImageFile
 
 @dataclass(frozen=True)
 class CaptionRecord:
-    """An image and some of its captions; records of one split and name are later merged into one.
+    """An image and some of its captions; records with the same split and name are merged later.
 
     Attributes:
-        name: POSIX path of the image relative to the image root, the same in whatever format the data comes.
-        image: The image file; it need not exist.
+        name: POSIX path of the image relative to the image root, the same for every source format.
+        image: Image file; it need not exist.
         captions: Raw captions; they may be empty.
-        split: `train`, `validation`, `test`, or None if the source gives none.
-        where: The place in the source, for messages: the file and its line or entry.
-        id: What else the source calls the image, as results in COCO's format do.
+        split: `train`, `validation`, `test`, or None if the source assigns none.
+        where: Place in the source for messages: the file and its line or entry.
+        id: Other identifier of the image in the source, used by results in COCO's format.
     """
 
     name: str

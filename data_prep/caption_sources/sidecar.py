@@ -1,4 +1,4 @@
-"""A folder of images, each with a text file of the same name beside it, one caption a line."""
+"""A folder of images, each beside a text file of the same name with one caption per line."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from vision_rnn.errors import UserError
 
 
 def share_with_text(folder: Path) -> float:
-    """Share of the images in and below a folder that have a text file beside them, 0..1; 0 if there are no images."""
+    """Share of the images in and below a folder that have a text file, 0..1; 0 if there are no images."""
     try:
         images = find_images(folder, recursive=True)
     except UserError:
@@ -20,9 +20,9 @@ def share_with_text(folder: Path) -> float:
 
 
 def read_sidecar(source: Path, image_root: Path | None) -> Iterator[CaptionRecord]:
-    """Yield one record an image; subfolders `train`, `validation` and `test` give the splits."""
+    """Yield one record per image; subfolders `train`, `validation` and `test` determine the splits."""
     if image_root is not None:
-        raise UserError(f"{source}: sidecar captions lie beside their images; leave --image-root away")
+        raise UserError(f"{source}: sidecar captions are beside their images; omit --image-root")
     for image in find_images(source, recursive=True):
         top, *rest = image.relative_to(source).parts
         split = SPLIT_NAMES.get(top.lower()) if rest else None

@@ -1,1 +1,1 @@
-"""Readers of images as numbers, one a format; each returns a `PixelSource`."""
+"""Readers of images as pixels, one module per format; each returns a `PixelSource`."""

@@ -1,4 +1,4 @@
-"""Images that stay encoded until they are asked for, as the readers of image files and of tables have them."""
+"""Decoding of images that readers of image files and tables keep encoded until they are requested."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ def decode(encoded: bytes, name: str) -> np.ndarray:
     """Decode an image file to (H, W, 3) uint8, or to (H, W, 1) if it has no colour.
 
     Raises:
-        ImageError: It cannot be decoded.
+        ImageError: The image cannot be decoded.
     """
     image = np.asarray(load_image(encoded, name))
     is_grey = (image[..., :1] == image[..., 1:]).all()

@@ -1,4 +1,4 @@
-"""A folder of image files; subfolders may tell the splits, and below them the classes."""
+"""A folder of image files; its subfolders may determine the splits, and their subfolders the classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from vision_rnn.errors import UserError
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Image files that are read when asked for."""
+    """Image files that are read on request."""
 
     paths: Sequence[Path]
 
@@ -27,12 +27,12 @@ class ImageFiles:
 
 
 def read_folder(source: Path) -> PixelSource:
-    """Read a folder of images, sorted by path; subfolders such as `train` and `test` are its splits, if there are any.
+    """Read a folder of images, sorted by path; subfolders such as `train` and `test`, if any, are its splits.
 
-    Where every image of a split lies in a subfolder, that is its class; the classes are numbered by their names.
+    If every image of a split is in a subfolder, the subfolders are the classes, numbered in alphabetical order.
 
     Raises:
-        UserError: There is no such folder, two of its subfolders are the same split, or one holds no image.
+        UserError: There is no such folder, two of its subfolders are the same split, or one contains no image.
     """
     roots = _split_folders(source) or {None: source}
     paths = {split: find_images(root, recursive=True) for split, root in roots.items()}
@@ -56,12 +56,12 @@ def _split_folders(source: Path) -> dict[str | None, Path]:
         split = SPLIT_NAMES.get(path.name.lower())
         if split and path.is_dir():
             if split in found:
-                raise UserError(f"{path}: the {split} split lies in {found[split]} too; keep one")
+                raise UserError(f"{path}: the {split} split is also in {found[split]}; keep one")
             found[split] = path
     return found
 
 
 def _class_of(path: Path, root: Path) -> str:
-    """Return the subfolder that an image lies in; empty if it lies in none."""
+    """Return the top-level subfolder of an image; empty if it is in none."""
     top, *rest = path.relative_to(root).parts
     return top if rest else ""

@@ -1,7 +1,7 @@
 """IDX, the format of MNIST (LeCun, Cortes, Burges, "The MNIST database of handwritten digits", 1998).
 
-A file: two zero bytes, the type of the values (8: unsigned bytes), the number of dimensions, each size as four bytes,
-the highest first; then the values, the last dimension fastest.
+A file consists of two zero bytes, the type of the values (8: unsigned bytes), the number of dimensions, each size as
+four bytes (big-endian), and the values (the last dimension varies fastest).
 """
 
 import gzip
@@ -23,26 +23,26 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 def find_image_files(source: Path) -> dict[str | None, Path]:
-    """Return the IDX file of the images of each split: `source` itself, or those in the folder `source`."""
+    """Return the IDX image file of each split: `source` itself, or the files in the folder `source`."""
     candidates = sorted(source.iterdir()) if source.is_dir() else [source]
     found: dict[str | None, Path] = {}
     for path in candidates:
         if match := IMAGE_FILE.search(path.name):
-            # MNIST calls its test split "t10k". Where a file lies there with and without .gz, either will do.
+            # MNIST names its test split "t10k". Of a file that exists with and without .gz, one is used.
             split = "test" if match["split"] == "t10k" else SPLIT_NAMES.get(match["split"])
             found.setdefault(split, path)
     return found
 
 
 def read_idx(source: Path) -> PixelSource:
-    """Read a folder of MNIST's four files, some of them, or one file of images; gzipped or not.
+    """Read a folder with all or some of MNIST's four files, or a single file of images; gzipped or not.
 
     Raises:
-        UserError: There is no such file, or it is not IDX, cut short or corrupt.
+        UserError: There is no such file, or it is not IDX, truncated or corrupt.
     """
     found = find_image_files(source) or ({None: source} if source.is_file() else {})
     if not found:
-        raise UserError(f"{source}: holds no IDX images; name the folder of train-images-idx3-ubyte or its .gz")
+        raise UserError(f"{source}: contains no IDX images; name the folder of train-images-idx3-ubyte or its .gz")
     images = {split: _read_images(path) for split, path in found.items()}
     label_files = {split: _find_label_file(path) for split, path in found.items()}
     labels = {split: _read_array(path, (1,)) for split, path in label_files.items() if path}
@@ -70,15 +70,17 @@ def _read_images(path: Path) -> np.ndarray:
 def _read_array(path: Path, num_dimensions: tuple[int, ...]) -> np.ndarray:
     data = _read_bytes(path)
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] != UNSIGNED_BYTE:
-        raise UserError(f"{path}: not an IDX file of unsigned bytes (it starts {data[:4].hex(' ')}); get it again")
+        raise UserError(
+            f"{path}: not an IDX file of unsigned bytes (starts with {data[:4].hex(' ')}); download it again"
+        )
     if data[3] not in num_dimensions:
         expected = " or ".join(map(str, num_dimensions))
-        raise UserError(f"{path}: {data[3]} dimensions in place of {expected}; name the right file")
+        raise UserError(f"{path}: {data[3]} dimensions instead of {expected}; name the right file")
     header = 4 + 4 * data[3]
     shape = tuple(int.from_bytes(data[start : start + 4], "big") for start in range(4, header, 4))
     expected_length = header + math.prod(shape)
     if len(data) != expected_length:
-        raise UserError(f"{path}: {len(data)} bytes in place of the {expected_length} of shape {shape}; get it again")
+        raise UserError(f"{path}: {len(data)} bytes instead of {expected_length} for shape {shape}; download it again")
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
@@ -87,4 +89,4 @@ def _read_bytes(path: Path) -> bytes:
     try:
         return gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: the gzip data is corrupt or cut short ({error}); get it again") from error
+        raise UserError(f"{path}: the gzip data is corrupt or truncated ({error}); download it again") from error

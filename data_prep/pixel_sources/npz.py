@@ -1,6 +1,6 @@
-"""Arrays in a NumPy .npz file: an array a split, `x_` and `y_` arrays, or a single array.
+"""Arrays in a NumPy .npz file: one array per split, `x_` and `y_` arrays, or a single array.
 
-The fixed binarization of MNIST (Larochelle and Murray, AISTATS 2011) comes packed: eight pixels a byte.
+The fixed binarization of MNIST (Larochelle and Murray, AISTATS 2011) is packed, with eight pixels per byte.
 """
 
 import math
@@ -16,13 +16,14 @@ from vision_rnn.errors import UserError
 
 
 def read_npz(source: Path) -> PixelSource:
-    """Read a .npz file, or the only one of a folder.
+    """Read a .npz file, or the only one in a folder.
 
-    Images are N x H x W, N x H x W x C or N x C x H x W with C 1 or 3, or N x D with D = H x H. Two-dimensional bytes
-    where only 8 x D is a square number are taken for `np.packbits` of 0/1 images along axis 1. Labels are N integers.
+    Images are N x H x W, N x H x W x C or N x C x H x W with C 1 or 3, or N x D with D = H x H. A two-dimensional
+    uint8 array is read as `np.packbits` of 0/1 images along axis 1 if 8 x D is a square number and D is not. Labels are
+    N integers.
 
     Raises:
-        UserError: It is no such file, is corrupt, or its arrays are no images.
+        UserError: The file is not a .npz file, is corrupt, or its arrays are not images.
     """
     path = _only_file(source) if source.is_dir() else source
     arrays = _load(path)
@@ -32,7 +33,7 @@ def read_npz(source: Path) -> PixelSource:
         split = SPLIT_NAMES.get(rest)
         if split and prefix in ("", "x"):
             if split in images:
-                raise UserError(f"{path}: two arrays of the {split} split; keep one")
+                raise UserError(f"{path}: two arrays for the {split} split; keep one")
             images[split] = _to_images(array, f"{path}, array '{key}'")
         elif split and prefix == "y":
             labels[split] = array
@@ -40,32 +41,35 @@ def read_npz(source: Path) -> PixelSource:
         ((key, array),) = arrays.items()
         images[None] = _to_images(array, f"{path}, array '{key}'")
     if not images:
-        raise UserError(f"{path}: arrays {', '.join(arrays) or 'none'}; name them train, test or x_train, y_train, ...")
+        raise UserError(
+            f"{path}: no array is named after a split (arrays: {', '.join(arrays) or 'none'}); "
+            "name them train, test or x_train, y_train, ..."
+        )
     return source_of_arrays(images, labels, str(path))
 
 
 def _only_file(folder: Path) -> Path:
     files = sorted(folder.glob("*.npz"))
     if len(files) != 1:
-        raise UserError(f"{folder}: holds {len(files)} .npz files; name one file")
+        raise UserError(f"{folder}: contains {len(files)} .npz files; name one file")
     return files[0]
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
-        # Opened here, since NumPy leaves a file open that it cannot read.
+        # Opened here, since NumPy does not close a file that it cannot read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
-    # A lone array is no context manager; the rest is what zip, zlib and NumPy's reader raise.
+    # A .npy array is not a context manager (TypeError); the other errors come from zip, zlib and NumPy's reader.
     except (TypeError, OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: not a .npz file of plain arrays ({reason}); save it with np.savez") from error
 
 
 def _to_images(array: np.ndarray, where: str) -> np.ndarray:
-    """Return (N, H, W, C), of whatever kind of number the array is."""
+    """Return (N, H, W, C), with the number type of the array."""
     if array.dtype.kind not in "biuf":
-        raise UserError(f"{where}: holds {array.dtype}, not numbers; save pixels as uint8")
+        raise UserError(f"{where}: contains {array.dtype}, not numbers; save pixels as uint8")
     if array.ndim == 2:
         if not _is_square(array.shape[1]) and _is_square(8 * array.shape[1]) and array.dtype == np.uint8:
             array = np.unpackbits(array, axis=1)

@@ -1,4 +1,4 @@
-"""Rows with an image column and perhaps a label column: Parquet files, and data sets on the Hugging Face hub."""
+"""Rows with an image column and optionally a label column: Parquet files, and data sets on the Hugging Face hub."""
 
 import re
 import tempfile
@@ -22,7 +22,7 @@ LABEL_COLUMNS = ("label", "labels", "class", "target", "fine_label")
 
 @dataclass(frozen=True)
 class ImageCells:
-    """The cells of an image column, which are read when asked for."""
+    """The cells of an image column, read on request."""
 
     rows: "Dataset"
     column: str
@@ -36,20 +36,22 @@ class ImageCells:
 
 
 def read_parquet(source: Path) -> PixelSource:
-    """Read a Parquet file, or all in and below a folder; `train` or the like in the names of files tells the splits.
+    """Read a Parquet file, or all in and below a folder; words such as `train` in their paths determine the splits.
 
     Raises:
-        UserError: There is no such file, only some tell a split, one is corrupt, or there is no image column.
+        UserError: There is no such file, only some paths name a split, a file is corrupt, or there is no image column.
     """
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
     files = _files_by_split(source)
     if not files:
-        raise UserError(f"{source}: holds no .parquet file; name a folder that does")
+        raise UserError(f"{source}: contains no .parquet file; name a folder that does")
     if None in files and len(files) > 1:
-        raise UserError(f"{files[None][0]}: tells no split, as other files do; name it train-... or the like")
-    # Everything is read into memory, so that nothing of the copy that `datasets` makes needs to stay.
+        raise UserError(
+            f"{files[None][0]}: names no split, but other files do; rename it, for example to train-0.parquet"
+        )
+    # All rows are read into memory, so that the copy that `datasets` caches can be deleted.
     with tempfile.TemporaryDirectory() as cache:
         try:
             data: Any = load_dataset(
@@ -60,12 +62,12 @@ def read_parquet(source: Path) -> PixelSource:
             )
         except (OSError, ValueError, DatasetsError) as error:
             reason = " ".join(str(error.__cause__ or error).split())
-            raise UserError(f"{source}: not sound Parquet of the same columns ({reason}); get it again") from error
+            raise UserError(f"{source}: not valid Parquet with equal columns ({reason}); download it again") from error
     return _source_of_rows({split: data[split or "train"] for split in files}, str(source))
 
 
 def read_hub(source: str) -> PixelSource:
-    """Read the splits of the data set `hub:owner/name` or `owner/name` that are for training, validation or testing.
+    """Read the training, validation and test splits of the data set `hub:owner/name` or `owner/name`.
 
     Raises:
         UserError: There is no such data set, no network, no such split, or no image column.
@@ -75,12 +77,14 @@ def read_hub(source: str) -> PixelSource:
         SPLIT_NAMES[name.lower()]: rows for name, rows in data.items() if name.lower() in SPLIT_NAMES
     }
     if not splits:
-        raise UserError(f"{source}: none of its splits ({', '.join(data)}) is for training; choose another data set")
+        raise UserError(
+            f"{source}: no train, validation or test among its splits ({', '.join(data)}); choose another data set"
+        )
     return _source_of_rows(splits, source)
 
 
 def _files_by_split(source: Path) -> dict[str | None, list[Path]]:
-    """Return the Parquet files of each split: `source` itself, or those in and below the folder `source`."""
+    """Return the Parquet files of each split: `source` itself, or all files in and below the folder `source`."""
     files: dict[str | None, list[Path]] = {}
     for path in sorted(source.glob("**/*.parquet")) if source.is_dir() else [source]:
         inside = path.relative_to(source if source.is_dir() else source.parent)
@@ -107,7 +111,7 @@ def _split_of_rows(rows: "Dataset", where: str) -> SourceSplit:
 
 
 def _told(labels: np.ndarray | None, where: str) -> np.ndarray | None:
-    """Return the labels but where they are hidden, which the hub's test splits show as -1."""
+    """Return the labels, or None if they are hidden, which test splits on the hub mark with -1."""
     if labels is None or (labels.dtype.kind == "i" and (labels == -1).all()):
         return None
     return checked_labels(labels, len(labels), where)

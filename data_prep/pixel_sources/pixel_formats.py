@@ -1,4 +1,4 @@
-"""The pixel formats by name, and how the format of a source is recognised."""
+"""The pixel formats by name, and the detection of the format of a source."""
 
 from pathlib import Path
 
@@ -18,9 +18,9 @@ FORMATS = ("auto", *READERS, "hub")
 
 
 def resolve_format(source: str, format: str) -> str:
-    """Return the format to read `source` in: the given one, or for `auto` the one recognised.
+    """Return the format of `source`: the given format or, for `auto`, the detected one.
 
-    A data set on the hub is never guessed: it is written `hub:owner/name`, or comes with the format `hub`.
+    Hub data sets are not detected: they are written `hub:owner/name`, or the format is `hub`.
 
     Raises:
         UserError: There is no such source, or its format is not recognised.
@@ -31,10 +31,10 @@ def resolve_format(source: str, format: str) -> str:
 
 
 def read_pixels(source: str, format: str) -> PixelSource:
-    """Read a source in a format that is not `auto`; image files are not opened before they are asked for.
+    """Read a source in a format that is not `auto`; image files are opened only on request.
 
     Raises:
-        UserError: The source is not laid out in that format; the message names the file.
+        UserError: The source does not have that format; the message names the file.
     """
     return parquet.read_hub(source) if format == "hub" else READERS[format](Path(source))
 

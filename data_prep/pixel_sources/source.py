@@ -1,4 +1,4 @@
-"""What every reader returns: for each split its images, which may still be encoded on disk, and perhaps labels."""
+"""The result of every reader: the images of each split, which may still be encoded on disk, and optionally labels."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +9,7 @@ from vision_rnn.errors import UserError
 
 
 class Images(Protocol):
-    """Images that are decoded one at a time: an array of shape (N, H, W, C) uint8, or whatever behaves like it."""
+    """Images that are decoded one at a time: an array of shape (N, H, W, C) uint8, or an object that acts like it."""
 
     def __len__(self) -> int:
         """Number of images, N."""
@@ -26,8 +26,8 @@ class SourceSplit:
 
     Attributes:
         images: The images, in the order of the source.
-        names: What messages call each image, (N,); images keep their place in a split made by seed if they keep these.
-        labels: (N,) int64, from 0 up; None if there are none.
+        names: Name of each image in messages, (N,); splits made by seed depend on these.
+        labels: Class of each image from 0 up, (N,) int64; None if there are no labels.
     """
 
     images: Images
@@ -40,7 +40,7 @@ class PixelSource:
     """The splits of a source.
 
     Attributes:
-        splits: By name: `train`, `validation`, `test`; or all images under None if the source has no splits.
+        splits: Splits by name: `train`, `validation`, `test`; or all images under None if the source has no splits.
         levels: 2 if all values of all images are 0 or 1, else 256.
     """
 
@@ -51,23 +51,25 @@ class PixelSource:
 def source_of_arrays(
     images: dict[str | None, np.ndarray], labels: dict[str | None, np.ndarray], where: str
 ) -> PixelSource:
-    """Make a source of whole splits.
+    """Create a source from arrays of whole splits.
 
     Args:
-        images: For each split (N, H, W, C), numbers in 0..255; floats in 0..1 are scaled to 0..255.
-        labels: For each split that has some (N,) integers.
-        where: What messages call the source.
+        images: Images of each split, (N, H, W, C), with numbers in 0..255; floats in 0..1 are scaled to 0..255.
+        labels: Labels of each split that has labels, (N,) integers.
+        where: Name of the source in messages.
 
     Raises:
         UserError: A value is outside 0..255, there are no images, or labels do not fit their images.
     """
     for split, values in images.items():
         if not values.size:
-            raise UserError(f"{where}: the array of {split or 'the'} images is empty; leave it away")
-        # Written so that NaN, which compares false, is refused too.
+            raise UserError(f"{where}: the array of {split or 'the'} images is empty; omit it")
+        # Written this way so that NaN, which compares false, is rejected too.
         if not (values.min() >= 0 and values.max() <= 255):
             found = f"{values.min()} to {values.max()}"
-            raise UserError(f"{where}: values of {split or 'the'} images go from {found}; scale them to 0..255 or 0..1")
+            raise UserError(
+                f"{where}: values of {split or 'the'} images range from {found}; scale them to 0..255 or 0..1"
+            )
     is_binary = all(np.isin(values, (0, 1)).all() for values in images.values())
     is_unit = all(values.max() <= 1 for values in images.values())
     scale = 255 if is_unit and not is_binary else 1
@@ -88,10 +90,10 @@ def _to_levels(values: np.ndarray, scale: int) -> np.ndarray:
 
 
 def checked_labels(labels: np.ndarray, num_images: int, where: str) -> np.ndarray:
-    """Return labels of shape (N,) or (N, 1) and any kind of integer as (N,) int64.
+    """Return labels of shape (N,) or (N, 1) and any integer type as (N,) int64.
 
     Raises:
-        UserError: They are not as many integers, from 0 up, as there are images.
+        UserError: The labels are not one integer, from 0 up, per image.
     """
     if labels.dtype.kind not in "iu" or labels.shape not in ((num_images,), (num_images, 1)):
         found = f"{labels.dtype} of shape {labels.shape}"

@@ -228,7 +228,7 @@ def test_odd_photos_are_captioned_and_broken_ones_are_named(caption: Run, tmp_pa
         "bomb.png": "decompression bombs",
         "corrupt.jpg": "not an image",
         "empty.jpg": "empty",
-        "truncated.jpg": "cut short",
+        "truncated.jpg": "truncated",
         "missing.jpg": "no such file",
     }.items():
         assert any(line.startswith(f"captioning: {folder / name}: ") and reason in line for line in errors)
@@ -248,7 +248,7 @@ def test_nothing_to_caption_is_wrong_usage(
     empty = tmp_path / "empty"
     empty.mkdir()
     assert caption(empty) == Result(
-        2, [], [f"captioning: error: {empty}: holds no image; name a folder of JPEG or PNG files"]
+        2, [], [f"captioning: error: {empty}: contains no image; name a folder of JPEG or PNG files"]
     )
     status, output, errors = caption(empty, photos)
     assert (status, len(output), len(errors)) == (1, 5, 1)

@@ -1,4 +1,4 @@
-"""The readers, on small files written here, and what they say about files that are wrong."""
+"""The readers on small files written here, and their errors for invalid files."""
 
 import json
 from pathlib import Path
@@ -156,18 +156,18 @@ BAD_SOURCES = {
     "no image column": ("x.csv", "photo,caption\n", "line 1: no column for the image"),
     "no caption column": ("x.csv", "image,words\n", "line 1: no column for the caption"),
     "empty table": ("x.csv", "", "line 1: no column for the image"),
-    "unquoted comma": ("x.csv", "image,caption\na.jpg,A dog, running\n", "line 2: 3 cells under 2 columns"),
+    "unquoted comma": ("x.csv", "image,caption\na.jpg,A dog, running\n", "line 2: 3 cells, but 2 columns"),
     "open quotation": ("x.csv", 'image,caption\na.jpg,"A dog\n', "line 2: not valid CSV"),
     "unknown split": ("x.csv", "image,caption,split\na.jpg,A dog,later\n", "line 2: unknown split 'later'"),
     "not UTF-8": ("x.csv", b"image,caption\na.jpg,caf\xe9\n", "line 2: not UTF-8"),
     "line is not JSON": ("x.jsonl", '{"image": "a.jpg", "caption": "A"}\n{"image"\n', "line 2: not valid JSON"),
-    "line is no object": ("x.jsonl", "[1]\n", "line 1: not a JSON object"),
+    "line is not an object": ("x.jsonl", "[1]\n", "line 1: not a JSON object"),
     "line without caption": ("x.jsonl", '{"image": "a.jpg"}\n', "line 1: no column for the caption"),
     "image is a number": ("x.jsonl", '{"image": 3, "caption": "A"}\n', "line 1: must be an object with 'image'"),
     "caption is a number": ("x.jsonl", '{"image": "a.jpg", "caption": 3}\n', "line 1: the captions must be"),
     "broken JSON": ("x.json", '{"images": [\n', "line 2: not valid JSON"),
     "other JSON": ("x.json", "[]", "format is not recognised"),
-    "images is no list": ("x.json", '{"images": 3}', "must be an object with 'images'"),
+    "images is not a list": ("x.json", '{"images": 3}', "must be an object with 'images'"),
     "no sentences": ("x.json", IMAGES + "}]}", r"images\[0\]: must be an object with 'sentences'"),
     "bad sentence": ("x.json", IMAGES + ', "sentences": ["A"]}]}', r"images\[0\]: must be an object with 'raw'"),
     "no caption": ("x.json", IMAGES + '}], "annotations": [{"image_id": 1}]}', r"annotations\[0\]: .* 'caption'"),
@@ -199,12 +199,12 @@ def test_absent_and_unrecognised_sources(tmp_path):
 @pytest.mark.parametrize("format", ["flickr8k", "karpathy", "coco", "csv", "jsonl", "sidecar"])
 def test_a_folder_without_the_files_of_the_format_is_refused(format, tmp_path):
     assert format in FORMATS
-    with pytest.raises(UserError, match="holds no"):
+    with pytest.raises(UserError, match="contains no"):
         read(tmp_path, format)
 
 
 class TestHub:
-    """`load_dataset` is replaced: tests have no network."""
+    """`load_dataset` is replaced, since tests have no network."""
 
     @pytest.fixture
     def offer(self, monkeypatch):

@@ -1,4 +1,4 @@
-"""The prepared data set: the same from every format, whole or absent, and honest about what it leaves out."""
+"""The prepared data set: identical from every format, complete or absent, and with a list of everything skipped."""
 
 import csv
 import hashlib
@@ -108,7 +108,7 @@ def prepared(synthetic_captions, tmp_path_factory) -> PreparedCaptions:
 
 @pytest.fixture
 def source(synthetic_captions, tmp_path) -> Path:
-    """A copy of the synthetic set that a test may spoil."""
+    """A copy of the synthetic data set that a test may modify."""
     return shutil.copytree(synthetic_captions, tmp_path / "source")
 
 
@@ -150,7 +150,7 @@ def test_vocabulary_is_of_the_training_split_alone(source, tmp_path):
     assert PreparedCaptions.open(tmp_path / "out").vocabulary.words == ["trainword"]
 
 
-def test_min_count_is_heeded(prepared):
+def test_min_count_is_applied(prepared):
     counts = Counter()
     for captions in prepared.split("train")["captions"]:
         counts.update(token for caption in captions for token in tokenize(caption))
@@ -234,7 +234,7 @@ def test_unusable_inputs_are_listed_with_place_and_reason_and_left_out(source, t
     reasons = {entry["name"]: entry["reason"] for entry in manifest["left_out"]}
     expected = {
         0: "no such file",
-        1: "cut short",
+        1: "truncated",
         2: "empty",
         3: "a caption without words",
         6: "a caption without words",
@@ -345,7 +345,7 @@ def test_an_image_without_a_text_beside_it_has_no_caption(make_image, tmp_path):
 def test_two_images_of_one_name_are_refused(make_image, tmp_path):
     for folder in ("train", "training"):
         make_image(tmp_path / "source" / folder / "a.png").with_suffix(".txt").write_text("A dog")
-    with pytest.raises(UserError, match=r"another image called 'a\.png'"):
+    with pytest.raises(UserError, match=r"another image named 'a\.png'"):
         prepare_captions(tmp_path / "source", tmp_path / "out")
 
 
@@ -404,7 +404,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "vocabulary of numbers": lambda folder: (folder / "vocabulary.json").write_text("[1, 2]"),
     "no split folder": lambda folder: shutil.rmtree(folder / "test"),
     "emptied rows": lambda folder: next((folder / "test").glob("*.arrow")).write_bytes(b""),
-    "rows cut short": lambda folder: os.truncate(next((folder / "test").glob("*.arrow")), 1000),
+    "truncated rows": lambda folder: os.truncate(next((folder / "test").glob("*.arrow")), 1000),
     "emptied state": lambda folder: (folder / "test" / "state.json").write_text(""),
     "state without keys": lambda folder: (folder / "test" / "state.json").write_text("{}"),
 }
@@ -446,7 +446,7 @@ def test_flickr8k_counts(prepared_flickr8k):
 @pytest.mark.slow
 @pytest.mark.parametrize("format", [*WRITERS, "sidecar"])
 def test_flickr8k_from_every_format(format, prepared_flickr8k, flickr8k, tmp_path, monkeypatch):
-    # The images were decoded, and the captions tokenised, for the fixture; neither enters the content hash.
+    # The fixture has decoded the images and tokenised the captions already; the content hash depends on neither.
     monkeypatch.setattr("data_prep.captions.load_image", lambda encoded, name: None)
     monkeypatch.setattr("data_prep.captions.tokenize", str.split)
     images = flickr8k / "Flicker8k_Dataset"

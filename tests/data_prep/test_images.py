@@ -30,7 +30,7 @@ def pixels(encoded: bytes) -> np.ndarray:
     return np.asarray(image)
 
 
-# What turning each stored image upright means, from the EXIF 2.32 standard, tag 0x0112.
+# Transformation of each stored image to upright, from the EXIF 2.32 standard, tag 0x0112.
 UPRIGHT = {
     1: lambda stored: stored,
     2: np.fliplr,
@@ -129,8 +129,8 @@ def oversized_png() -> bytes:
     [
         (b"", "empty"),
         (b"hello, I am a letter", "known format"),
-        (encode(gradient(), "JPEG")[:-200], "cut short"),
-        (encode(gradient(), "PNG")[:60], "cut short"),
+        (encode(gradient(), "JPEG")[:-200], "truncated"),
+        (encode(gradient(), "PNG")[:60], "truncated"),
         (oversized_png(), "bombs"),
     ],
     ids=["zero bytes", "text", "truncated JPEG", "truncated PNG", "decompression bomb"],
@@ -156,7 +156,7 @@ def test_messages_use_the_given_name():
         load_image(b"", name="row 7")
 
 
-# A damaged header may ask for millions of pixels, which take longer than hypothesis allows an example.
+# A damaged header may declare millions of pixels, which take longer than hypothesis allows for an example.
 @settings(deadline=None)
 @given(
     st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"]),
@@ -189,8 +189,8 @@ def test_find_images_searches_a_hidden_folder_that_is_named(make_image, tmp_path
     assert find_images(tmp_path / ".photos", recursive=True) == [image]
 
 
-def test_find_images_tells_how_to_mend_an_empty_list(make_image, tmp_path):
-    with pytest.raises(UserError, match="holds no image; name a folder"):
+def test_find_images_tells_how_to_fix_an_empty_list(make_image, tmp_path):
+    with pytest.raises(UserError, match="contains no image; name a folder"):
         find_images(tmp_path, recursive=True)
     make_image(tmp_path / "sub" / "a.png")
     with pytest.raises(UserError, match="--recursive"):

@@ -51,9 +51,7 @@ def test_unasked_all_images_must_be_like_the_first():
         shaper(COLOUR.transpose(1, 0, 2), "c")
     shaper = Shaper("photos", None, None, 256)
     shaper(GREY, "a")
-    with pytest.raises(
-        UserError, match=r"^photos, b: in colour, but the first image is grey; choose with --channels 1 or"
-    ):
+    with pytest.raises(UserError, match=r"^photos, b: in colour, but the first image is grey; add --channels 1 or"):
         shaper(COLOUR, "b")
 
 
@@ -66,7 +64,7 @@ def test_asked_for_shape_is_made_of_all():
 @pytest.mark.parametrize("shaper", [Shaper("photos", (3, 5), None, 2), Shaper("photos", None, 3, 2)])
 def test_binary_images_are_not_changed(shaper):
     assert (Shaper("photos", (6, 10), 1, 2)(GREY > 99, "a") == (GREY > 99)).all()
-    with pytest.raises(UserError, match="binary images cannot be resized or coloured; leave --size and --channels"):
+    with pytest.raises(UserError, match="binary images cannot be resized or converted; omit --size and --channels"):
         shaper(GREY > 99, "a")
 
 

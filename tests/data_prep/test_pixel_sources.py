@@ -1,4 +1,4 @@
-"""The readers of images as numbers, on small files written here, and what they say about files that are wrong."""
+"""The readers of images as pixels on small files written here, and their errors for invalid files."""
 
 import gzip
 import io
@@ -64,19 +64,19 @@ BAD_IDX: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "not an IDX file"),
     "text": (
         b"<html>not found</html>",
-        r"not an IDX file of unsigned bytes \(it starts 3c 68 74 6d\); get it again",
+        r"not an IDX file of unsigned bytes \(starts with 3c 68 74 6d\); download it again",
     ),
     "floats": (b"\0\0\x0d\x03" + bytes(24), "not an IDX file of unsigned bytes"),
-    "labels in place of images": (idx_bytes(LABELS), "1 dimensions in place of 3 or 4; name the right file"),
-    "header alone": (idx_bytes(GREY)[:9], r"9 bytes in place of"),
-    "cut short": (idx_bytes(GREY)[:-1], r"135 bytes in place of the 136 of shape \(5, 4, 6\); get it again"),
-    "too long": (idx_bytes(GREY) + b"\0", "137 bytes in place of the 136"),
-    "gzip cut short": (gzip.compress(idx_bytes(GREY))[:-9], "corrupt or cut short .*get it again"),
+    "labels instead of images": (idx_bytes(LABELS), "1 dimensions instead of 3 or 4; name the right file"),
+    "header alone": (idx_bytes(GREY)[:9], r"9 bytes instead of"),
+    "truncated": (idx_bytes(GREY)[:-1], r"135 bytes instead of 136 for shape \(5, 4, 6\); download it again"),
+    "too long": (idx_bytes(GREY) + b"\0", "137 bytes instead of 136"),
+    "truncated gzip": (gzip.compress(idx_bytes(GREY))[:-9], "corrupt or truncated .*download it again"),
     "gzip with a wrong byte": (
         (lambda data: data[:20] + bytes([data[20] ^ 255]) + data[21:])(gzip.compress(idx_bytes(GREY))),
-        "corrupt or cut short",
+        "corrupt or truncated",
     ),
-    "gzip header alone": (gzip.compress(b"")[:10], "corrupt or cut short"),
+    "gzip header alone": (gzip.compress(b"")[:10], "corrupt or truncated"),
     "two channels": (idx_bytes(COLOUR[..., :2]), "2 channels; give 1 or 3"),
     "no images": (idx_bytes(GREY[:0]), "images is empty"),
 }
@@ -133,7 +133,7 @@ class TestIdx:
             read(tmp_path)
 
     def test_a_folder_without_idx_is_refused(self, tmp_path):
-        with pytest.raises(UserError, match="holds no IDX images; name the folder"):
+        with pytest.raises(UserError, match="contains no IDX images; name the folder"):
             read(tmp_path, "idx")
 
 
@@ -145,18 +145,18 @@ SPLIT_KEYS = {
 
 
 BAD_NPZ: dict[str, tuple[dict[str, np.ndarray], str]] = {
-    "above 255": ({"train": GREY.astype(int) * 2}, "values of train images go from .*scale them to 0..255"),
-    "negative": ({"arr_0": GREY / 127.5 - 1}, "values of the images go from -"),
-    "not a number": ({"train": np.full((1, 2, 2), np.nan)}, "values of train images go from nan to nan"),
-    "text": ({"train": np.array(["cat", "dog"])}, "array 'train': holds <U3, not numbers"),
+    "above 255": ({"train": GREY.astype(int) * 2}, "values of train images range from .*scale them to 0..255"),
+    "negative": ({"arr_0": GREY / 127.5 - 1}, "values of the images range from -"),
+    "not a number": ({"train": np.full((1, 2, 2), np.nan)}, "values of train images range from nan to nan"),
+    "text": ({"train": np.array(["cat", "dog"])}, "array 'train': contains <U3, not numbers"),
     "one dimension": ({"train": LABELS}, r"array 'train': shape \(5,\); give N x H x W"),
     "two channels": ({"train": COLOUR[..., :2]}, r"shape \(5, 4, 6, 2\)"),
     "flat and not square": ({"train": np.zeros((2, 12), np.uint8)}, r"shape \(2, 12\)"),
     "packed but not bytes": ({"train": np.zeros((2, 98))}, r"shape \(2, 98\)"),
     "no images": ({"train": GREY[:0]}, "array of train images is empty"),
-    "a split twice": ({"val": GREY, "valid": GREY}, "two arrays of the validation split; keep one"),
-    "unknown names": ({"a": GREY, "b": GREY}, "arrays a, b; name them train, test"),
-    "no array": ({}, "arrays none; name them train"),
+    "a split twice": ({"val": GREY, "valid": GREY}, "two arrays for the validation split; keep one"),
+    "unknown names": ({"a": GREY, "b": GREY}, r"\(arrays: a, b\); name them train, test"),
+    "no array": ({}, r"\(arrays: none\); name them train"),
     "few labels": ({"x_train": GREY, "y_train": LABELS[:2]}, r"labels are uint8 of shape \(2,\); give one integer"),
     "one-hot labels": ({"x_train": GREY, "y_train": np.eye(5)}, "labels are float64 of shape"),
     "negative label": ({"x_train": GREY, "y_train": LABELS.astype(int) - 1}, "a label is -1; number"),
@@ -166,7 +166,7 @@ BAD_NPZ: dict[str, tuple[dict[str, np.ndarray], str]] = {
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda data: b"",
     "text": lambda data: b"<html>",
-    "cut short": lambda data: data[:-30],
+    "truncated": lambda data: data[:-30],
     "wrong byte": lambda data: data[:150] + bytes([data[150] ^ 255]) + data[151:],
 }
 
@@ -191,7 +191,7 @@ class TestNpz:
         assert resolve_format(str(tmp_path), "auto") == "npz"
         assert len(images_of(read(tmp_path), "train")) == 5
         save_npz(tmp_path / "b.npz", train=GREY)
-        with pytest.raises(UserError, match=r"holds 2 \.npz files; name one"):
+        with pytest.raises(UserError, match=r"contains 2 \.npz files; name one"):
             read(tmp_path)
 
     @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ class TestNpz:
         np.testing.assert_array_equal(images_of(source, "train")[..., 0], GREY > 99)
 
     def test_one_scale_for_all_splits(self, tmp_path):
-        # Alone, the second array would pass for binary.
+        # On its own, the second array would be taken for binary.
         source = read(save_npz(tmp_path / "a.npz", train=GREY / 255, test=np.ones((2, 4, 6))))
         assert source.levels == 256
         assert (images_of(source, "test") == 255).all()
@@ -301,18 +301,18 @@ class TestFolder:
         np.testing.assert_array_equal(images[2], images[1])
 
     def test_bad_folders(self, make_image, tmp_path):
-        with pytest.raises(UserError, match="holds no image"):
+        with pytest.raises(UserError, match="contains no image"):
             read(tmp_path, "folder")
         with pytest.raises(UserError, match="no such folder"):
             read(write(tmp_path / "a.txt", b""), "folder")
         make_image(tmp_path / "val" / "a.png")
         make_image(tmp_path / "valid" / "a.png")
-        with pytest.raises(UserError, match=r"valid: the validation split lies in .*val too; keep one"):
+        with pytest.raises(UserError, match=r"valid: the validation split is also in .*val; keep one"):
             read(tmp_path)
 
 
 class TestTables:
-    """Parquet files, and the hub with `load_dataset` replaced: tests have no network."""
+    """Parquet files, and the hub with `load_dataset` replaced, since tests have no network."""
 
     @pytest.fixture
     def offer(self, monkeypatch):
@@ -363,7 +363,7 @@ class TestTables:
 
     def test_what_the_hub_may_lack(self, offer):
         offer(extra=self.rows([0]))
-        with pytest.raises(UserError, match=r"none of its splits \(extra\) is for training; choose another"):
+        with pytest.raises(UserError, match=r"no train, validation or test among its splits \(extra\); choose another"):
             read("hub:owner/name")
         offer(train=Dataset.from_dict({"label": [1]}))
         with pytest.raises(UserError, match="hub:owner/name, train: no column for the image"):
@@ -381,16 +381,16 @@ class TestTables:
                 images[index]
 
     def test_bad_parquet(self, tmp_path):
-        with pytest.raises(UserError, match=r"holds no \.parquet file"):
+        with pytest.raises(UserError, match=r"contains no \.parquet file"):
             read(tmp_path, "parquet")
         path = tmp_path / "train.parquet"
         self.rows([0]).to_parquet(path)
         self.rows([1]).to_parquet(tmp_path / "more.parquet")
-        with pytest.raises(UserError, match=r"more\.parquet: tells no split"):
+        with pytest.raises(UserError, match=r"more\.parquet: names no split"):
             read(tmp_path)
         for damage in (b"", b"<html>", path.read_bytes()[:-20]):
             path.write_bytes(damage)
-            with pytest.raises(UserError, match="not sound Parquet of the same columns") as caught:
+            with pytest.raises(UserError, match="not valid Parquet with equal columns") as caught:
                 read(path)
             assert str(caught.value).startswith(str(path))
             assert "\n" not in str(caught.value)

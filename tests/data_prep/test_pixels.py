@@ -1,4 +1,4 @@
-"""The prepared pixel data set: the pixels of the source in its order, whole or absent."""
+"""The prepared pixel data set: the pixels of the source in its order, complete or absent."""
 
 import hashlib
 import itertools
@@ -199,7 +199,7 @@ def test_a_stochastic_binarization_is_drawn_by_seed_and_split(source, tmp_path):
     assert (PreparedPixels.open(tmp_path / "a").binarization, PreparedPixels.open(tmp_path / "a").levels) == (text, 2)
     np.testing.assert_array_equal(drawn["a"], drawn["b"])
     assert (drawn["a"] != drawn["c"]).any()
-    # The same images in all splits: each has its own draws, which the others do not change.
+    # The splits have the same images, but each has its own draws, which do not depend on the other splits.
     test = GREY["test"]
     prepare_pixels(
         save(tmp_path / "s.npz", train=test, valid=test, test=test), tmp_path / "same", binarize="stochastic", seed=1
@@ -212,7 +212,7 @@ def test_a_stochastic_binarization_is_drawn_by_seed_and_split(source, tmp_path):
 @pytest.mark.parametrize("method", ["threshold", "stochastic"])
 def test_binary_and_colour_images_are_not_binarized(method, tmp_path):
     fixed = save(tmp_path / "fixed.npz", train=np.eye(4, dtype=np.uint8).reshape(4, 2, 2))
-    with pytest.raises(UserError, match=r"fixed\.npz: the images are binary already; leave --binarize away"):
+    with pytest.raises(UserError, match=r"fixed\.npz: the images are already binary; omit --binarize"):
         prepare_pixels(fixed, tmp_path / "out", binarize=method)
     assert prepare_pixels(fixed, tmp_path / "out")["binarization"] == "fixed by the source"
     colour = save(tmp_path / "colour.npz", train=RANDOM.integers(0, 256, (9, 4, 4, 3)))
@@ -300,7 +300,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "another width": set_width,
     "no split folder": lambda folder: shutil.rmtree(folder / "test"),
     "emptied rows": lambda folder: next((folder / "test").glob("*.arrow")).write_bytes(b""),
-    "rows cut short": lambda folder: os.truncate(next((folder / "test").glob("*.arrow")), 1000),
+    "truncated rows": lambda folder: os.truncate(next((folder / "test").glob("*.arrow")), 1000),
     "emptied state": lambda folder: (folder / "test" / "state.json").write_text(""),
     "rows of something else": lambda folder: shutil.copytree(
         folder / "captions" / "test", folder / "test", dirs_exist_ok=True
@@ -355,7 +355,7 @@ def test_mnist(mnist, binarized_mnist, tmp_path):
     assert test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     assert np.bincount(test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     parts = [prepared.split(split) for split in ("train", "validation")]
-    # The mean and standard deviation that everybody normalises MNIST with.
+    # The usual mean and standard deviation for the normalisation of MNIST.
     levels = np.concatenate([part.pixels for part in parts]) / 255
     assert (levels.mean(), levels.std()) == pytest.approx((0.1307, 0.3081), abs=1e-4)
     labels = np.concatenate([part.labels for part in parts])
@@ -370,7 +370,7 @@ def test_cifar10(cifar10, tmp_path):
     assert train.labels[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]
     assert train.labels[-1] == 1
     assert test.labels[:10].tolist() == [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]
-    # The first and the last pixel of the first image, and those of the last, as in the original batches.
+    # The first and the last pixel of the first and of the last image, as in the original batches.
     assert train.images[0][[0, -1], [0, -1]].tolist() == [[59, 62, 63], [123, 92, 72]]
     assert train.images[49_999][[0, -1], [0, -1]].tolist() == [[229, 229, 239], [163, 163, 161]]
 
@@ -380,6 +380,6 @@ def test_cifar10(cifar10, tmp_path):
     assert np.array_equal(prepared.split("test").pixels[-1], test.images[999])
     parts = [prepared.split(split).pixels for split in ("train", "validation")]
     assert sum(map(len, parts)) == 50_000
-    # The channel means that everybody normalises CIFAR-10 with.
+    # The usual channel means for the normalisation of CIFAR-10.
     means = sum(part.sum((0, 1, 2), dtype=np.int64) for part in parts) / (255 * 50_000 * 32 * 32)
     assert means == pytest.approx((0.4914, 0.4822, 0.4465), abs=5e-5)

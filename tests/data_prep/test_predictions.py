@@ -1,4 +1,4 @@
-"""One caption an image, from the files that people keep them in, and one line for those that hold something else."""
+"""One caption per image from the usual file formats, and errors in one line for invalid files."""
 
 import json
 from pathlib import Path
@@ -29,14 +29,14 @@ def test_every_shape_gives_the_first_caption_of_each_image(name: str, tmp_path: 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.json", "[]", "holds no captions"),
-        ("a.json", "3", "no list of captions"),
+        ("a.json", "[]", "contains no captions"),
+        ("a.json", "3", "neither a list of captions"),
         ("a.json", "[3]", "entry 1: not an object"),
         ("a.json", '[{"image_id": 1}]', "entry 1: no column for the caption"),
         ("a.json", '[{"caption": "a"}]', "entry 1: no column for the image_id"),
-        ("a.json", '[{"image_id": 1, "caption": 3}]', "entry 1: no caption there"),
-        ("a.json", '{"1": []}', "'1': no caption there"),
-        ("a.json", '{"captions": 1}', "is no object of captions by image"),
+        ("a.json", '[{"image_id": 1, "caption": 3}]', "entry 1: no caption found"),
+        ("a.json", '{"1": []}', "'1': no caption found"),
+        ("a.json", '{"captions": 1}', "is not an object that maps images to captions"),
         (
             "a.json",
             '[{"image_id": 1, "caption": "a"}, {"image_id": 1, "caption": "b"}]',
@@ -57,5 +57,5 @@ def test_what_is_wrong_is_named_with_its_place(name: str, text: str, message: st
 def test_a_null_caption_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"1": None}))
-    with pytest.raises(UserError, match="no caption there"):
+    with pytest.raises(UserError, match="no caption found"):
         read_predictions(path)

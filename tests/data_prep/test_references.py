@@ -1,4 +1,4 @@
-"""References from every kind of source, without their images, and the names that an image goes by."""
+"""References from every kind of source without the image files, and the names of an image."""
 
 import json
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_a_prepared_data_set_gives_what_its_source_gives(synthetic_captions: Pat
         return {image.name: (image.split, image.captions) for image in read_references(source)}
 
     prepared, source = by_name(tmp_path / "prepared"), by_name(synthetic_captions)
-    # Beside the captions the images' names have their folder, unless they are in one of the usual ones.
+    # Names of images include their folder, unless it is one of the usual image folders.
     assert len(prepared) == 24
     assert prepared == source
 
@@ -82,7 +82,7 @@ def test_a_split_that_is_not_there_is_named_with_those_that_are() -> None:
 def test_a_source_without_captions_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "empty.jsonl"
     path.write_text('{"image": "a.jpg", "caption": ""}\n')
-    with pytest.raises(UserError, match="holds no captions"):
+    with pytest.raises(UserError, match="contains no captions"):
         read_references(path)
     with pytest.raises(UserError, match="no such file"):
         read_references(tmp_path / "none.json")

@@ -1,4 +1,4 @@
-"""The names of splits, and the rule that makes those a source lacks."""
+"""The names of splits, and the creation of those that a source lacks."""
 
 from collections import Counter
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from data_prep.tokenizer import _tokenize, tokenize
 
 
-# Every expectation is what the COCO caption evaluation's Java tokenizer makes of the caption.
+# All expected tokens come from the Java tokenizer of the COCO caption evaluation.
 @pytest.mark.parametrize(
     ("caption", "tokens"),
     [
@@ -59,7 +59,7 @@ def test_known_tokens(caption: str, tokens: str) -> None:
     assert tokenize(caption) == tokens.split()
 
 
-# Words of which the rules make something else than a word, alone or before a stop.
+# Words for which the rules give other tokens than the word, alone or before a period.
 WORDS = st.sampled_from(["a", "Dog", "cannot", "gonna", "Wanna", "St", "mr", "no", "etc", "vs", "i", "US"])
 
 
@@ -97,7 +97,7 @@ def test_no_hyphenated_word_is_lost(words: list[str]) -> None:
 def test_no_flickr8k_caption_differs_from_the_java_tokenizer(flickr8k: Path) -> None:
     ptbtokenizer = pytest.importorskip("pycocoevalcap.tokenizer.ptbtokenizer", reason="the oracle is not installed")
     captions = _captions(flickr8k)
-    # As the data set has them (stops apart), and as people write: marks attached, two sentences to a caption.
+    # As in the data set (with separate periods), and as usually written: attached punctuation, two sentences each.
     written = [re.sub(r" ([.,;:?!)]|'s\b)", r"\1", caption.replace("( ", "(")) for caption in captions]
     captions += [f"{first} {second}" for first, second in zip(written[::2], written[1::2], strict=False)]
     captions += _captions(flickr8k, "Flickr8k.lemma.token.txt")

@@ -1,4 +1,4 @@
-"""BLEU, ROUGE-L and CIDEr-D against the COCO caption evaluation's own scorers: generated ones, and all of Flickr8k."""
+"""BLEU, ROUGE-L and CIDEr-D against the COCO caption evaluation's scorers: generated captions and all of Flickr8k."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ CaptionSet = list[tuple[list[str], list[list[str]]]]
 
 
 def oracle_input(images: CaptionSet) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
-    """The captions as the oracle wants them: references and candidates, each as strings by image."""
+    """The captions as the oracle expects them: references and candidates, each as strings by image."""
     return (
         {i: [" ".join(reference) for reference in refs] for i, (_, refs) in enumerate(images)},
         {i: [" ".join(candidate)] for i, (candidate, _) in enumerate(images)},
@@ -51,10 +51,10 @@ def check_bleu(images: CaptionSet) -> None:
     assert result.correct == tuple(sum(image["correct"][n] for image in scorer.ctest) for n in range(4))
     assert result.guess == tuple(sum(image["guess"][n] for image in scorer.ctest) for n in range(4))
     assert (result.candidate_length, result.reference_length) == (scorer.testlen("closest"), scorer.reflen("closest"))
-    # The oracle adds 1e-9 to what it divides by, so with less than four words in all its own error is larger than that.
+    # The oracle adds 1e-9 to its divisor, so with fewer than four words in total its own error is larger than that.
     tolerance = 1e-9 * max(1, 4 / max(1, result.candidate_length))
     for correct, score, oracle_score in zip(result.correct, result.scores, expected, strict=True):
-        # It also adds 1e-15 to every count, which leaves a small score where nothing matches: ours is 0 there.
+        # It also adds 1e-15 to every count, which gives a small score without matches, where ours is 0.
         assert score == (pytest.approx(oracle_score, rel=0, abs=tolerance) if correct else 0)
 
 

@@ -1,4 +1,4 @@
-"""BLEU on cases worked out by hand."""
+"""BLEU on cases calculated by hand."""
 
 import math
 

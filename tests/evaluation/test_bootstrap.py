@@ -1,4 +1,4 @@
-"""Intervals that hold the truth as often as they say, comparisons in pairs, and what cannot be resampled."""
+"""Intervals with the stated coverage, paired comparisons, and errors for input that cannot be resampled."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def ratio(sums: np.ndarray, number: int) -> np.ndarray:
 
 
 def draw(images: int, generator: np.random.Generator) -> np.ndarray:
-    """Skewed counts of trials and successes, as n-grams and correct ones are."""
+    """Skewed counts of successes and trials, similar to correct and total n-grams."""
     trials = 1 + generator.poisson(10, images)
     return np.stack([generator.binomial(trials, generator.beta(2, 6, images)), trials], axis=1)
 
@@ -66,7 +66,7 @@ def test_the_resampled_score_is_that_of_the_resampled_corpus() -> None:
     )
     pairs = list(zip(candidates, zip(*references, strict=True), strict=True))
     counts = np.array([bleu_counts(*pair) for pair in pairs])
-    # What `bootstrap` draws with this seed.
+    # The images that `bootstrap` draws with this seed.
     drawn = np.random.default_rng(7).integers(12, size=12)
     again = [pairs[image] for image in drawn]
     expected = corpus_bleu([candidate for candidate, _ in again], [given for _, given in again]).scores[3]

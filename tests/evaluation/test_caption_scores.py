@@ -1,4 +1,4 @@
-"""The known answers of Flickr8k's human captions, and properties of all scores together."""
+"""Known scores of Flickr8k's human captions, and properties of all scores together."""
 
 import json
 from pathlib import Path
@@ -27,8 +27,8 @@ def flickr8k_test_tokens(flickr8k: Path) -> list[list[list[str]]]:
     return [[tokenize(caption) for caption in by_image[name]] for name in names]
 
 
-# Computed with pycocoevalcap: its Java tokenizer and its scorers. Correct and guessed n-grams, candidate and reference
-# length; BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D.
+# Computed with pycocoevalcap (its Java tokenizer and its scorers): correct and guessed n-grams, candidate and reference
+# length, BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D.
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("human", "correct", "guess", "lengths", "scores"),
@@ -86,7 +86,7 @@ def test_a_human_against_four_others(
     assert (result["images"], result["references"]) == (1000, 4000)
     assert (result["correct"], result["guess"]) == (correct, guess)
     assert (result["candidate_length"], result["reference_length"]) == lengths
-    # The answers are given to six places.
+    # The expected scores have six decimal places.
     names = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
     assert [result[name] for name in names] == pytest.approx(scores, abs=6e-7)
 

@@ -1,4 +1,4 @@
-"""CIDEr-D on cases worked out by hand, and the parts that training reuses."""
+"""CIDEr-D on cases calculated by hand, and the parts that training reuses."""
 
 import itertools
 import math
@@ -22,7 +22,7 @@ def test_a_candidate_equal_to_its_only_reference_scores_ten() -> None:
 
 def test_weights_lose_the_log_of_the_document_frequency() -> None:
     frequencies = DocumentFrequencies(REFERENCES)
-    # "a" occurs in two of three images, however often in each; "cat" in none, which counts as one.
+    # "a" occurs in two of three images, and its number in each does not matter; "cat" in none, which counts as one.
     assert frequencies.weights(["a", "a", "dog", "cat"], 1) == {
         ("a",): pytest.approx(2 * math.log(3 / 2)),
         ("dog",): pytest.approx(math.log(3)),
@@ -37,7 +37,7 @@ def test_length_penalty_and_clipping_by_hand() -> None:
 
 
 def test_plain_cider_neither_clips_nor_damps() -> None:
-    # The same captions: the cosine of the 1-grams is 1, whatever their number.
+    # The same captions: the cosine of the 1-grams is 1, independent of their number.
     assert cider([["x"] * 3, ["y"]], [[["x"]], [["y"]]]).scores[0] == pytest.approx(10 / 4)
 
 

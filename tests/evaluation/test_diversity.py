@@ -1,4 +1,4 @@
-"""Counts by hand."""
+"""Diversity of captions counted by hand."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Sums of likelihoods on numbers worked out by hand, and against the textbook's formulas."""
+"""Likelihood sums on numbers calculated by hand, and against textbook formulas."""
 
 import math
 
@@ -19,7 +19,7 @@ def test_three_images() -> None:
 
 
 def test_nats_of_the_paper_in_bits() -> None:
-    """79.20 nats of a binary MNIST digit are 0.1457 bits a pixel."""
+    """79.20 nats for a binary MNIST digit are 0.1457 bits per pixel."""
     assert summarize_likelihood(np.array([79.20]), 784).bits_per_dimension == pytest.approx(0.1457, abs=5e-5)
 
 
@@ -43,7 +43,7 @@ def test_mean_and_error_are_those_of_the_sample(nats: list[float]) -> None:
 
 
 def test_single_precision_is_summed_in_double() -> None:
-    """In single precision a running sum of ten million would lose these tenths."""
+    """A running sum of ten million in single precision would lose these tenths."""
     nats = np.full(100_000, 100.1, np.float32)
     assert summarize_likelihood(nats, 784).nats_per_image == pytest.approx(float(np.float32(100.1)), rel=1e-14)
 

@@ -1,4 +1,4 @@
-"""ROUGE-L on cases worked out by hand, and its subsequence against an exhaustive search."""
+"""ROUGE-L on cases calculated by hand, and its subsequence against an exhaustive search."""
 
 from itertools import combinations
 

@@ -374,5 +374,5 @@ def test_what_does_not_fit_together_is_refused_by_name(options: dict[str, Any], 
 
 
 def test_attention_without_an_encoder_is_refused() -> None:
-    with pytest.raises(UserError, match="without an encoder"):
+    with pytest.raises(UserError, match="a language model has no image"):
         Decoder(DecoderConfig(), 0, VOCABULARY)

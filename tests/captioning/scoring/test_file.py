@@ -33,10 +33,10 @@ def test_captions_of_other_splits_are_passed_over_if_one_is_named() -> None:
 @pytest.mark.parametrize(
     ("predictions", "split", "message"),
     [
-        ({"z.jpg": "a"}, None, "z.jpg: a caption of an image that the references do not have"),
+        ({"z.jpg": "a"}, None, "z.jpg: not an image of the references"),
         ({"1": "a", "2": "b"}, None, "1 of 3 images of the split test have no caption, such as c.jpg"),
         ({"1": "a", "4": "b"}, None, r"of several splits \(test, train\); choose one with --split"),
-        ({"1": "a", "a.jpg": "b"}, None, "another caption of the same image"),
+        ({"1": "a", "a.jpg": "b"}, None, "the same image has another caption"),
         ({"4": "a"}, "validation", "no references of the split 'validation'"),
     ],
 )

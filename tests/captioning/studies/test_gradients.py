@@ -51,7 +51,7 @@ def test_a_stream_holds_whole_captions_in_an_order_of_the_seed():
 
 
 def test_too_few_words_are_named():
-    with pytest.raises(UserError, match="have 10 words, and 11 are needed"):
+    with pytest.raises(UserError, match="have only 10 words of the 11 needed"):
         word_streams(CAPTIONS, VOCABULARY, 11, seed=0)
 
 
