@@ -189,7 +189,7 @@ def word_streams(captions: Iterable[Sequence[str]], vocabulary: Vocabulary, word
     ids = vocabulary.encode(word for caption in shuffled for word in caption)
     sequences = len(ids) // words
     if not sequences:
-        raise UserError(f"the captions have only {len(ids)} words of the {words} needed; choose another split or data set")
+        raise UserError(f"the captions have only {len(ids)} words of the {words} needed; choose another split")
     stream = torch.tensor(ids[: sequences * words]).view(sequences, 1, words)
     return F.pad(stream, (1, 0), value=BOS)
 
