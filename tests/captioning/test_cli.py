@@ -228,7 +228,7 @@ def test_odd_photos_are_captioned_and_broken_ones_are_named(caption: Run, tmp_pa
         "bomb.png": "decompression bombs",
         "corrupt.jpg": "not an image",
         "empty.jpg": "empty",
-        "truncated.jpg": "truncated",
+        "truncated.jpg": "broken or truncated",
         "missing.jpg": "no such file",
     }.items():
         assert any(line.startswith(f"captioning: {folder / name}: ") and reason in line for line in errors)

@@ -234,7 +234,7 @@ def test_unusable_inputs_are_listed_with_place_and_reason_and_left_out(source, t
     reasons = {entry["name"]: entry["reason"] for entry in manifest["left_out"]}
     expected = {
         0: "no such file",
-        1: "truncated",
+        1: "broken or truncated",
         2: "empty",
         3: "a caption without words",
         6: "a caption without words",

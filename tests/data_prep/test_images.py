@@ -129,8 +129,8 @@ def oversized_png() -> bytes:
     [
         (b"", "empty"),
         (b"hello, I am a letter", "known format"),
-        (encode(gradient(), "JPEG")[:-200], "truncated"),
-        (encode(gradient(), "PNG")[:60], "truncated"),
+        (encode(gradient(), "JPEG")[:-200], "broken or truncated"),
+        (encode(gradient(), "PNG")[:60], "broken or truncated"),
         (oversized_png(), "bombs"),
     ],
     ids=["zero bytes", "text", "truncated JPEG", "truncated PNG", "decompression bomb"],
