@@ -1,7 +1,7 @@
-"""Pictures of where the captioner looked as it chose each word, as in figure 2 of Show, Attend and Tell.
+"""Pictures of where the captioner looked when it chose each word, as in figure 2 of Show, Attend and Tell.
 
-The grid's weights are stretched smoothly over the photo; each word's panel is scaled to its own greatest weight, so a
-word for which the model looked everywhere alike has a panel of one colour.
+The attention weights are interpolated smoothly over the photo. The panel of each word is scaled to its own maximum, so
+uniform weights give a panel of one colour.
 """
 
 import math
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 _COLUMNS = 5
 _PANEL_INCHES = 2.2
-_PANEL_PIXELS = 480  # More than a panel shows at the resolution below.
+_PANEL_PIXELS = 480  # Larger than a panel at the resolution below.
 _DOTS_PER_INCH = 150
 _COLOURS = "inferno"
 
 
 def attention_picture(image: Image.Image, caption: "Caption", path: str | Path) -> None:
-    """Draw the photo under its caption, then one panel a word with the attention over the greyed photo.
+    """Draw the photo under its caption, then one panel per word with the attention over the grey photo.
 
     Args:
         image: The photo, RGB.
         caption: One of its captions.
-        path: The picture, in the format of its suffix; replaced if it exists.
+        path: Path of the picture; the suffix selects the format, and an existing file is overwritten.
 
     Raises:
         UserError: The picture cannot be written.
     """
-    # Figure alone, without pyplot: no window system is asked for, and nothing is left behind in global state.
+    # Figure without pyplot needs no window system and leaves nothing in global state.
     from matplotlib.figure import Figure
 
     photo = reduced(image)
@@ -59,20 +59,20 @@ def attention_picture(image: Image.Image, caption: "Caption", path: str | Path) 
 
 
 def draw_attention(panel: "Axes", image: Image.Image, weights: np.ndarray) -> None:
-    """Draw where the model looked, weights (h, w), over the greyed photo."""
+    """Draw attention weights, (h, w), over the grey photo."""
     photo = reduced(image)
     panel.imshow(photo.convert("L"), cmap="gray", vmin=0, vmax=255)
     panel.imshow(_stretch(weights, photo.size), cmap=_COLOURS, vmin=0, alpha=0.65)
 
 
 def reduced(image: Image.Image) -> Image.Image:
-    """Return a photo as small as a panel shows it."""
+    """Return the photo, reduced to the size that a panel needs."""
     photo = image.copy()
     photo.thumbnail((_PANEL_PIXELS, _PANEL_PIXELS))
     return photo
 
 
 def _stretch(weights: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Stretch weights, (h, w), smoothly over a photo of `size` (width, height)."""
+    """Interpolate weights, (h, w), smoothly to the `size` of a photo, (width, height)."""
     stretched = Image.fromarray(weights.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
     return np.asarray(stretched).clip(min=0)

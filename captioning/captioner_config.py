@@ -1,6 +1,6 @@
-"""The settings of a captioner: its encoder, its decoder, its search and its training.
+"""The settings of a captioner: encoder, decoder, search and training.
 
-Apart from the classes that they configure, so that a command can show its options without importing torch.
+They are separate from the classes that they configure, so that a command can show its options without importing torch.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import Literal
 from vision_rnn.errors import UserError
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "32", "bf16"]
-# The model that is used unless another is named.
+# The default model of all commands.
 BUNDLED = "bundled:flickr8k"
 
 
@@ -21,7 +21,8 @@ class EncoderConfig:
     Attributes:
         backbone: Encoder network: `efficientnet_lite0|1|2`, `timm:NAME` or `torchvision:NAME`; `none` makes a language
             model.
-        image_size: Side in pixels to which images are resized, without cropping or keeping the aspect ratio.
+        image_size: Side length in pixels of the square to which images are resized; nothing is cropped, and the aspect
+            ratio is not kept.
         mean: Mean of each colour channel (red, green, blue in 0..1) for normalisation (default: the backbone's).
         std: Standard deviation of each colour channel for normalisation (default: the backbone's).
     """
@@ -43,13 +44,14 @@ class DecoderConfig:
         residual: Residual connections around all layers except the first.
         hidden_size: Size of the hidden state of a layer and of the projected features.
         embedding_size: Size of the word embeddings.
-        attention: Attention scores. `mean` gives the mean of all locations at every word, which a window always gets;
-            `none` gives the image only through the initial state.
+        attention: Attention scores, `dot` or `additive`. With `mean` the decoder reads the mean of all locations at
+            every word, which a window always does; with `none` it reads the image only through the initial state.
         hard: Hard attention: one location per word, drawn by its weight, instead of the weighted mean of all.
         attention_size: Size of the queries and keys of attention.
         context_gate: Gate on the context (Show, Attend and Tell, section 4.2.1): one value (`scalar`), one value per
             channel (`vector`), or `none`.
-        dropout: Dropout probability of the projected features, the embeddings and the output.
+        dropout: Dropout probability of the projected features, the embeddings and the output, at least 0 and less
+            than 1.
     """
 
     cell: Literal["window", "rnn", "lstm"] = "lstm"
@@ -65,7 +67,7 @@ class DecoderConfig:
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings, by name."""
+        """Check the settings; an error names the invalid one."""
         for name in ("window", "num_layers", "hidden_size", "embedding_size", "attention_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"decoder.{name}: {getattr(self, name)} is too small; give at least 1")
@@ -80,7 +82,7 @@ class DecoderConfig:
 
     @property
     def attends(self) -> bool:
-        """Whether locations are scored, word by word."""
+        """Whether the decoder scores the locations at every word."""
         return self.attention in ("additive", "dot")
 
 
@@ -99,7 +101,7 @@ class SearchConfig:
     max_words: int = 30
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings, by name."""
+        """Check the settings; an error names the invalid one."""
         for name, least in (("beam_size", 1), ("length_exponent", 0), ("max_words", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"search.{name}: {getattr(self, name)} is too small; give at least {least}")
@@ -119,24 +121,25 @@ class TrainingConfig:
         encoder_learning_rate: Peak learning rate of the encoder; 0 freezes it, and its features are computed once.
         warmup_steps: Steps over which the learning rates rise, at most a tenth of all; then they fall to 0 as a cosine.
         weight_decay: Weight decay of AdamW, applied to weight matrices only.
-        label_smoothing: Share of the target probability that is spread over all words.
+        label_smoothing: Share of the target probability that is spread over all words, at least 0 and less than 1.
         doubly_stochastic: Weight of the penalty that makes attention cover the whole image (Show, Attend and Tell,
             lambda of equation 14).
-        look_warmup: Share of the steps, the first ones, in which hard attention uses the expectation of every look, as
-            soft attention does; with random looks from the start the decoder learns to ignore them.
+        look_warmup: Share of the training steps, 0 to 1, after which hard attention starts to draw looks; before that
+            it uses their expectation, as soft attention does. With random looks from the start, the decoder learns to
+            ignore them.
         look_reward: Weight of the gradient of hard looks (lambda_r of equation 12).
         look_entropy: Weight of the entropy of the weights of hard attention, in nats, which keeps it exploring
             (lambda_e of equation 12).
         gradient_clip: Maximum norm of the gradient.
-        average_decay: Decay of the exponential moving average of the weights; the average is validated and saved. 0
-            disables averaging.
+        average_decay: Decay of the exponential moving average of the weights, less than 1; the average is validated
+            and saved. 0 disables averaging.
         mirror: Train on the mirror image of every image too.
-        max_words: Number of words after which training captions are cut; a cut caption teaches no end.
-        samples: Captions sampled per image for `self_critical`.
-        temperature: Sampling temperature for `self_critical`. Label smoothing leaves a tenth of the probability to
-            unfitting words: at 1, most sampled captions contain one.
-        precision: Precision: `bf16-mixed` (autocast) or `32-true`, for short `bf16` or `32`; `auto` is bf16 where the
-            hardware supports it.
+        max_words: Number of words after which training captions are cut; a cut caption has no end token.
+        samples: Number of captions sampled per image for `self_critical`, at least 2.
+        temperature: Sampling temperature for `self_critical`. Label smoothing gives a tenth of the probability to words
+            that do not fit: at temperature 1, most sampled captions contain one.
+        precision: Numerical precision: `bf16-mixed` (autocast) or `32-true`, for short `bf16` or `32`; `auto` uses bf16
+            if the hardware supports it.
         seed: Random seed for the initial weights, the order of the images, dropout and sampling.
         log_gradients: Interval in steps at which the norm of the gradient of the last word's loss with respect to the
             states 1, 5 and 10 words before is logged (see `network.gradient_flow`); 0 disables it.
@@ -167,13 +170,13 @@ class TrainingConfig:
     log_gradients: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse impossible settings, by name."""
+        """Check the settings; an error names the invalid one."""
         names: dict[str, Precision] = {"32": "32-true", "bf16": "bf16-mixed"}
         object.__setattr__(self, "precision", names.get(self.precision, self.precision))
-        # A self-critical baseline is the mean of the other samples: there must be one.
+        # The self-critical baseline of a sample is the mean of the other samples, so there must be another.
         least = {"epochs": 1, "patience": 1, "batch_size": 1, "warmup_steps": 0, "samples": 2, "max_words": 1}
         for name, value in vars(self).items():
-            # Written so that NaN, which compares false, is refused too.
+            # Written so that NaN, which compares false, is rejected too.
             if isinstance(value, int | float) and not least.get(name, 0) <= value < math.inf:
                 raise UserError(f"training.{name}: {value} is out of range; give at least {least.get(name, 0)}")
         if self.temperature == 0:

@@ -1,8 +1,8 @@
-"""From the decoder's probabilities to captions: greedy search, beam search, sampling.
+"""Greedy search, beam search and sampling: captions from the probabilities of the decoder.
 
-All three decode many images at once, never emit `<unk>`, and can be made to start with given words.
+All three decode many images at once, never emit `<unk>`, and accept a prefix that every caption starts with.
 
-Shapes: B images, K captions of each image (beams, or samples), T words, L grid locations, V vocabulary size.
+Shapes: B images, K captions per image (beams or samples), T words, L grid locations, V vocabulary size.
 """
 
 import math
@@ -20,13 +20,13 @@ NEVER_EMITTED = [PAD, BOS, UNK]
 
 @dataclass(frozen=True)
 class Decoded:
-    """The captions of a batch of images, the best first where they are ranked.
+    """The captions of a batch of images, best first if they are ranked.
 
     Attributes:
-        words: Word ids with the end token, padded after it, (B, K, T); no end token where `max_words` cut the caption.
-        log_probabilities: Sum of the words' natural log-probabilities with the end token's, (B, K). A beam that holds
-            no caption, because fewer exist than were asked for, has minus infinity.
-        attention: The weights alpha_t with which each word was chosen, (B, K, T, L).
+        words: Word ids with the end token, then padding, (B, K, T); a caption that `max_words` cut has no end token.
+        log_probabilities: Sum of the natural log-probabilities of the words and the end token, (B, K). It is minus
+            infinity for an empty beam, if fewer captions exist than beams.
+        attention: Attention weights alpha_t of each word, (B, K, T, L).
     """
 
     words: Tensor
@@ -36,7 +36,7 @@ class Decoded:
 
 @torch.no_grad()
 def greedy(decoder: Decoder, memory: Memory, max_words: int = 30, prefix: list[int] | None = None) -> Decoded:
-    """Take the likeliest word at every step; K is 1."""
+    """Choose the most likely word at every step; K is 1."""
     return _unroll(decoder, memory, 1, max_words, prefix or [], lambda scores: scores.argmax(-1))
 
 
@@ -50,9 +50,9 @@ def sample(
     prefix: list[int] | None = None,
     generator: torch.Generator | None = None,
 ) -> Decoded:
-    """Draw `samples` captions of each image; a `temperature` under 1 prefers likely words.
+    """Draw `samples` captions per image; a `temperature` below 1 favours likely words.
 
-    The reported log-probabilities are those at temperature 1.
+    The returned log-probabilities are those at temperature 1.
     """
 
     def draw(scores: Tensor) -> Tensor:
@@ -71,17 +71,18 @@ def beam_search(
     max_words: int = 30,
     prefix: list[int] | None = None,
 ) -> Decoded:
-    """Keep the `beam_size` best captions of each image, finished ones among them; return them best first.
+    """Keep the `beam_size` best captions of each image, including finished ones; return them best first.
 
-    Captions are ranked by log-probability / words^length_exponent, the end token counted as a word: 0 ranks by
-    probability, which favours short captions; 1 by the mean a word (Wu et al., arXiv 1609.08144, section 7).
+    Captions are ranked by log-probability / words^length_exponent, where the end token counts as a word. An exponent of
+    0 ranks by probability, which favours short captions; 1 ranks by the mean log-probability per word (Wu et al., arXiv
+    1609.08144, section 7).
     """
     prefix = prefix or []
     images, device = memory.values.shape[0], memory.values.device
     state = decoder.initial_state(memory, beam_size)
     words = torch.full((images, beam_size, 1), BOS, device=device)
     attention = memory.values.new_zeros(images, beam_size, 0, memory.values.shape[1])
-    # All beams start alike: all but the first are barred, or the first step would keep one word many times.
+    # All beams start equal. All except the first are disabled, or the first step would keep the same word many times.
     totals = torch.full((images, beam_size), -math.inf, device=device)
     totals[:, 0] = 0.0
     lengths = torch.zeros(images, beam_size, device=device)
@@ -89,7 +90,7 @@ def beam_search(
 
     for step in range(max_words):
         scores, state, weights = _scores(decoder, memory, words[..., -1], state, prefix[step : step + 1])
-        # A finished caption has one continuation, a pad that costs nothing, and so competes as it is.
+        # A finished caption has one continuation, padding of log-probability 0, so its score stays the same.
         scores[finished] = -math.inf
         scores[..., PAD].masked_fill_(finished, 0.0)
         extended = totals.unsqueeze(-1) + scores  # (B, K, V)
@@ -111,7 +112,7 @@ def beam_search(
 
 
 def _unroll(decoder: Decoder, memory: Memory, captions: int, max_words: int, prefix: list[int], choose) -> Decoded:
-    """Decode word by word with `choose`, which takes log-probabilities (B, K, V) and returns words (B, K)."""
+    """Decode word by word; `choose` maps log-probabilities (B, K, V) to words (B, K)."""
     state = decoder.initial_state(memory, captions)
     word = torch.full((memory.values.shape[0], captions), BOS, device=memory.values.device)
     finished = torch.zeros_like(word, dtype=torch.bool)
@@ -132,7 +133,7 @@ def _unroll(decoder: Decoder, memory: Memory, captions: int, max_words: int, pre
 def _scores(
     decoder: Decoder, memory: Memory, word: Tensor, state: State, forced: list[int]
 ) -> tuple[Tensor, State, Tensor]:
-    """Return the next word's log-probabilities (B, K, V), minus infinity for a barred one; the state; the weights."""
+    """Return the log-probabilities of the next word (B, K, V), -inf for forbidden words; the state; the weights."""
     logits, state, weights = decoder.step(word, state, memory)
     scores = logits.float().log_softmax(-1)
     if forced:

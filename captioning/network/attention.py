@@ -1,12 +1,12 @@
-"""Where to look: soft and hard attention over the grid of image features, and what each word saw.
+"""Soft and hard attention over the grid of image features, and losses on the attention weights.
 
 Xu et al., "Show, Attend and Tell" (arXiv 1502.03044), equations 4 to 6 (weights and context), 8 to 12 (hard attention
 and its gradient) and 14 (the doubly stochastic penalty). Dot-product scores are those of Vaswani et al. (arXiv
-1706.03762), equation 1; on a CPU they cost a fraction of the additive ones. Deviation: hard attention's weights are
-sharper than soft attention's (`SHARPNESS`).
+1706.03762), equation 1; on a CPU they cost a fraction of the additive scores. Deviation: the weights of hard attention
+are sharper than those of soft attention (`SHARPNESS`).
 
-Shapes: B images, K captions of each image (or beams), L locations of the grid, V value size, A attention size,
-H hidden size. The captions of an image share its keys and values: nothing is copied K times.
+Shapes: B images, K captions (or beams) per image, L locations of the grid, V value size, A attention size, H hidden
+size. The captions of an image share its keys and values without copies.
 """
 
 import math
@@ -15,29 +15,30 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-# Half of the hard looks of a training are replaced by their expectation, the soft one, as in section 4.1, but which is
-# decided for every word rather than for every image.
+# Share of the hard looks in training that are replaced by their expectation, the context of soft attention, as in
+# section 4.1; unlike there, this is decided per word and not per image.
 EXPECTED_SHARE = 0.5
-# Factor of the scores of hard attention, before it begins to look and, by then risen to it, at the end of the training.
-# Soft attention learns weights that hardly tell one location from the next (the largest is 0.06 of 64 locations, on
-# Flickr8k): looks drawn from such are noise, which a decoder learns to ignore. And the end of the training is to be as
-# its use is, where the weightiest location alone is looked at.
+# Factor of the scores of hard attention: the first value until looks are drawn, then rising to the second value at the
+# end of the training. Soft attention learns weights that hardly distinguish the locations (on Flickr8k, the largest of
+# 64 weights is 0.06). Looks drawn from these weights are noise, which the decoder learns to ignore. Besides, the end of
+# the training should match inference, which looks only at the location with the largest weight.
 SHARPNESS = (4.0, 32.0)
 
 
 class Attention(nn.Module, ABC):
-    """Scores every location against the decoder's last state, and makes one context of the locations' values.
+    """Scores every location against the last state of the decoder, and combines the values into one context.
 
     Args:
-        value_size: V.
-        hidden_size: H.
-        attention_size: A.
-        hard: Look at one location a word, in place of at the mean of all: drawn by its weight in training (equation
-            9), the weightiest otherwise. The gradient of the drawing is `reinforce_loss`'s.
+        value_size: Size V of the values.
+        hidden_size: Size H of the decoder's hidden state.
+        attention_size: Size A of the queries and keys.
+        hard: Hard attention: look at one location per word instead of the weighted mean of all. In training the
+            location is drawn by its weight (equation 9); otherwise it is the one with the largest weight. The gradient
+            of the draw comes from `reinforce_loss`.
 
     Attributes:
-        expected_share: How often, in training, a hard look is replaced by its expectation, the soft one.
-        sharpness: Factor of the scores of hard attention; what it is at the end of a training, unless that sets it.
+        expected_share: Share of the hard looks in training that are replaced by their expectation.
+        sharpness: Factor of the scores of hard attention (default: the value at the end of training).
     """
 
     expected_share = EXPECTED_SHARE
@@ -54,10 +55,10 @@ class Attention(nn.Module, ABC):
         """Return e_ti of equation 4, (B, K, L), for a projected query (B, K, A) and projected keys (B, L, A)."""
 
     def forward(self, hidden: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the context z_t, (B, K, V), the weights alpha_t, (B, K, L), and each location's share in z_t.
+        """Return the context z_t, (B, K, V), the weights alpha_t, (B, K, L), and the share of each location in z_t.
 
-        The weights sum to 1 over L. The shares, (B, K, L), are the weights themselves or, where attention is hard, 1
-        for the location that is looked at: s_t.
+        The weights sum to 1 over L. The shares, (B, K, L), are equal to the weights or, for a hard look, 1 at the
+        chosen location and 0 elsewhere: s_t.
 
         Args:
             hidden: The decoder's last hidden state, (B, K, H).
@@ -70,7 +71,7 @@ class Attention(nn.Module, ABC):
         return shares @ values, weights, shares  # equation 6: the expectation of section 4.2, or equation 10
 
     def look(self, weights: Tensor) -> Tensor:
-        """Return the shares of a hard look, of (..., L)."""
+        """Return the shares of a hard look, (..., L), for weights (..., L)."""
         if not self.training:
             return torch.zeros_like(weights).scatter(-1, weights.argmax(-1, keepdim=True), 1.0)
         location = torch.multinomial(weights.detach().flatten(0, -2), 1).view(*weights.shape[:-1], 1)
@@ -80,7 +81,7 @@ class Attention(nn.Module, ABC):
 
 
 class AdditiveAttention(Attention):
-    """The paper's own scores: w . tanh(W_a a_i + W_h h_{t-1})."""
+    """The additive scores of the paper: w . tanh(W_a a_i + W_h h_{t-1})."""
 
     def __init__(self, value_size: int, hidden_size: int, attention_size: int, hard: bool = False):
         super().__init__(value_size, hidden_size, attention_size, hard)
@@ -104,25 +105,26 @@ def doubly_stochastic_penalty(weights: Tensor, mask: Tensor) -> Tensor:
 
     Args:
         weights: The attention weights, (B, K, T, L).
-        mask: True where a caption has a word, (B, K, T); a caption without a word is absent, and not counted.
+        mask: True where a caption has a word, (B, K, T); captions without words are missing ones and do not count.
     """
     attended = torch.einsum("bktl,bkt->bkl", weights, mask.to(weights.dtype))
     return (1 - attended).square().sum(-1)[mask.any(-1)].mean()
 
 
 def reinforce_loss(weights: Tensor, shares: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
-    """Return minus the sum of advantage times log alpha_{t, s_t} over all hard looks, a word.
+    """Return minus the sum of advantage times log alpha_{t, s_t} over all hard looks, per word.
 
-    Its gradient is that of the looks in equation 12, for as many captions as there are.
+    Its gradient is that of the looks in equation 12, for any number of captions.
 
     Args:
         weights: The attention weights, (B, K, T, L).
-        shares: Each location's share in the context, (B, K, T, L): looks that took the expectation do not count.
-        advantages: What each look earned, less a baseline that does not depend on it, (B, K, T).
+        shares: The share of each location in the context, (B, K, T, L); looks replaced by their expectation do not
+            count.
+        advantages: The reward of each look minus a baseline that does not depend on it, (B, K, T).
         mask: True where a caption has a word, (B, K, T).
     """
     drawn = mask & (shares != weights).any(-1)
-    # A weight may have underflowed to 0, whose logarithm has no gradient.
+    # A weight may underflow to 0, and the logarithm of 0 has no gradient.
     log_probability = (shares.detach() * weights.clamp_min(torch.finfo(weights.dtype).tiny).log()).sum(-1)
     return -(advantages.detach() * log_probability)[drawn].sum() / mask.sum()
 

@@ -5,19 +5,19 @@ section 3.1.2. Deviations, each with its reason:
 
 * The grid is first projected from the encoder's channels to `hidden_size` (linear, layer norm, ReLU): attention over
   1280 channels costs more than the LSTM itself, and the small projection can be regularised by dropout.
-* `attention="dot"` is offered beside the paper's additive scores; `attention="none"` gives the image only through the
-  initial state, as Vinyals et al. (arXiv 1411.4555) do; `attention="mean"` gives the mean location at every word, the
-  control that tells the gain of looking again from the gain of choosing where.
-* The output layer L_o of equation 7 shares its weights with the word embedding E (Press and Wolf, arXiv 1608.05859):
-  over a million parameters fewer, which matters on a set of 30 thousand captions. The last word then enters through a
-  projection L_y, L_y E y_{t-1} in place of E y_{t-1}: without one, every word would vote for its own repetition.
+* `attention="dot"` is an alternative to the paper's additive scores. `attention="none"` gives the image only through
+  the initial state, as in Vinyals et al. (arXiv 1411.4555). `attention="mean"` gives the mean location at every word;
+  as a control, it separates the gain of looking again from the gain of choosing where to look.
+* The output layer L_o of equation 7 shares its weights with the word embedding E (Press and Wolf, arXiv 1608.05859).
+  This saves over a million parameters, which matters on a set of 30 thousand captions. The last word then enters
+  through a projection L_y, as L_y E y_{t-1} instead of E y_{t-1}; without it, every word would favour its repetition.
 
-What the paper's LSTM improves on can be put in its place: a vanilla RNN, or a fixed window of words, which has no
-state to attend with and gets the mean location at every word instead. Layers can be stacked, each reading the states
-of the one below, with residual connections around all but the first (Wu et al., arXiv 1609.08144, section 3.1); the
-top layer attends and its output is the network's. Without an image the decoder is a language model.
+The LSTM can be replaced by its predecessors: a vanilla RNN, or a fixed window of words. A window has no state to attend
+with and gets the mean location at every word instead. Layers can be stacked; each layer reads the states of the one
+below, with residual connections around all except the first (Wu et al., arXiv 1609.08144, section 3.1). The top layer
+attends, and its output is the output of the network. Without an image the decoder is a language model.
 
-Shapes: B images, K captions of each image (or beams), T words, L grid locations, C encoder channels, N layers, H hidden
+Shapes: B images, K captions (or beams) per image, T words, L grid locations, C encoder channels, N layers, H hidden
 size, M memory size (of the network: H for an LSTM), E embedding size, V vocabulary size.
 """
 
@@ -35,33 +35,33 @@ from vision_rnn.errors import UserError
 
 
 class Memory(NamedTuple):
-    """What the decoder keeps of an image: computed once, read at every word."""
+    """The features of an image that the decoder reads at every word, computed once."""
 
     values: Tensor  # (B, L, H)
     keys: Tensor  # (B, L, A)
 
 
 class State(NamedTuple):
-    """What the decoder carries from word to word."""
+    """The state of the decoder between two words."""
 
     hidden: Tensor  # (B, K, N, H)
-    cell_state: Tensor  # (B, K, N, M): the cell of an LSTM, the open sums of a window, nothing in an RNN
+    cell_state: Tensor  # (B, K, N, M): the cell of an LSTM, the partial sums of a window, empty for an RNN
 
 
 class Reading(NamedTuple):
-    """What the decoder made of known words, and where it looked before each."""
+    """The outputs of the decoder for known words, and its attention before each word."""
 
     outputs: Tensor  # (B, K, T, E), the deep outputs
     weights: Tensor  # (B, K, T, L), the attention weights
-    shares: Tensor  # (B, K, T, L), each location's share in the context: the weights, but for a hard look
+    shares: Tensor  # (B, K, T, L), each location's share in the context: the weights, except for a hard look
     hiddens: Tensor  # (T, B, K, N, H), the states
 
 
 class SequenceDropout(nn.Dropout):
-    """Dropout with one mask for all the words of a caption, or all the locations of a grid.
+    """Dropout with the same mask for all words of a caption, or for all locations of a grid.
 
-    Gal and Ghahramani (arXiv 1512.05287), section 4.1. The units are dropped along the last dimension but one alike,
-    so a model cannot read off the next word what it missed at this one, and far fewer random numbers are drawn.
+    Gal and Ghahramani (arXiv 1512.05287), section 4.1. The mask is constant along the last dimension but one. A model
+    cannot read at the next word what was dropped at this word, and far fewer random numbers are drawn.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -70,15 +70,15 @@ class SequenceDropout(nn.Dropout):
 
 
 class Decoder(nn.Module):
-    """The attention LSTM with deep output, or what stands in its place.
+    """The attention LSTM with deep output, or a network that replaces it.
 
     Args:
-        config: The architecture.
-        grid_channels: C; 0 for a language model, which sees no image.
-        vocabulary_size: V.
+        config: Architecture of the decoder.
+        grid_channels: Number C of encoder channels; 0 for a language model, which takes no image.
+        vocabulary_size: Size V of the vocabulary.
 
     Raises:
-        UserError: A decoder that sees no image is to attend.
+        UserError: `config` has attention, but `grid_channels` is 0.
     """
 
     def __init__(self, config: DecoderConfig, grid_channels: int, vocabulary_size: int):
@@ -93,7 +93,7 @@ class Decoder(nn.Module):
             if grid_channels
             else None
         )
-        # A window holds no word at first, which zeros say.
+        # An empty window, at the first word, is represented by zeros.
         states = {"window": 0, "rnn": 1, "lstm": 2}[config.cell]
         sizes = config.num_layers * hidden_size
         self.initial_hidden = nn.Linear(hidden_size, sizes) if states > 0 else None
@@ -119,9 +119,9 @@ class Decoder(nn.Module):
         self.dropout = SequenceDropout(config.dropout)
 
     def remember(self, grid: Tensor) -> Memory:
-        """Project the encoder's grid, (B, L, C), once for all the words of all its captions.
+        """Project the encoder's grid, (B, L, C), once for all words of all its captions.
 
-        A language model reads nothing off it, and starts every sentence from one learned state.
+        A language model ignores the grid and starts every sentence from the same learned state.
         """
         if self.grid is None:
             nothing = self.output_bias.new_zeros(*grid.shape[:2], self.hidden_to_output.in_features)
@@ -130,7 +130,7 @@ class Decoder(nn.Module):
         return Memory(values, self.attention.key(values) if self.attention else values)
 
     def initial_state(self, memory: Memory, captions: int) -> State:
-        """Return h_0 and c_0, made from the mean location (section 3.1.2), for `captions` captions of each image."""
+        """Return h_0 and c_0, computed from the mean location (section 3.1.2), for `captions` captions per image."""
         mean = memory.values.mean(dim=1, keepdim=True)
         layers, hidden_size = 1 + len(self.upper_cells), mean.shape[-1]
 
@@ -141,13 +141,13 @@ class Decoder(nn.Module):
         return State(initial(self.initial_hidden, hidden_size), initial(self.initial_cell, self.cell.cell_state_size))
 
     def forward(self, memory: Memory, words: Tensor) -> Reading:
-        """Read known words, all at once as far as one does not depend on another.
+        """Read known words; whatever does not depend on the last state is computed for all words at once.
 
-        `logits` turns deep outputs into those of the words that follow: by far the widest product, so the caller picks
-        out the words that count, leaves the padding, and makes it once for all.
+        `logits` maps the deep outputs to the logits of the next words. This is by far the largest product, so callers
+        select the outputs that they need, without padding, and call it once.
 
         Args:
-            memory: From `remember`.
+            memory: Result of `remember`.
             words: Known words y_0 .. y_{T-1} of every caption, starting with the begin token, (B, K, T).
         """
         embedded, projected = self._embed(words)
@@ -164,16 +164,16 @@ class Decoder(nn.Module):
         return Reading(self._output(embedded, tops, contexts), weights, shares, torch.stack(hiddens))
 
     def logits(self, outputs: Tensor) -> Tensor:
-        """Return the logits of the next words, (..., V), of deep outputs, (..., E): L_o of equation 7."""
+        """Return the logits of the next words, (..., V), for deep outputs, (..., E): L_o of equation 7."""
         return nn.functional.linear(outputs, self.embedding.weight, self.output_bias)
 
     def log_likelihoods(self, memory: Memory, words: Tensor) -> Tensor:
-        """Return ln p of every word but the first, given those before it, (B, K, T), in nats; 0 for padding.
+        """Return ln p of every word except the first, given the words before it, (B, K, T), in nats; 0 for padding.
 
-        This is teacher forcing without label smoothing. In training mode units drop out.
+        This is teacher forcing without label smoothing. Dropout is active in training mode.
 
         Args:
-            memory: From `remember`.
+            memory: Result of `remember`.
             words: Captions from the begin token to the end token, then padding, (B, K, T + 1).
         """
         targets = words[..., 1:]
@@ -184,14 +184,15 @@ class Decoder(nn.Module):
         return found
 
     def bounded_log_likelihoods(self, memory: Memory, words: Tensor, positions: int = 4096) -> Tensor:
-        """Return what `log_likelihoods` does, computed with captions of similar lengths together, in bounded memory.
+        """Return the result of `log_likelihoods` in bounded memory, with captions of similar lengths together.
 
-        Padded to the longest caption of a batch, one of thousands of words would cost as much for each of the others.
+        With padding to the longest caption of a batch, one caption of thousands of words would make all others as
+        expensive.
 
         Args:
-            memory: From `remember`.
+            memory: Result of `remember`.
             words: As for `log_likelihoods`.
-            positions: At most so many words at once, padding included, or one caption.
+            positions: Maximum number of words at once, including padding; a longer caption is computed alone.
         """
         captions = words.flatten(0, 1)
         images = torch.arange(len(words), device=words.device).repeat_interleave(words.shape[1])
@@ -213,8 +214,8 @@ class Decoder(nn.Module):
 
         Args:
             word: The last word of every caption, (B, K).
-            state: The state before it.
-            memory: From `remember`.
+            state: The state before that word.
+            memory: Result of `remember`.
         """
         embedded, projected = self._embed(word)
         context, weights, _ = self._look(state, memory)
@@ -222,13 +223,13 @@ class Decoder(nn.Module):
         return self.logits(self._output(embedded, top, context)), state, weights
 
     def _embed(self, words: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the words' embeddings (..., E) and their share of the first layer's input product."""
+        """Return the embeddings of the words (..., E) and their part of the first layer's input product."""
         embedded = self.dropout(self.embedding(words))
         weight = self.cell.input_to_gates.weight[:, : embedded.shape[-1]]
         return embedded, nn.functional.linear(embedded, weight, self.cell.input_to_gates.bias)
 
     def _look(self, state: State, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gated context (B, K, H), or an empty one; the weights and the shares, both (B, K, L)."""
+        """Return the gated context (B, K, H), or an empty tensor; the weights and the shares, both (B, K, L)."""
         if self.attention is None:
             captions = state.hidden.shape[1]
             weights = memory.values.new_full(memory.values.shape[:2], 1 / memory.values.shape[1])
@@ -242,7 +243,7 @@ class Decoder(nn.Module):
         return context, weights, shares
 
     def _advance(self, projected_word: Tensor, context: Tensor, state: State) -> tuple[Tensor, State]:
-        """Take one step of all layers; return the output of the top one (B, K, H) and the state."""
+        """Take one step of all layers; return the output of the top layer (B, K, H) and the new state."""
         gate_input = projected_word
         if context.shape[-1]:
             context_weight = self.cell.input_to_gates.weight[:, -context.shape[-1] :]
@@ -259,7 +260,7 @@ class Decoder(nn.Module):
         return output, State(torch.stack(hiddens, dim=2), torch.stack(cell_states, dim=2))
 
     def _output(self, embedded: Tensor, hidden: Tensor, context: Tensor) -> Tensor:
-        """Equation 7 inside L_o: L_y E y_{t-1} + L_h h_t + L_z z_t, (..., E)."""
+        """Return the argument of L_o in equation 7: L_y E y_{t-1} + L_h h_t + L_z z_t, (..., E)."""
         deep = self.word_to_output(embedded) + self.hidden_to_output(self.dropout(hidden))
         if self.context_to_output is not None:
             deep = deep + self.context_to_output(context)
@@ -267,7 +268,7 @@ class Decoder(nn.Module):
 
 
 def _cell(config: DecoderConfig, input_size: int) -> Cell:
-    """Make one layer."""
+    """Create one layer."""
     if config.cell == "window":
         return WindowCell(input_size, config.hidden_size, config.window)
     return {"rnn": RNNCell, "lstm": LSTMCell}[config.cell](input_size, config.hidden_size)

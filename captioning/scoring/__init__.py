@@ -1,1 +1,1 @@
-"""Scoring captions: those of a model and those of a file."""
+"""Scores of captions, from a model or from a file."""

@@ -1,1 +1,1 @@
-"""The lecture's studies of recurrent decoders."""
+"""The studies of recurrent decoders in the lecture."""

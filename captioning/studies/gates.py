@@ -1,4 +1,4 @@
-"""The gates of the LSTM, opened: what each let through as the captioner chose the words of one caption."""
+"""The gates of the LSTM while the captioner chooses the words of one caption."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ _DOTS_PER_INCH = 150
 
 
 class OpenGates(NamedTuple):
-    """The top layer at every word, each (words, H): the gates of equation 1, and the cell after equation 2.
+    """The gates of equation 1 and the cell of equation 2 in the top layer at every word, each (words, H).
 
     Show, Attend and Tell (arXiv 1502.03044), section 3.1.2.
     """
@@ -33,12 +33,12 @@ class OpenGates(NamedTuple):
 
 @torch.inference_mode()
 def open_gates(captioner: Captioner, image: Image.Image, words: Sequence[str]) -> OpenGates:
-    """Return the gates with which each word of a caption was chosen, those before it being known.
+    """Return the gates at every word of a caption, given the words before it.
 
     Args:
-        captioner: Its decoder is an LSTM.
+        captioner: A captioner whose decoder is an LSTM.
         image: The photo, RGB.
-        words: The caption, without the end token.
+        words: Words of the caption, without the end token.
     """
     decoder = captioner.eval().decoder
     top = [decoder.cell, *decoder.upper_cells][-1]
@@ -60,26 +60,27 @@ def open_gates(captioner: Captioner, image: Image.Image, words: Sequence[str]) -
 
 
 def gates_picture(image: Image.Image, caption: Caption, gates: OpenGates, path: str | Path) -> None:
-    """Draw, word by word from the left, where the model looked, and below that each gate and the cell as a heat map.
+    """Draw where the model looked at each word, and below it each gate and the cell as a heat map.
 
-    A row of a heat map is a unit. The units are in one order in all, those that forget most at the top.
+    The columns are the words. The rows of a heat map are the units, in the same order in all heat maps; the units that
+    forget most are at the top.
 
     Args:
         image: The photo, RGB.
         caption: One of its captions.
-        gates: From `open_gates` of both.
-        path: The picture, in the format of its suffix; replaced if it exists.
+        gates: Result of `open_gates` for both.
+        path: Path of the picture; the suffix selects the format, and an existing file is overwritten.
 
     Raises:
         UserError: The picture cannot be written.
     """
-    # As in captioning.attention_picture.
+    # Without pyplot, as in captioning.attention_picture.
     from matplotlib.figure import Figure
 
     count = len(caption.words)
     figure = Figure((max(1.0 * count, 5) + 1.6, 9), layout="constrained")
     figure.suptitle(caption.text, parse_math=False)
-    # The last column is for the scales.
+    # The last column contains the colour bars.
     grid = figure.add_gridspec(6, count + 1, width_ratios=[*[1.0] * count, 0.15], height_ratios=[1, *[1.2] * 5])
     for place, (word, weights) in enumerate(zip(caption.words, caption.attention.numpy(), strict=True)):
         panel = figure.add_subplot(grid[0, place])
@@ -88,7 +89,7 @@ def gates_picture(image: Image.Image, caption: Caption, gates: OpenGates, path: 
         draw_attention(panel, image, weights)
     order = np.argsort(gates.forget.mean(dim=0).numpy(), kind="stable")
     for row, (name, tensor) in enumerate(zip(OpenGates._fields, gates, strict=True), start=1):
-        # The cell as it is let out, which has bounds.
+        # tanh of the cell, the input of the output gate, is bounded.
         values = (tensor.tanh() if name == "cell" else tensor).numpy()[:, order].T
         label, colours, least = {
             "candidate": ("candidate", "RdBu_r", -1),

@@ -1,13 +1,14 @@
-"""Explosion, vanishing and what mends them, each run and measured: what `captioning gradients` shows.
+"""Exploding and vanishing gradients and their remedies, clipping and gates: the study of `captioning gradients`.
 
 After Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks" (2013, arXiv 1211.5063),
-and Hochreiter and Schmidhuber (1997) for the gates. The fresh networks are language models that read streams of words;
-trained captioners read the captions, and see the images, that they are measured on.
+and Hochreiter and Schmidhuber (1997) for the gates. The untrained networks are language models that read streams of
+words; trained captioners read captions with their images.
 
-A tanh damps what explodes: each step multiplies by its slope too, which falls as the state grows. The fresh RNNs of
-several radii have inputs small enough for U to show; their states still saturate from U itself, so that a radius of 1.2
-hardly grows. The RNN and the LSTMs that are compared have inputs as strong as those of the released captioner, an LSTM.
-With weak ones a fresh RNN of radius 1 fades no faster than a fresh LSTM, and a trained RNN's are half as strong.
+A tanh damps exploding gradients: each step also multiplies by its slope, which decreases as the state grows. The
+untrained RNNs of several radii have inputs small enough for the effect of U to show; their states still saturate
+because of U itself, so that the gradient hardly grows at a radius of 1.2. The RNN and the LSTMs that are compared have
+inputs as strong as those of the released captioner, an LSTM. With weak inputs, the gradient of an untrained RNN of
+radius 1 vanishes no faster than that of an untrained LSTM; the inputs of a trained RNN are half as strong.
 """
 
 import math
@@ -39,21 +40,21 @@ from vision_rnn.errors import UserError
 
 _RADII = (3.0, 2.0, 1.5, 1.0, 0.9, 0.5)
 _HIDDEN_SIZE = 128
-# Words of a stream that is measured, and of one that is trained on.
+# Words per sequence, for measurements and for training.
 _MEASURED_WORDS, _TRAINED_WORDS = 60, 40
 _SEQUENCES = 64
-# Standard deviation of the words' products with the input weights: 0.37 in the released captioner (an RNN trained on
-# the same captions has 0.18), 0.09 in a fresh RNN.
+# Standard deviation of the products of the words with the input weights: 0.37 in the released captioner (0.18 in an RNN
+# trained on the same captions), 0.09 in an untrained RNN.
 _INPUT_STRENGTH = 0.4
-# Biases of the forget gates; cells begin with the first. What the gates let through by them alone is in the names.
+# Biases of the forget gates; the first is the default. The names give the activation of the gates by the bias alone.
 _FORGET = {"LSTM, forget gates near 0.73": 1.0, "LSTM, forget gates near 0.95": 3.0}
-# At this rate a radius of 2 still learns without clipping; one of 2.5 diverges within a few steps.
+# At this learning rate a radius of 2 still learns without clipping; a radius of 2.5 diverges within a few steps.
 _EXPLODING, _CALM = 2.5, 0.5
 _LEARNING_RATE, _CLIP = 0.3, 2.0
 _STEPS, _BATCH_SIZE = 150, 16
-# One batch alone says little.
+# Number of last steps for the mean of the last loss; the loss of a single batch says little.
 LAST = 10
-# Encoding images takes most of the time that a trained captioner needs.
+# Captions per trained captioner; most of their time is spent on encoding the images.
 _CAPTIONS = 32
 
 
@@ -62,11 +63,11 @@ class Network:
     """How far back the losses of one network reach.
 
     Attributes:
-        name: What it is.
-        sequences: How many sequences were measured.
-        hidden: Geometric mean over them of the norm of dLoss_t / dh_{t-k}, k = 1 first.
-        cell: The same of dLoss_t / dc_{t-k}; None of an RNN.
-        spectral_radii: Of its recurrent weights, by layer and gate.
+        name: Name of the network.
+        sequences: Number of measured sequences.
+        hidden: Geometric mean over the sequences of the norm of dLoss_t / dh_{t-k}, k = 1 first.
+        cell: The same for dLoss_t / dc_{t-k}; None for an RNN.
+        spectral_radii: Spectral radii of the recurrent weights, by layer and gate.
     """
 
     name: str
@@ -78,15 +79,15 @@ class Network:
 
 @dataclass(frozen=True)
 class Descent:
-    """The training of an RNN by plain stochastic gradient descent, up to the last step whose numbers are finite.
+    """The training of an RNN by plain stochastic gradient descent, up to the last step with finite numbers.
 
     Attributes:
-        radius: The spectral radius of U at first.
-        clip: What the norm of the gradient was cut to; None if it was left as it was.
-        planned: Steps that were to be made.
-        losses: Before each step, nats a word.
-        gradient_norms: Of each step, before it was cut.
-        update_norms: Of each step: how far the weights moved.
+        radius: Initial spectral radius of U.
+        clip: Maximum norm of the gradient; None without clipping.
+        planned: Planned number of steps.
+        losses: Loss before each step, in nats per word.
+        gradient_norms: Norm of the gradient in each step, before clipping.
+        update_norms: Norm of the change of the weights in each step.
     """
 
     radius: float
@@ -98,32 +99,32 @@ class Descent:
 
     @property
     def diverged(self) -> bool:
-        """Whether a loss or a gradient was no finite number any more, which ended the training."""
+        """Whether the training ended because a loss or a gradient was not finite."""
         return len(self.losses) < self.planned
 
     @property
     def clipped(self) -> int:
-        """How many steps were cut."""
+        """Number of steps whose gradient was clipped."""
         return 0 if self.clip is None else sum(norm > self.clip for norm in self.gradient_norms)
 
     @property
     def last_loss(self) -> float:
-        """The mean of the last losses, or the very last of a training that diverged."""
+        """The mean of the last losses or, if training diverged, the last loss."""
         return self.losses[-1] if self.diverged else statistics.mean(self.losses[-LAST:])
 
 
 @dataclass(frozen=True)
 class GradientStudy:
-    """All that was measured.
+    """All measurements of the study.
 
     Attributes:
-        split: Of the data set.
-        content_hash: The data set's.
-        seed: Of the fresh weights and of the order of the captions.
-        radii: Fresh RNNs, by the spectral radius of U.
-        gates: A fresh RNN and fresh LSTMs with inputs of one strength.
+        split: Name of the split.
+        content_hash: Content hash of the data set.
+        seed: Random seed for the initial weights and the order of the captions.
+        radii: Untrained RNNs, by spectral radius of U.
+        gates: An untrained RNN and untrained LSTMs with inputs of equal strength.
         trained: Trained captioners.
-        descents: Not clipped, clipped, and not clipped with a radius under 1.
+        descents: Trainings without clipping, with clipping, and without clipping at a radius below 1.
     """
 
     split: str
@@ -135,21 +136,22 @@ class GradientStudy:
     descents: list[Descent]
 
     def document(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return the study in JSON types."""
         return asdict(self)
 
 
 def study_gradients(data: PreparedCaptions, split: str, models: Sequence[str], seed: int) -> GradientStudy:
-    """Measure fresh networks, trainings with and without clipping, and trained captioners.
+    """Measure untrained networks, trainings with and without clipping, and trained captioners.
 
     Args:
         data: The prepared data set.
-        split: The split whose captions and images are used.
+        split: Name of the split whose captions and images are used.
         models: Model folders, or hub:OWNER/NAME, of captioners with an RNN or an LSTM.
-        seed: Of the fresh weights and of the order of the captions.
+        seed: Random seed for the initial weights and the order of the captions.
 
     Raises:
-        UserError: No such split or model, a model's decoder is a window, or the split has too few words.
+        UserError: The split or a model does not exist, the decoder of a model is a window, or the split has too few
+            words.
     """
     captions = [caption for captions in data.split(split)["tokens"][:] for caption in captions]
     measured, trained_on = (
@@ -173,13 +175,13 @@ def study_gradients(data: PreparedCaptions, split: str, models: Sequence[str], s
 
 
 def word_streams(captions: Iterable[Sequence[str]], vocabulary: Vocabulary, words: int, seed: int) -> Tensor:
-    """Join captions into one stream and cut it into sequences, each behind the begin token, (S, 1, words + 1).
+    """Join captions into one stream and split it into sequences with a begin token, (S, 1, words + 1).
 
     Args:
-        captions: In any order; the seed gives another.
-        vocabulary: Turns words into ids.
-        words: Of each sequence.
-        seed: Of the order.
+        captions: Captions in any order; they are shuffled.
+        vocabulary: Vocabulary for the ids of the words.
+        words: Number of words per sequence.
+        seed: Random seed of the order.
 
     Raises:
         UserError: There are too few words for one sequence.
@@ -195,7 +197,7 @@ def word_streams(captions: Iterable[Sequence[str]], vocabulary: Vocabulary, word
 
 
 def fresh_rnn(vocabulary_size: int, radius: float, seed: int) -> Decoder:
-    """Return an untrained vanilla RNN without an image, whose U is a rotation times its spectral radius."""
+    """Return an untrained vanilla RNN without an image; its U is a rotation times the spectral radius."""
     decoder = _fresh("rnn", vocabulary_size, seed)
     [cell] = recurrent_cells(decoder)
     with torch.no_grad():
@@ -204,17 +206,17 @@ def fresh_rnn(vocabulary_size: int, radius: float, seed: int) -> Decoder:
 
 
 def measure_captioner(model: str, data: PreparedCaptions, split: str) -> Network:
-    """Measure a captioner on the longest captions of a split: the loss of their last words, with their images.
+    """Measure the losses of the last words of the longest captions of a split, with their images.
 
-    Norms are given for as many words back as the shortest of these captions has.
+    The shortest of these captions limits the number of words back for which norms are given.
 
     Args:
-        model: The model folder, or hub:OWNER/NAME.
+        model: Model folder, or hub:OWNER/NAME.
         data: The prepared data set.
-        split: Which split.
+        split: Name of the split.
 
     Raises:
-        UserError: No such model or split, or its decoder is a window.
+        UserError: The model or the split does not exist, or the decoder is a window.
     """
     captioner = load_captioner(model).eval()
     try:
@@ -231,13 +233,13 @@ def measure_captioner(model: str, data: PreparedCaptions, split: str) -> Network
 
 
 def descend(decoder: Decoder, streams: Tensor, clip: float | None, seed: int) -> Descent:
-    """Train a language model by gradient descent on batches drawn from streams.
+    """Train a language model by gradient descent on random batches of sequences.
 
     Args:
-        decoder: Is changed.
-        streams: From `word_streams`.
-        clip: The norm of the gradient is cut to this (section 3.2, algorithm 1); None leaves it as it is.
-        seed: Of the batches.
+        decoder: The language model; its weights are changed in place.
+        streams: Result of `word_streams`.
+        clip: Maximum norm of the gradient (section 3.2, algorithm 1); None disables clipping.
+        seed: Random seed of the batches.
     """
     [cell] = recurrent_cells(decoder)
     radius = spectral_radius(cell.state_to_gates.weight)
@@ -280,7 +282,7 @@ def _fresh(cell: Literal["rnn", "lstm"], vocabulary_size: int, seed: int) -> Dec
 
 
 def _comparable(vocabulary_size: int, streams: Tensor, seed: int) -> dict[str, Decoder]:
-    """Return a fresh RNN and fresh LSTMs, by name, whose inputs are as strong as those of the released captioner."""
+    """Return an untrained RNN and untrained LSTMs, by name, with inputs as strong as in the released captioner."""
     decoders = {"RNN, U of radius 1": fresh_rnn(vocabulary_size, 1.0, seed)}
     for name, bias in _FORGET.items():
         decoders[name] = _fresh("lstm", vocabulary_size, seed)
@@ -294,5 +296,5 @@ def _comparable(vocabulary_size: int, streams: Tensor, seed: int) -> dict[str, D
 
 
 def _blind(decoder: Decoder, sequences: int) -> Memory:
-    """Return what a language model keeps of the images that it does not see."""
+    """Return the memory of a language model, which takes no image."""
     return decoder.remember(torch.zeros(sequences, 1, 0))

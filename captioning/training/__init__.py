@@ -1,1 +1,1 @@
-"""Training the captioner."""
+"""Training of the captioner."""

@@ -1,8 +1,8 @@
 """Batches of images with their captions, for training and validation.
 
-The captions of an image travel together, so that its grid is encoded and projected once for all of them.
+All captions of an image are in the same batch, so that its grid is encoded and projected only once.
 
-Shapes: B images, K captions of the image that has most, T words of the longest caption with its end token.
+Shapes: B images, K captions of the image with most captions, T words of the longest caption with its end token.
 """
 
 from collections.abc import Sequence
@@ -27,30 +27,30 @@ class CaptionBatch(NamedTuple):
 
     images: Tensor  # grids (B, L, C) float32 of a frozen encoder, or pixels (B, 3, S, S) uint8
     words: Tensor  # (B, K, T + 1), from the begin token to the end token, then padding
-    indices: Tensor  # (B,), the images' places in the split
+    indices: Tensor  # (B,), positions of the images in the split
 
     @property
     def inputs(self) -> Tensor:
-        """Known words, (B, K, T)."""
+        """The input words, (B, K, T)."""
         return self.words[..., :-1]
 
     @property
     def targets(self) -> Tensor:
-        """The words that follow them, (B, K, T)."""
+        """The words that follow the input words, (B, K, T)."""
         return self.words[..., 1:]
 
 
 class CaptionedImages(Dataset):
-    """One split of a prepared data set; with `mirrored`, every image a second time, left and right exchanged.
+    """One split of a prepared data set; with `mirrored`, every image occurs a second time, mirrored left to right.
 
     Args:
         data: The prepared data set.
-        split: Which split.
-        encoder: Gives the cached grids, or the preprocessing.
-        vocabulary: Turns words into ids.
-        cached: Read grids from the cache; else give pixels, for an encoder that is itself trained.
+        split: Name of the split.
+        encoder: Encoder for the cached grids or for the preprocessing.
+        vocabulary: Vocabulary for the ids of the words.
+        cached: Read grids from the cache; otherwise return pixels, for an encoder that is trained too.
         mirrored: Add the mirror images.
-        max_words: Captions are cut after this many words; None cuts none.
+        max_words: Number of words after which captions are cut; None for no limit.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class CaptionedImages(Dataset):
         self._grids = [grid_features(encoder, data, split, view) for view in views] if cached else None
 
     def __len__(self) -> int:
-        """Number of images, mirror images counted."""
+        """Number of images, including mirror images."""
         return self._views * len(self.words)
 
     def __getitem__(self, item: int) -> tuple[Tensor, list[Tensor], int]:
-        """Return the grid or the pixels, the captions as ids, and the image's place in the split."""
+        """Return the grid or the pixels, the captions as ids, and the position of the image in the split."""
         view, index = divmod(item, len(self.words))
         if self._grids is not None:
             image = torch.from_numpy(self._grids[view][index].astype(np.float32))
@@ -90,19 +90,19 @@ class CaptionedImages(Dataset):
 
 
 def encode_caption(vocabulary: Vocabulary, caption: Sequence[str], max_words: int | None = None) -> Tensor:
-    """Return a caption as ids, from the begin token to the end token; without an end token if it is cut."""
+    """Return a caption as ids, from the begin token to the end token; a cut caption has no end token."""
     words = vocabulary.encode(caption[:max_words])
     return torch.tensor([BOS, *words, *([] if len(words) < len(caption) else [EOS])])
 
 
 def collate(items: list[tuple[Tensor, list[Tensor], int]]) -> CaptionBatch:
-    """Stack images, and pad their captions."""
+    """Stack the images and pad their captions."""
     images, captions, indices = zip(*items, strict=True)
     return CaptionBatch(torch.stack(images), pad_captions(captions), torch.tensor(indices))
 
 
 def pad_captions(captions: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Pad the captions of B images to one length and one number, (B, K, T); an absent caption is all padding."""
+    """Pad the captions of B images to equal length and number, (B, K, T); a missing caption is all padding."""
     most = max(map(len, captions))
     nothing = torch.empty(0, dtype=torch.long)
     padded = pad_sequence(
@@ -114,8 +114,8 @@ def pad_captions(captions: Sequence[Sequence[Tensor]]) -> Tensor:
 
 
 def batches(images: CaptionedImages, batch_size: int, shuffle_seed: int | None = None) -> DataLoader:
-    """Load batches in order or, with a seed, shuffled anew each epoch as the seed and the epoch's number say."""
-    # Of torch's own samplers this one alone is a function of (seed, epoch), which an exact resume needs.
+    """Load batches in order or, with a seed, in a random order that depends on the seed and the epoch number."""
+    # An exact resume needs an order that depends only on (seed, epoch); of torch's samplers, only this one has it.
     sampler = (
         DistributedSampler(images, num_replicas=1, rank=0, shuffle=True, seed=shuffle_seed)
         if shuffle_seed is not None

@@ -1,18 +1,20 @@
-"""Training the captioner, through Lightning.
+"""Training of the captioner with Lightning.
 
-Two objectives. `cross_entropy` is teacher forcing, equation 14 of Show, Attend and Tell (arXiv 1502.03044) with label
-smoothing. `self_critical` continues a trained captioner by REINFORCE on CIDEr-D (Rennie et al., arXiv 1612.00563,
-section 3), the baseline of a sampled caption being the mean reward of the image's other samples (Luo, arXiv
-2003.09971). The end token is part of the reward, and document frequencies are those of the training split.
+There are two objectives. `cross_entropy` is teacher forcing: equation 14 of Show, Attend and Tell (arXiv 1502.03044)
+with label smoothing. `self_critical` continues the training of a captioner by REINFORCE on CIDEr-D (Rennie et al.,
+arXiv 1612.00563, section 3). The baseline of a sampled caption is the mean reward of the image's other samples (Luo,
+arXiv 2003.09971). The reward includes the end token, and its document frequencies are those of the training split.
 
-Hard attention adds the gradient of its looks to teacher forcing (Show, Attend and Tell, equation 12). Deviation: a look
-is rewarded by the likelihood of the words from its own on, since it has no influence on those before; taken from it is
-their likelihood had every look been its expectation, which no look has an influence on; and the moving average that
-serves as baseline is kept for each number of such words. All three lower the variance alone, and without them the
-weights stay nearly even. The first part of the training takes every look's expectation, as soft attention does
-(`look_warmup`); in the rest the weights are sharpened step by step.
+Hard attention adds the gradient of its looks to teacher forcing (Show, Attend and Tell, equation 12), with three
+deviations. The reward of a look is the log-likelihood of the words from its own on, because it does not influence
+earlier words. From this reward, the log-likelihood of the same words with the expectation of every look is subtracted;
+no look influences it. The moving average that serves as baseline is kept separately for each number of such words. All
+three only reduce the variance; without them the weights stay nearly uniform. In the first part of the training every
+look is replaced by its expectation, as in soft attention (`look_warmup`); in the rest the weights become sharper step
+by step.
 
-Which epoch is best is decided by real beam search on the validation split, never with the reference words fed in.
+Validation captions the images by beam search, without the reference words as input. The scores of these captions (for a
+language model, the perplexity) select the best epoch.
 """
 
 import math
@@ -48,16 +50,16 @@ _LOGGED_WORDS_BACK = (1, 5, 10)
 
 
 class CaptioningTask(lightning.LightningModule):
-    """A captioner with its losses, its optimiser and its validation by real decoding.
+    """A captioner with its losses, its optimiser and its validation by beam search.
 
     Args:
         captioner: The model.
-        config: How to train it.
+        config: Training settings.
         training: The training images.
         validation: The validation images.
 
     Raises:
-        UserError: Gradients are to be logged of a decoder that is a window.
+        UserError: `log_gradients` is set, and the decoder is a window.
     """
 
     def __init__(
@@ -77,14 +79,14 @@ class CaptioningTask(lightning.LightningModule):
             longest = max(len(caption) for captions in training.words for caption in captions)
             self.register_buffer("look_baseline", torch.zeros(longest))
         if config.objective == "self_critical":
-            # The end token is scored as a word: without it nothing is lost by ending with "in a".
+            # The end token counts as a word of the reward; otherwise ending with "in a" would cost nothing.
             ended = [[[*map(str, caption[1:].tolist())] for caption in captions] for captions in training.words]
             self._rewards = CiderDScorer(ended)
 
     def on_train_batch_start(self, batch: CaptionBatch, batch_idx: int) -> None:
-        """Seed dropout and sampling by the step's number, so that a resumed run draws what it would have drawn.
+        """Seed dropout and sampling by the step number, so that a resumed run draws the same random numbers.
 
-        By the same number hard attention begins to look, and sharpens.
+        The step number also determines when hard attention starts to draw looks, and how sharp it is.
         """
         torch.manual_seed(hash((self.config.seed, self.global_step)))
         attention, warmup = self.captioner.decoder.attention, self.config.look_warmup
@@ -96,7 +98,7 @@ class CaptioningTask(lightning.LightningModule):
             attention.sharpness = first * (last / first) ** risen
 
     def training_step(self, batch: CaptionBatch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch, in nats a word (`cross_entropy`) or in rewards times nats (`self_critical`)."""
+        """Return the loss of a batch, in nats per word (`cross_entropy`) or in reward times nats (`self_critical`)."""
         grid = self._grid(batch.images)
         if self.config.objective == "cross_entropy":
             loss = self._cross_entropy(grid, batch)
@@ -109,7 +111,7 @@ class CaptioningTask(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:
-        """Caption the images by beam search, and measure how likely their own captions are."""
+        """Caption the images by beam search, and compute the likelihood of their reference captions."""
         decoder, search = self.captioner.decoder, self.captioner.search
         memory = decoder.remember(self._grid(batch.images))
         self._nats -= decoder.bounded_log_likelihoods(memory, batch.words).double().sum().item()
@@ -119,7 +121,7 @@ class CaptioningTask(lightning.LightningModule):
             self._candidates[index] = self.captioner.vocabulary.decode(words)
 
     def on_validation_epoch_end(self) -> None:
-        """Score the captions and log a few of them."""
+        """Score the captions, and log some of them."""
         check_finite(self, torch.tensor(self._nats), "training.learning_rate")
         references = [self._validation.references[index] for index in self._candidates]
         scores = score_captions(list(self._candidates.values()), references).as_dict()
@@ -135,7 +137,7 @@ class CaptioningTask(lightning.LightningModule):
         self._candidates.clear()
 
     def configure_optimizers(self) -> Any:
-        """AdamW with a warm-up and a cosine, both by step."""
+        """Return AdamW with warm-up and cosine decay, both per step."""
         config = self.config
         groups = []
         parts = ((self.captioner.decoder, config.learning_rate), (self.captioner.encoder, config.encoder_learning_rate))
@@ -158,15 +160,15 @@ class CaptioningTask(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what is needed to build the captioner again: a checkpoint exports without its data set."""
+        """Add the description of the captioner, so that a checkpoint can be exported without its data set."""
         checkpoint["captioner"] = self.captioner.describe()
 
     def _grid(self, images: Tensor) -> Tensor:
-        """Return the grid of a batch that holds either grids or pixels."""
+        """Return the grid of a batch that contains either grids or pixels."""
         return images if images.ndim == 3 else self.captioner.encoder(images)
 
     def _log_gradients(self, grid: Tensor, batch: CaptionBatch) -> None:
-        """Log how far back the last words' losses reach; without dropout, so that no random number is drawn."""
+        """Log how far back the losses of the last words reach; without dropout, so that no random number is drawn."""
         decoder = self.captioner.decoder
         mode = decoder.training
         decoder.eval()
@@ -175,7 +177,7 @@ class CaptioningTask(lightning.LightningModule):
         decoder.train(mode)
         reached = norms[~norms.isnan()].tolist()
         logged = {f"gradient_norm_{k}": reached[k - 1] for k in _LOGGED_WORDS_BACK if k <= len(reached)}
-        # `self.log` would repeat them at every step until they are measured again.
+        # `self.log` would repeat the values at every step until the next measurement.
         for logger in self.loggers:
             logger.log_metrics(logged, self.global_step)
 
@@ -200,21 +202,21 @@ class CaptioningTask(lightning.LightningModule):
 
     @torch.no_grad()
     def _expected_log_likelihoods(self, grid: Tensor, batch: CaptionBatch) -> Tensor:
-        """Return ln p of every word had every look been its expectation, under the dropout of this step, (B, K, T)."""
+        """Return ln p of every word with the expectation of every look and the dropout of this step, (B, K, T)."""
         decoder = self.captioner.decoder
         assert decoder.attention is not None
         share, decoder.attention.expected_share = decoder.attention.expected_share, 1.0
-        # As many random numbers are drawn as with looks, so the same units drop out.
+        # This draws as many random numbers as with looks, so the same units are dropped.
         with torch.random.fork_rng():
             expected = decoder.log_likelihoods(decoder.remember(grid), batch.words)
         decoder.attention.expected_share = share
         return expected
 
     def _advantages(self, gains: Tensor, mask: Tensor) -> Tensor:
-        """Return what each look earned, less the baseline, which then moves on as in section 4.1; (B, K, T).
+        """Return the reward of each look minus the baseline, (B, K, T), and update the baseline as in section 4.1.
 
         Args:
-            gains: Each word's log-likelihood less that of expected looks, 0 for padding, (B, K, T).
+            gains: Log-likelihood of each word minus its value with expected looks, 0 for padding, (B, K, T).
             mask: True where a caption has a word, (B, K, T).
         """
         rewards = gains.flip(-1).cumsum(-1).flip(-1)
@@ -230,11 +232,11 @@ class CaptioningTask(lightning.LightningModule):
     def _self_critical(self, grid: Tensor, batch: CaptionBatch) -> Tensor:
         """Return minus (reward - baseline) log p(caption), averaged over the sampled captions.
 
-        Its expected gradient is minus that of the expected reward: equation 7 of arXiv 1612.00563. For that p must be
-        the distribution that the captions are drawn from, which gives no probability to tokens that are no words.
+        Its expected gradient is minus the gradient of the expected reward: equation 7 of arXiv 1612.00563. For this, p
+        must be the distribution from which the captions are drawn, without the tokens that are never emitted.
         """
         captioner, decoder = self.captioner, self.captioner.decoder
-        # Without dropout: the gradient is that of the very probabilities which the captions are drawn from.
+        # No dropout: the gradient must be that of the probabilities from which the captions are drawn.
         decoder.eval()
         memory = decoder.remember(grid)
         words = sample(decoder, memory, self.config.samples, self.config.temperature, captioner.search.max_words)
@@ -255,10 +257,10 @@ class CaptioningTask(lightning.LightningModule):
         log_probabilities = -F.cross_entropy(logits, targets[mask], reduction="none")
         advantages = (rewards - baseline).unsqueeze(-1).expand(targets.shape)[mask]
         self.log("reward", rewards.mean(), prog_bar=True, on_step=True, batch_size=len(batch.indices))
-        # Not a mean over words: their number depends on what was drawn, and would weight long captions less.
+        # Not a mean over words: their number depends on the samples, so a mean would give long captions less weight.
         return -(advantages * log_probabilities).sum() / rewards.numel()
 
 
 def _until_end(words: list[int]) -> list[str]:
-    """Return the words up to and with the end token, as the reward's tokens."""
+    """Return the words up to and including the end token, as tokens of the reward."""
     return [str(word) for word in (words[: words.index(EOS) + 1] if EOS in words else words)]
