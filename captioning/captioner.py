@@ -1,7 +1,7 @@
-"""The whole captioner: encoder, decoder, vocabulary and search settings, saved and loaded as one folder.
+"""The complete captioner: encoder, decoder, vocabulary and search settings, saved and loaded as one folder.
 
-See `vision_rnn.model_folder`. The weights are the encoder's too, and the configuration holds the preprocessing, the
-vocabulary and the search settings.
+See `vision_rnn.model_folder`. The weights include those of the encoder, and the configuration contains the
+preprocessing, the vocabulary and the search settings.
 """
 
 import itertools
@@ -36,7 +36,7 @@ class Caption:
     Attributes:
         words: The words, in lower case, without the end token.
         log_probability: Natural log-probability of the words and the end token under the model.
-        attention: Where the model looked when it chose each word, (words, h, w); each word's weights sum to 1.
+        attention: Attention weights of each word, (words, h, w); the weights of a word sum to 1.
     """
 
     words: list[str]
@@ -45,7 +45,7 @@ class Caption:
 
     @property
     def text(self) -> str:
-        """The words as a sentence, clitics joined to the words they belong to."""
+        """The words as a sentence, with clitics joined to the word before."""
         return "".join(word if word in _CLITICS else f" {word}" for word in self.words).strip()
 
 
@@ -53,11 +53,11 @@ class Captioner(SavedModel):
     """A CNN encoder and an attention LSTM decoder with their vocabulary.
 
     Args:
-        encoder: The encoder's architecture and preprocessing.
-        decoder: The decoder's architecture.
-        vocabulary: The known words without the special tokens, in the order of their ids.
-        search: How `caption` seeks captions unless told otherwise.
-        history: For each training that made the model, in order, its data and its settings.
+        encoder: Architecture and preprocessing of the encoder.
+        decoder: Architecture of the decoder.
+        vocabulary: Known words without the special tokens, in the order of their ids.
+        search: Default search settings of `caption`.
+        history: Data and settings of each training of the model, in order.
     """
 
     kind = "captioner"
@@ -68,7 +68,7 @@ class Captioner(SavedModel):
         encoder: EncoderConfig,
         decoder: DecoderConfig,
         vocabulary: list[str],
-        search: SearchConfig = SearchConfig(),  # frozen, so one default serves all
+        search: SearchConfig = SearchConfig(),  # frozen, so all calls can share it
         history: Sequence[dict[str, Any]] = (),
     ):
         super().__init__()
@@ -120,20 +120,20 @@ class Captioner(SavedModel):
 
         Args:
             images: One image, or several in any iterable or in an array (B, H, W, C): paths, encoded bytes, Pillow
-                images of any mode and size, or arrays, as `data_prep.images.to_image` takes them.
+                images of any mode and size, or arrays, as accepted by `data_prep.images.to_image`.
             search: Beam search settings (default: the model's).
             prefix: Text that every caption starts with.
-            samples: Draw this many captions of each image instead of searching for the best.
+            samples: Number of random captions per image; 0 searches for the best captions instead.
             temperature: Sampling temperature; lower is more conservative.
-            generator: Source of the sampling's randomness.
-            batch_size: Images encoded and captioned at once.
+            generator: Random generator for sampling.
+            batch_size: Number of images encoded and captioned at once.
 
         Returns:
-            Of one image the list of its captions, the best first; of several a list of such lists.
+            For one image, the list of its captions, best first; for several images, one list per image.
 
         Raises:
             ImageError: An image cannot be read.
-            UserError: The model does not know a word of the prefix, or the prefix leaves no room for more.
+            UserError: The model does not know a word of the prefix, or the prefix leaves no room for more words.
         """
         self.eval()
         search = search or self.search
@@ -143,7 +143,7 @@ class Captioner(SavedModel):
             pixels = self.encoder.preprocess(to_image(cast("ImageSource", images)))
             return self._caption([pixels], search, forced, samples, temperature, generator)[0]
         captions: list[list[Caption]] = []
-        # Each image is reduced as soon as it is read: of full-size photos only one is in memory at a time.
+        # Each image is resized as soon as it is read, so that only one full-size photo is in memory at a time.
         reduced = (self.encoder.preprocess(to_image(source)) for source in cast("Iterable[ImageSource]", images))
         while batch := list(itertools.islice(reduced, batch_size)):
             captions += self._caption(batch, search, forced, samples, temperature, generator)
@@ -155,7 +155,7 @@ class Captioner(SavedModel):
             if word not in self.vocabulary:
                 raise UserError(f"prefix: the model does not know the word '{word}'; choose another")
         if len(words) >= search.max_words:
-            raise UserError(f"prefix: {len(words)} words, and captions end at {search.max_words}; shorten it")
+            raise UserError(f"prefix: has {len(words)} words, and captions at most {search.max_words}; shorten it")
         return self.vocabulary.encode(words)
 
     def _caption(
@@ -177,14 +177,14 @@ class Captioner(SavedModel):
         return self.read(decoded)
 
     def remember(self, images: Iterable[Image.Image]) -> Memory:
-        """Return what the decoder reads of RGB images of any size."""
+        """Return the decoder's memory of RGB images of any size."""
         return self._remember([self.encoder.preprocess(image) for image in images])
 
     def _remember(self, pixels: Sequence[Tensor]) -> Memory:
         return self.decoder.remember(self.encoder(torch.stack(list(pixels)).to(self.device)))
 
     def read(self, decoded: Decoded) -> list[list[Caption]]:
-        """Turn decoded ids into captions, leaving out empty beams."""
+        """Convert decoded ids to captions, without empty beams."""
         side = self.encoder.grid_size
         captions = []
         for words, scores, attention in zip(decoded.words, decoded.log_probabilities, decoded.attention, strict=True):
@@ -197,11 +197,11 @@ class Captioner(SavedModel):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.decoder.output_bias.device
 
     def describe(self) -> dict[str, Any]:
-        """Return all but the weights, as JSON can hold it: the arguments from which an equal model can be built."""
+        """Return everything except the weights, in JSON types: the arguments that build an equal model."""
         return {
             "encoder": asdict(self.encoder.config),
             "decoder": asdict(self.decoder_config),
@@ -212,14 +212,14 @@ class Captioner(SavedModel):
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "Captioner":
-        """Build the model that `describe` described, with untrained weights.
+        """Build a model from the result of `describe`, with untrained weights.
 
         Raises:
             TypeError: A key is missing or unknown.
         """
         parts = {"encoder": EncoderConfig, "decoder": DecoderConfig, "search": SearchConfig}
         if missing := parts.keys() - description.keys():
-            raise TypeError(f"the description lacks {', '.join(sorted(missing))}")
+            raise TypeError(f"{', '.join(sorted(missing))} missing in the description")
         configs = {name: part(**description[name]) for name, part in parts.items()}
         return cls(**(description | configs))
 
@@ -228,10 +228,10 @@ def load_captioner(model: str | Path = BUNDLED, device: Device = "cpu") -> Capti
     """Load a captioner for use.
 
     Args:
-        model: A model folder, `bundled:NAME`, or `hub:OWNER/NAME` from the Hugging Face hub.
-        device: The device to compute on.
+        model: Model folder, `bundled:NAME`, or `hub:OWNER/NAME` on the Hugging Face hub.
+        device: Device to compute on.
 
     Raises:
-        UserError: As `vision_rnn.model_folder.load_model` and `vision_rnn.devices.resolve_device` do.
+        UserError: As for `vision_rnn.model_folder.load_model` and `vision_rnn.devices.resolve_device`.
     """
     return load_model(Captioner, model).to(resolve_device(device))

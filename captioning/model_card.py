@@ -1,4 +1,4 @@
-"""The model card: what a captioner was trained on, how, how well it does, and where it fails."""
+"""The model card: training data, settings, scores and limits of a captioner."""
 
 from typing import Any
 
@@ -26,34 +26,34 @@ pipeline_tag: {task}
 
 ## Limits
 
-It knows {words} words, those of its training captions, and the kinds of photo they describe. It states wrong colours,
-counts and actions as surely as right ones. It guesses people's sex and age from their looks, with the biases of its
-captions and of its encoder's training set. Do not let decisions about people rest on it.
+The model knows {words} words, those of its training captions, and the kinds of photos that they describe. It states
+wrong colours, counts and actions as confidently as correct ones. It guesses the sex and age of people from their
+appearance, with the biases of its captions and of its encoder's training set. Do not use it for decisions about people.
 """
 
 _NETWORKS = {
-    "window": "a feed-forward decoder over the last {window} words",
-    "rnn": "a {layers}-layer vanilla RNN decoder",
-    "lstm": "a {layers}-layer LSTM decoder",
+    "window": "a feed-forward network over the last {window} words",
+    "rnn": "a {layers}-layer vanilla RNN",
+    "lstm": "a {layers}-layer LSTM",
 }
 
 _CAPTIONER = {
     "task": "image-to-text",
     "title": "An image captioner",
-    "what": "The encoder `{backbone}` gives a {side}x{side} grid of features; {network} with attention `{attention}`\n"
-    'reads it (Xu et al., "Show, Attend and Tell", arXiv 1502.03044).',
-    "use": "Caption a photo with\n\n    captioning caption PHOTO.jpg --model FOLDER",
+    "what": "The encoder is `{backbone}` with a grid of {side}x{side} features. The decoder is {network} with\n"
+    'attention `{attention}` (Xu et al., "Show, Attend and Tell", arXiv 1502.03044).',
+    "use": "Caption a photo with:\n\n    captioning caption PHOTO.jpg --model FOLDER",
 }
 
 _LANGUAGE_MODEL = {
     "task": "text-generation",
     "title": "A language model",
-    "what": "It is {network}, and sees no image.",
-    "use": "Draw sentences with\n\n    captioning sample --model FOLDER",
+    "what": "The model is {network} and takes no image.",
+    "use": "Draw sentences with:\n\n    captioning sample --model FOLDER",
 }
 
 _TRAINING = """\
-On {source} ({counts}; content hash `{content_hash}`), by `captioning train` with these settings:
+Trained on {source} ({counts}; content hash `{content_hash}`) by `captioning train` with these settings:
 
 ```yaml
 {settings}```
@@ -63,7 +63,7 @@ _FLICKR8K = """
 ## Data
 
 Flickr8k: M. Hodosh, P. Young, J. Hockenmaier, "Framing Image Description as a Ranking Task: Data, Models and Evaluation
-Metrics", Journal of Artificial Intelligence Research 47 (2013), 853-899. Its photos are not part of this folder.
+Metrics", Journal of Artificial Intelligence Research 47 (2013), 853-899. This folder does not contain its photos.
 """
 
 _RESULTS = """\
@@ -72,7 +72,7 @@ _RESULTS = """\
 | {split} | {images} | {BLEU-1:.4f} | {BLEU-2:.4f} | {BLEU-3:.4f} | {BLEU-4:.4f} | {ROUGE-L:.4f} | {CIDEr-D:.4f} |
 
 {protocol}
-Measured by `captioning evaluate --model FOLDER --data DIR --split {split}`."""
+Measured with `captioning evaluate --model FOLDER --data DIR --split {split}`."""
 
 
 def model_card(captioner: Captioner, evaluation: dict[str, Any] | None = None) -> str:
@@ -80,7 +80,7 @@ def model_card(captioner: Captioner, evaluation: dict[str, Any] | None = None) -
 
     Args:
         captioner: The model.
-        evaluation: What `captioning evaluate` wrote of it; without it the card says that nothing was measured.
+        evaluation: Output file of `captioning evaluate`; without it, the card states that nothing was measured.
     """
     kind = _LANGUAGE_MODEL if captioner.encoder.blind else _CAPTIONER
     decoder = captioner.decoder_config

@@ -1,7 +1,8 @@
-"""Where captions go: standard output, one file (JSON lines, CSV, text), or a text file beside each photo.
+"""Outputs for captions: standard output, one file (JSON lines, CSV or text), or a text file beside each photo.
 
-A record is what is kept of one photo, `{"image": PATH, "captions": [{"caption": TEXT, "log_probability": NATS}, ...]}`,
-the best caption first. A file name that is not valid UTF-8 is written as the bytes that it is.
+A record contains the captions of one photo, best first:
+`{"image": PATH, "captions": [{"caption": TEXT, "log_probability": NATS}, ...]}`.
+File names that are not valid UTF-8 are written with their original bytes.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ CSV_COLUMNS = ("image", "rank", "caption", "log_probability")
 
 
 class Output(ABC):
-    """A place for captions."""
+    """An output for captions."""
 
     def holds(self, image: Path) -> bool:
         """Whether an earlier run captioned this photo."""
@@ -35,18 +36,18 @@ class Output(ABC):
 
     @abstractmethod
     def add(self, image: Path, captions: "Sequence[Caption]") -> None:
-        """Take the captions of one photo, the best first."""
+        """Add the captions of one photo, best first."""
 
     @abstractmethod
     def finish(self) -> None:
-        """All photos are done."""
+        """Complete the output after the last photo."""
 
 
 class Lines(Output):
-    """One line a caption on standard output, at once.
+    """Standard output with one line per caption, printed immediately.
 
     Args:
-        named: Whether the photo's path and a tab come before the caption.
+        named: Print the photo's path and a tab before each caption.
     """
 
     def __init__(self, named: bool) -> None:
@@ -58,11 +59,11 @@ class Lines(Output):
             result(f"{image}\t{caption.text}" if self._named else caption.text)
 
     def finish(self) -> None:
-        """All is printed."""
+        """Do nothing: all captions are already printed."""
 
 
 class Document(Output):
-    """One JSON document on standard output, when all is done: the list of the records."""
+    """Standard output with one JSON document, the list of all records, printed at the end."""
 
     def __init__(self) -> None:
         self._records: list[Record] = []
@@ -80,12 +81,12 @@ class Sidecars(Output):
     """A text file beside each photo, `photo.txt` for `photo.jpg`, with one caption per line.
 
     Args:
-        images: The photos that may come.
-        keep: Text files that exist are kept, by not captioning their photos.
-        overwrite: Text files that exist may be overwritten; this is counted.
+        images: The photos to caption.
+        keep: Allow existing text files; the caller skips their photos.
+        overwrite: Overwrite existing text files, and count them.
 
     Raises:
-        UserError: Two photos would share a text file, or one exists and may be neither kept nor overwritten.
+        UserError: Two photos would share a text file, or a text file exists without `keep` or `overwrite`.
     """
 
     def __init__(self, images: Sequence[Path], keep: bool, overwrite: bool) -> None:
@@ -113,34 +114,34 @@ class Sidecars(Output):
             staged.write_text("".join(f"{caption.text}\n" for caption in captions), encoding="utf-8")
 
     def finish(self) -> None:
-        """Say how many text files were overwritten."""
+        """Print how many text files were overwritten."""
         if self._overwritten:
             note(f"{self._overwritten} text files were overwritten")
 
 
 class RecordFile(Output):
-    """One file of all captions, in the format that its suffix names.
+    """One file with all captions; its suffix selects the format.
 
-    Records are appended to a journal beside the file, `FILE.part` (JSON lines), as they are made; at the end the file
-    is written whole and the journal removed. So whatever stops a run, what it has finished is in the journal.
+    Each record is immediately appended to a journal beside the file, `FILE.part` (JSON lines). At the end the complete
+    file is written and the journal is removed. If a run stops early, the journal contains all finished photos.
 
     Args:
-        path: The file: `.jsonl`, `.csv` (a row a caption) or `.txt` (path, tab, caption).
-        go_on: Keep what the file and the journal hold, and add to it; otherwise begin anew.
+        path: Path of the file: `.jsonl`, `.csv` (one row per caption) or `.txt` (path, tab, caption).
+        go_on: Keep the records of the file and the journal, and add to them; otherwise start again.
 
     Raises:
-        UserError: The format is unknown, the place cannot be written, or the file holds something else.
+        UserError: The format is unknown, the file cannot be written, or it contains something else.
     """
 
     def __init__(self, path: Path, go_on: bool) -> None:
         if path.suffix.lower() not in _FORMATS:
-            raise UserError(f"{path}: not a format for captions; name a file that ends in {', '.join(_FORMATS)}")
+            raise UserError(f"{path}: unknown format for captions; end the file name in {', '.join(_FORMATS)}")
         if path.is_dir():
             raise UserError(f"{path}: is a folder; name a file")
         self._path, self._journal = path, path.with_name(f"{path.name}.part")
         self._write, read = _FORMATS[path.suffix.lower()]
         self._records: dict[str, Record] = {}
-        # An earlier journal is dropped only when there is something to put in its place.
+        # An earlier journal is kept until the first new record replaces it.
         self._mode = "a" if go_on else "w"
         with _one_line(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,7 +152,7 @@ class RecordFile(Output):
                     self._records |= _kept(kept, reader)
 
     def holds(self, image: Path) -> bool:
-        """Whether the file or the journal held the photo."""
+        """Whether the file or the journal contained the photo."""
         return str(image) in self._records
 
     def add(self, image: Path, captions: "Sequence[Caption]") -> None:
@@ -172,26 +173,26 @@ class RecordFile(Output):
 def choose_output(
     images: Sequence[Path], file: str | None, sidecar: bool, json: bool, skip_existing: bool, overwrite: bool
 ) -> Output:
-    """Return the place that the options ask for.
+    """Return the output that the options select.
 
     Args:
-        images: The photos that may come.
-        file: Path of a file of all captions.
+        images: The photos to caption.
+        file: Path of one file for all captions.
         sidecar: Write a text file beside each photo.
         json: Print one JSON document.
-        skip_existing: Keep what the file or the text files hold.
-        overwrite: Overwrite text files that exist.
+        skip_existing: Keep the captions of an existing file or of existing text files.
+        overwrite: Overwrite existing text files.
 
     Raises:
-        UserError: Options exclude each other, or as `RecordFile` and `Sidecars` do.
+        UserError: Options exclude each other, or as for `RecordFile` and `Sidecars`.
     """
     chosen = [name for name, given in (("--output", file), ("--sidecar", sidecar), ("--json", json)) if given]
     if len(chosen) > 1:
         raise UserError(f"{chosen[1]}: cannot be combined with {chosen[0]}; choose one of them")
     if overwrite and (skip_existing or not sidecar):
-        raise UserError("--overwrite: goes with --sidecar, and not with --skip-existing")
+        raise UserError("--overwrite: only valid with --sidecar and without --skip-existing; omit one of the options")
     if skip_existing and not (file or sidecar):
-        raise UserError("--skip-existing: there is nothing to compare with; add -o FILE or --sidecar")
+        raise UserError("--skip-existing: no output to continue; add -o FILE or --sidecar")
     if file:
         return RecordFile(Path(file), skip_existing)
     if sidecar:
@@ -205,7 +206,7 @@ def _record(image: Path, captions: "Sequence[Caption]") -> Record:
 
 
 def _open(path: Path, mode: str) -> IO[str]:
-    # Line ends as they are: the csv module brings its own, and a file name may hold any.
+    # No translation of line ends: the csv module writes its own, and file names may contain any.
     return open(path, mode, encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
@@ -219,12 +220,12 @@ def _one_line(path: Path) -> Iterator[None]:
 
 
 def _drop_incomplete_line(path: Path) -> None:
-    """Cut off what a killed run, or a full disk, left of its last line."""
+    """Remove an incomplete last line, left by a killed run or a full disk."""
     os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 def _kept(path: Path, read: Callable[[IO[str]], Iterator[Record]]) -> dict[str, Record]:
-    """Read what an earlier run wrote; the captions of a photo may come in several entries."""
+    """Read the records of an earlier run; the captions of one photo may be spread over several entries."""
     records: dict[str, Record] = {}
     entries = 0
     with _open(path, "r") as file:
@@ -235,7 +236,7 @@ def _kept(path: Path, read: Callable[[IO[str]], Iterator[Record]]) -> dict[str, 
                 entries += 1
         except (csv.Error, KeyError, TypeError, ValueError):
             raise UserError(
-                f"{path}, entry {entries + 1}: not a photo's captions; omit --skip-existing to replace the file"
+                f"{path}, entry {entries + 1}: not the captions of a photo; omit --skip-existing to overwrite the file"
             ) from None
     return records
 

@@ -141,7 +141,7 @@ class Decoder(nn.Module):
         return State(initial(self.initial_hidden, hidden_size), initial(self.initial_cell, self.cell.cell_state_size))
 
     def forward(self, memory: Memory, words: Tensor) -> Reading:
-        """Read known words; whatever does not depend on the last state is computed for all words at once.
+        """Read known words; everything that does not depend on the last state is computed for all words at once.
 
         `logits` maps the deep outputs to the logits of the next words. This is by far the largest product, so callers
         select the outputs that they need, without padding, and call it once.

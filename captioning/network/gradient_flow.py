@@ -1,10 +1,10 @@
-"""How far back a word's loss reaches: the norm of its gradient with respect to the states before, by backpropagation.
+"""How far back a loss reaches: the norm of the gradient of a word's loss with respect to earlier states.
 
 Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks" (2013, arXiv 1211.5063), section
-2.1: dLoss_t / dh_{t-k} is a product of k Jacobians, so its norm falls or grows exponentially with k. The sums of
-equations 3 and 4 weigh what happened k words ago by it, and what is not in them is not learned.
+2.1: dLoss_t / dh_{t-k} is a product of k Jacobians, so its norm decays or grows exponentially with k. In the sums of
+equations 3 and 4 it is the weight of what happened k words ago; what has no weight in them is not learned.
 
-Shapes: B images, K captions of each, T words, V vocabulary size.
+Shapes: B images, K captions per image, T words, V vocabulary size.
 """
 
 from itertools import pairwise
@@ -21,33 +21,33 @@ from vision_rnn.errors import UserError
 
 
 class GradientFlow(NamedTuple):
-    """Norms of dLoss_t / ds_{t-k}, each (B, K, T), k = 1 first, float64; NaN where a caption has no k words before.
+    """Norms of dLoss_t / ds_{t-k}, each (B, K, T), k = 1 first, float64; NaN if a caption has no k words before.
 
-    A state s is h or, in an LSTM, the pair of h and c: each is differentiated with the other held. Of stacked layers it
-    is the states of all at once.
+    The state s is h or c (in an LSTM); each is differentiated with the other held constant. With stacked layers it
+    contains the states of all layers.
     """
 
     hidden: Tensor
-    cell: Tensor | None  # of an LSTM alone
+    cell: Tensor | None  # only in an LSTM
 
 
 def gradient_flow(decoder: Decoder, memory: Memory, words: Tensor) -> GradientFlow:
     """Differentiate the loss of each caption's last word with respect to every state before it.
 
-    Loss_t = -ln p(y_{t+1} | y_0 .. y_t), where y_{t+1} is the last word and h_t the state that has read y_t. All paths
-    count: the recurrence and, where the decoder attends, what h_{t-k} made it look at. A hard look is held as it is.
+    Loss_t = -ln p(y_{t+1} | y_0 .. y_t), where y_{t+1} is the last word and h_t the state after reading y_t. All paths
+    count: the recurrence and, with attention, the effect of h_{t-k} on the context. Hard looks are held constant.
 
     Args:
         decoder: An RNN or an LSTM, in evaluation mode.
-        memory: From `Decoder.remember`, of B images.
-        words: Captions from the begin token to the word whose loss is meant, then padding, (B, K, T + 1).
+        memory: Result of `Decoder.remember` for B images.
+        words: Captions from the begin token to the word whose loss is differentiated, then padding, (B, K, T + 1).
 
     Raises:
         UserError: The decoder is a window of words.
     """
     recurrent_cells(decoder)
     lengths = (words[..., 1:] != PAD).sum(-1)  # (B, K)
-    # Leaves, so that there is a graph even of a model whose weights are frozen.
+    # Leaf tensors, so that there is a graph even if the weights of the model are frozen.
     state = State(*(part.detach().requires_grad_() for part in decoder.initial_state(memory, words.shape[1])))
     states: list[State] = []
     loss = memory.values.new_zeros(())
@@ -60,10 +60,10 @@ def gradient_flow(decoder: Decoder, memory: Memory, words: Tensor) -> GradientFl
     if state.cell_state.shape[-1]:
         parts.append([each.cell_state for each in states])
     gradients = torch.autograd.grad(loss, [tensor for part in parts for tensor in part], materialize_grads=True)
-    # The squares of a faded gradient would underflow in single precision.
+    # The squares of a vanished gradient would underflow in single precision.
     norms = torch.stack([gradient.double().flatten(2).norm(dim=-1) for gradient in gradients], dim=-1)  # (B, K, P T)
     steps_back = torch.arange(1, len(states) + 1, device=words.device)
-    places = lengths.unsqueeze(-1) - steps_back  # (B, K, T), of s_{t-k} among the states
+    places = lengths.unsqueeze(-1) - steps_back  # (B, K, T), index of s_{t-k} in the states
     found = [
         norm.gather(-1, places.clamp_min(0)).masked_fill(places < 0, torch.nan)
         for norm in norms.split(len(states), dim=-1)
@@ -74,18 +74,18 @@ def gradient_flow(decoder: Decoder, memory: Memory, words: Tensor) -> GradientFl
 def geometric_mean(norms: Tensor) -> Tensor:
     """Return the geometric mean of norms, (..., T), over the captions that have k words before, (T,).
 
-    It is the mean for what falls or grows exponentially: a few captions with great norms do not stand for all.
+    It suits quantities that decay or grow exponentially: a few captions with large norms do not dominate it.
     """
     return norms.flatten(0, -2).log().nanmean(0).exp()
 
 
 def spectral_radius(matrix: Tensor) -> float:
-    """Return the greatest absolute eigenvalue of a square matrix."""
+    """Return the largest absolute eigenvalue of a square matrix."""
     return torch.linalg.eigvals(matrix.detach().double().cpu()).abs().max().item()
 
 
 def spectral_radii(decoder: Decoder) -> dict[str, float]:
-    """Return the spectral radius of U of every layer of an RNN, and of U of every gate of every layer of an LSTM.
+    """Return the spectral radius of U for every layer of an RNN, and for every gate of every layer of an LSTM.
 
     Raises:
         UserError: The decoder is a window of words.
@@ -99,11 +99,11 @@ def spectral_radii(decoder: Decoder) -> dict[str, float]:
 
 
 def recurrent_cells(decoder: Decoder) -> list[LSTMCell | RNNCell]:
-    """Return the decoder's layers, from below.
+    """Return the layers of the decoder, from bottom to top.
 
     Raises:
         UserError: The decoder is a window of words.
     """
     if isinstance(decoder.cell, WindowCell):
-        raise UserError("a window of words has no recurrent path for gradients to flow along; choose an rnn or an lstm")
+        raise UserError("a window of words has no recurrent path for gradients; choose an RNN or an LSTM")
     return [decoder.cell, *cast("list[LSTMCell | RNNCell]", list(decoder.upper_cells))]

@@ -1,7 +1,7 @@
-"""The same captions under other protocols, and what is odd about them: why a published number differs.
+"""Scores of the same captions under other protocols, and oddities of the captions: why a published score differs.
 
-The usual mistakes raise BLEU by up to a fifth, or halve it. Each is made on purpose here, with the very captions that
-were scored, so that a claimed number can be held against all of them.
+The usual mistakes raise BLEU by up to a fifth, or halve it. This module makes each of them on purpose with the scored
+captions, so that a claimed score can be compared with all of them.
 """
 
 import warnings
@@ -19,10 +19,10 @@ from evaluation.caption_scores import SCORES, score_captions
 from evaluation.diversity import diversity
 from vision_rnn.errors import UserError
 
-# As most captioners count their vocabulary.
+# Minimum number of occurrences of a vocabulary word in most captioners.
 _MIN_COUNT = 5
 _BLEU_WEIGHTS = [tuple(1 / order for _ in range(order)) for order in (1, 2, 3, 4)]
-# Of all captions: what is so common needs an explanation.
+# Share of the captions above which an oddity needs an explanation.
 _MUCH = 0.2
 
 Tokens = list[str] | list[int]
@@ -30,11 +30,11 @@ Tokens = list[str] | list[int]
 
 @dataclass(frozen=True)
 class Protocol:
-    """What one protocol makes of the captions.
+    """The scores of the captions under one protocol.
 
     Attributes:
-        name: What is done otherwise than in the COCO caption evaluation.
-        scores: By name; BLEU alone where the protocol is one of BLEU.
+        name: Difference from the COCO caption evaluation.
+        scores: Scores by name; only BLEU if the protocol defines no other score.
     """
 
     name: str
@@ -42,24 +42,24 @@ class Protocol:
 
 
 def check_claim(claimed: str) -> None:
-    """Refuse a claimed score that is not a number, before anything is scored.
+    """Check that a claimed score is a number, before anything is scored.
 
     Raises:
-        UserError: It is not a number.
+        UserError: The claimed score is not a number.
     """
     try:
         float(claimed)
     except ValueError:
-        raise UserError(f"--claimed {claimed}: not a number; give a score as it was published") from None
+        raise UserError(f"--claimed {claimed}: not a number; give the score as published, such as 0.2345") from None
 
 
 def audit_document(captioned: Captioned, training: Sequence[Reference], claimed: str | None = None) -> dict[str, Any]:
-    """Return the scores under all protocols, everything suspicious and, for a claimed score, the matching protocols.
+    """Return the scores under all protocols, the suspicions and, for a claimed score, the matching protocols.
 
     Args:
-        captioned: Captions and references.
-        training: References of the training images, if known.
-        claimed: A score as it was published.
+        captioned: Captions with their references.
+        training: References of the training split, if known.
+        claimed: Claimed score, as published.
     """
     protocols = recompute(captioned, training)
     document = {
@@ -70,12 +70,12 @@ def audit_document(captioned: Captioned, training: Sequence[Reference], claimed:
 
 
 def recompute(captioned: Captioned, training: Sequence[Reference]) -> list[Protocol]:
-    """Score captions by the COCO caption protocol and by the usual wrong ones.
+    """Score captions by the COCO caption protocol and by the usual wrong protocols.
 
     Args:
         captioned: Captions with their references.
-        training: The references of the training split, whose words a vocabulary knows; without any, the protocol of
-            unknown words is left out.
+        training: References of the training split, for a vocabulary; if empty, the protocol of unknown words is
+            omitted.
     """
     cut: dict[str, Callable[[str], Tokens]] = {
         "COCO caption protocol": tokenize,
@@ -85,16 +85,16 @@ def recompute(captioned: Captioned, training: Sequence[Reference]) -> list[Proto
     }
     if training:
         vocabulary = Vocabulary.build((tokenize(text) for image in training for text in image.captions), _MIN_COUNT)
-        cut[f"words seen less than {_MIN_COUNT} times taken for one"] = lambda text: vocabulary.encode(tokenize(text))
+        cut[f"words seen under {_MIN_COUNT} times as one token"] = lambda text: vocabulary.encode(tokenize(text))
     protocols = [Protocol(name, _scores(captioned, tokens)) for name, tokens in cut.items()]
     first = [captions[:1] for captions in captioned.references]
-    protocols.append(Protocol("first reference alone", _scores(captioned, tokenize, first)))
+    protocols.append(Protocol("first reference only", _scores(captioned, tokenize, first)))
     candidates = [tokenize(caption) for caption in captioned.captions]
     references = tokens_of(captioned.references)
     with warnings.catch_warnings():
-        # Where no n-gram is correct the score is 0, which needs no warning here.
+        # If no n-gram is correct the score is 0, which needs no warning here.
         warnings.filterwarnings("ignore", r"\nThe hypothesis contains 0 counts")
-        # With a list of weights it returns a list, which its code says to no type checker.
+        # With a list of weights it returns a list, but its annotations do not say so.
         of_corpus = cast("list[float]", corpus_bleu(references, candidates, _BLEU_WEIGHTS))
     protocols.append(Protocol("nltk's corpus_bleu", _bleu(of_corpus)))
     smoothing = SmoothingFunction().method1
@@ -108,14 +108,14 @@ def recompute(captioned: Captioned, training: Sequence[Reference]) -> list[Proto
 
 
 def matching(protocols: Sequence[Protocol], claimed: str) -> list[tuple[str, str]]:
-    """Return which protocols, and which of their scores, round to a claimed number, the COCO protocol's first.
+    """Return the protocols and scores that round to a claimed number, in the order of the protocols.
 
     Args:
-        protocols: From `recompute`.
-        claimed: A score as it was published, 0..1, or as a percentage, with all its digits.
+        protocols: Result of `recompute`.
+        claimed: Claimed score as published, 0..1 or as a percentage, with all its digits.
 
     Raises:
-        ValueError: It is no number.
+        ValueError: The claimed score is not a number.
     """
     number, digits = float(claimed), len(claimed.partition(".")[2])
     found = []
@@ -128,11 +128,11 @@ def matching(protocols: Sequence[Protocol], claimed: str) -> list[tuple[str, str
 
 
 def suspicions(captioned: Captioned, training: Sequence[Reference]) -> list[str]:
-    """Return what is odd about captions, a sentence each; nothing if all is as it should be.
+    """Return the oddities of captions, one sentence each; an empty list if there are none.
 
     Args:
         captioned: Captions with their references.
-        training: The references of the training split, if they are known.
+        training: References of the training split, if known.
     """
     candidates = [tokenize(caption) for caption in captioned.captions]
     like, number = diversity(candidates), len(candidates)
@@ -140,21 +140,21 @@ def suspicions(captioned: Captioned, training: Sequence[Reference]) -> list[str]
     if like.empty:
         found.append(f"{like.empty} of {number} captions are empty")
     if like.most_frequent > max(1, _MUCH * number):
-        found.append(f"one caption is that of {like.most_frequent} of {number} images")
+        found.append(f"{like.most_frequent} of {number} images have the same caption")
     copied = sum(
         candidate in [tokenize(text) for text in captions]
         for candidate, captions in zip(candidates, captioned.references, strict=True)
         if candidate
     )
     if copied > _MUCH * number:
-        found.append(f"{copied} of {number} captions are a reference of their own image, word for word")
+        found.append(f"{copied} of {number} captions are identical to a reference of their image")
     if training:
         learned = {token for image in training for text in image.captions for token in tokenize(text)}
         evaluated = {token for captions in captioned.references for text in captions for token in tokenize(text)}
         foreign = sorted({token for candidate in candidates for token in candidate} & (evaluated - learned))
         if foreign:
             words = f"{len(foreign)} words of the captions, such as {', '.join(foreign[:5])}"
-            found.append(f"{words}, are in the evaluated references and in no training one")
+            found.append(f"{words}, occur in the evaluated references but not in the training captions")
     return found
 
 

@@ -1,7 +1,7 @@
-"""Scoring the captions that a file holds, whoever made them: what `captioning score` does.
+"""Scores of the captions in a file, from any source, for `captioning score`.
 
-Every score is that of the COCO caption protocol, with a bootstrap interval over the images. The document frequencies of
-CIDEr stay the same while images are drawn again: they belong to the protocol and not to the sample.
+Every score follows the COCO caption protocol and has a bootstrap interval over the images. The document frequencies of
+CIDEr are fixed while images are resampled: they belong to the protocol, not to the sample.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,17 +27,17 @@ PROTOCOL = (
 
 
 def tokens_of(captions: Iterable[Sequence[str]]) -> list[list[list[str]]]:
-    """Cut the captions of each image."""
+    """Tokenise the captions of each image."""
     return [[tokenize(caption) for caption in of_image] for of_image in captions]
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Captions of other images, whose document frequencies CIDEr is to use.
+    """Captions of other images, which provide the document frequencies of CIDEr.
 
     Attributes:
-        name: What a signature calls it.
-        frequencies: Of its captions.
+        name: Name of the corpus in signatures.
+        frequencies: Document frequencies of its captions.
     """
 
     name: str
@@ -52,12 +52,12 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Captioned:
-    """Images with a caption to score and its references, all as they were written.
+    """Images with a caption to score and reference captions, all before tokenisation.
 
     Attributes:
-        images: The references of each image, and what its source says of it.
-        captions: One an image.
-        split: Of the images; None if the source has no splits.
+        images: Name, split and reference captions of each image.
+        captions: One caption per image.
+        split: Split of the images; None if the source has no splits.
     """
 
     images: list[Reference]
@@ -66,21 +66,21 @@ class Captioned:
 
     @property
     def references(self) -> list[list[str]]:
-        """The references of each image."""
+        """The reference captions of each image."""
         return [image.captions for image in self.images]
 
 
 def match(predictions: dict[str, str], references: Sequence[Reference], split: str | None = None) -> Captioned:
-    """Put every predicted caption beside the references of its image.
+    """Match every predicted caption with the references of its image.
 
     Args:
-        predictions: Captions by an image's name, its file name alone, or its id.
-        references: Of all images.
-        split: Score the images of this one and pass over the others; by default that of the predicted images.
+        predictions: Captions by the name, the file name or the id of the image.
+        references: References of all images.
+        split: Split to score; captions of other splits are skipped (default: the split of the predicted images).
 
     Raises:
-        UserError: A caption's image is unknown or cannot be told from another, two are of one image, the images are of
-            several splits, or an image of the split has no caption: its score would be that of another task.
+        UserError: The image of a caption is unknown or ambiguous, an image has two captions, the images are from
+            several splits, or an image of the split has no caption, so that the scores would not be comparable.
     """
     names = names_of(references)
     captions: dict[int, str] = {}
@@ -95,7 +95,7 @@ def match(predictions: dict[str, str], references: Sequence[Reference], split: s
     if split is None:
         found = sorted({str(references[index].split) for index in captions})
         if len(found) > 1:
-            raise UserError(f"the captions are of several splits ({', '.join(found)}); choose one with --split")
+            raise UserError(f"the captions are from several splits ({', '.join(found)}); choose one with --split")
         split = references[next(iter(captions))].split
     images = in_split(references, split) if split else list(references)
     kept = ((references[index], caption) for index, caption in captions.items())
@@ -114,10 +114,10 @@ class Scored:
     """Captions with their scores.
 
     Attributes:
-        captioned: Captions and references, as they were written.
-        candidates: The captions' tokens.
-        scores: Theirs.
-        corpus: Whose document frequencies CIDEr used; None for the references' own.
+        captioned: Captions and references before tokenisation.
+        candidates: Tokens of the captions.
+        scores: Scores of the captions.
+        corpus: Source of the document frequencies of CIDEr; None for the references.
     """
 
     captioned: Captioned
@@ -135,11 +135,11 @@ class Scored:
 
 
 def describe(scored: Scored, training_captions: Sequence[str] = ()) -> dict[str, Any]:
-    """Return scores with intervals and signatures, counts, and what the captions are like.
+    """Return scores with intervals and signatures, counts, and the diversity of the captions.
 
     Args:
-        scored: The captions.
-        training_captions: Those that the captions' model learned from, if known.
+        scored: The scored captions.
+        training_captions: Captions of the training split, if known.
     """
     captioned, scores, corpus = scored.captioned, scored.scores, scored.corpus
     like = diversity(scored.candidates, [tokenize(caption) for caption in training_captions])
@@ -159,7 +159,7 @@ def describe(scored: Scored, training_captions: Sequence[str] = ()) -> dict[str,
 
 
 def compare(first: Scored, second: Scored) -> dict[str, Any]:
-    """Compare two sets of captions of the same images, each score with its difference, interval and p-value."""
+    """Compare two sets of captions of the same images; return the difference, interval and p-value of each score."""
     return {
         name: asdict(paired_bootstrap(first.scores.statistics, second.scores.statistics, of_sums, level=LEVEL))
         for name, of_sums in SCORES.items()
@@ -167,7 +167,7 @@ def compare(first: Scored, second: Scored) -> dict[str, Any]:
 
 
 def signature(name: str, captioned: Captioned, corpus: Corpus | None = None) -> str:
-    """Say in one line what a score is, so that it can be repeated."""
+    """Return a one-line description of a score that allows it to be reproduced."""
     numbers = sorted({len(references) for references in captioned.references})
     references = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
     return "|".join(

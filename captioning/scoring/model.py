@@ -1,4 +1,4 @@
-"""Scoring a captioner on a split of a prepared data set: its own captions, and how likely it finds the references."""
+"""Scores of a captioner on a split of a prepared data set: of its captions, and of the likelihood of the references."""
 
 import math
 from dataclasses import asdict
@@ -22,7 +22,7 @@ PROTOCOL = (
     "COCO caption protocol: PTB tokens in lower case without punctuation, corpus BLEU with brevity penalty and closest "
     "reference length, CIDEr-D with document frequencies of the evaluated references, all references of the split; "
     "captions from beam search (beam size {beam_size}, length exponent {length_exponent}, at most {max_words} words). "
-    "Perplexity of the references a word, end tokens counted, every word unknown to the model counted as <unk>."
+    "Perplexity of the references per word, including end tokens; words unknown to the model count as <unk>."
 )
 
 
@@ -36,16 +36,16 @@ def evaluate(
 ) -> dict[str, Any]:
     """Caption every image of a split and score the captions; return scores, counts, protocol and captions.
 
-    The perplexity is exp of the mean negative log-likelihood of the references' words and end tokens; it compares
-    models of one vocabulary.
+    The perplexity is exp of the mean negative log-likelihood of the words and end tokens of the references; only models
+    with the same vocabulary are comparable.
 
     Args:
         captioner: The model.
         data: The prepared data set.
-        split: Which split.
-        search: Beam search settings; by default the model's own.
-        cached: Take the images' grids from the cache of the data, in half precision, as training does; for many models
-            with one encoder.
+        split: Name of the split.
+        search: Beam search settings (default: the model's).
+        cached: Read the grids of the images from the cache of the data set, in half precision, as training does;
+            efficient for many models with the same encoder.
     """
     rows = data.split(split)
     search = search or captioner.search

@@ -1,4 +1,4 @@
-"""What `captioning score` and `captioning evaluate` found, as tables a person reads."""
+"""The results of `captioning score` and `captioning evaluate` as readable tables."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from vision_rnn.tables import markdown_table
 
 
 def score_table(document: dict[str, Any]) -> str:
-    """Return the tables: scores, what the captions are like and, where they were asked for, comparison and audit.
+    """Return the tables: scores, diversity of the captions and, if requested, comparison and audit.
 
     Args:
-        document: As the command's `--json` prints it.
+        document: The document that the command prints with `--json`.
     """
     parts = [document["protocol"], _scores(document), _captions(document)]
     if "against" in document:
@@ -21,10 +21,10 @@ def score_table(document: dict[str, Any]) -> str:
 
 
 def evaluation_table(document: dict[str, Any]) -> str:
-    """Return the scores of a model as lines to read.
+    """Return the scores of a model as text.
 
     Args:
-        document: From `captioning.scoring.model.evaluate`.
+        document: Result of `captioning.scoring.model.evaluate`.
     """
     scores = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D")
     return "\n".join(
@@ -32,7 +32,7 @@ def evaluation_table(document: dict[str, Any]) -> str:
             document["protocol"],
             "",
             f"{document['split']}: {document['images']} images, {document['references']} references; "
-            f"{document['candidate_length']} words, against {document['reference_length']} of the closest references",
+            f"{document['candidate_length']} words, and {document['reference_length']} in the closest references",
             "",
             "  ".join(f"{name:>7}" for name in scores),
             "  ".join(f"{document[name]:7.4f}" for name in scores),
@@ -49,7 +49,7 @@ def _scores(document: dict[str, Any]) -> str:
     ]
     counts = (
         f"{document['images']} images, {document['references']} references; {document['candidate_length']} words, "
-        f"against {document['reference_length']} of the closest references"
+        f"and {document['reference_length']} in the closest references"
     )
     return f"{markdown_table(['score', 'value', '95 % interval'], rows)}\n{counts}"
 
@@ -58,7 +58,7 @@ def _captions(document: dict[str, Any]) -> str:
     like = document["captions"]
     never_seen = "" if like["never_seen"] is None else f", {100 * like['never_seen']:.1f} % in no training caption"
     return (
-        f"captions: {like['vocabulary']} different words, {like['mean_length']:.2f} words each, distinct-1 "
+        f"captions: {like['vocabulary']} different words, {like['mean_length']:.2f} words per caption, distinct-1 "
         f"{like['distinct_1']:.4f}, distinct-2 {like['distinct_2']:.4f}, {100 * like['different']:.1f} % different"
         f"{never_seen}"
     )
@@ -75,7 +75,7 @@ def _comparison(against: dict[str, Any]) -> str:
         for name, found in against["scores"].items()
     ]
     table = markdown_table(["score", "difference", "95 % interval", "p"], rows)
-    return f"Less the scores of {against['file']}, by a paired bootstrap:\n\n{table}".rstrip()
+    return f"Difference from the scores of {against['file']}, by paired bootstrap:\n\n{table}".rstrip()
 
 
 def _audit(audit: dict[str, Any]) -> str:
@@ -84,7 +84,7 @@ def _audit(audit: dict[str, Any]) -> str:
         [protocol, *(f"{scores[name]:.4f}" if name in scores else "" for name in names)]
         for protocol, scores in audit["protocols"].items()
     ]
-    parts = [f"The same captions by other protocols:\n\n{markdown_table(['protocol', *names], rows)}".rstrip()]
+    parts = [f"The same captions under other protocols:\n\n{markdown_table(['protocol', *names], rows)}".rstrip()]
     if "claimed" in audit:
         found = [f"{name} ({protocol})" for protocol, name in audit["matching"]]
         parts.append(f"claimed {audit['claimed']}: {', '.join(found) if found else 'matches none of these'}")

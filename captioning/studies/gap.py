@@ -1,12 +1,13 @@
-"""Sentences whose last word hangs on two others, however far apart: what can a network carry across the gap?
+"""The gap task: sentences whose last word depends on two earlier words, with a gap of any length between them.
 
-"really a film with ... not good disliked": each of two places holds `really` or `not`, any number of neutral words lies
-between them, and after `good` comes `liked` if the negations are even in number, `disliked` if they are odd. Each alone
-says nothing of the verdict, so both must be known at the end.
+"really a film with ... not good disliked": the two marks are `really` or `not`, with any number of neutral words in
+between. `good` is followed by `liked` if the number of negations is even, and by `disliked` if it is odd. One mark
+alone says nothing about the verdict, so a network must know both at the end.
 
-The networks are the captioner's own decoders without an image. They learn to predict every next word, as language
-models do, and what is measured is how often they give the right verdict more probability than the wrong one: half the
-time by chance. Short gaps are commoner than long ones, as in language: a gap of g words has a share of 1 / (g + 1).
+The networks are the captioner's decoders without an image. They learn to predict every next word, as language models
+do. Their accuracy is the share of sentences in which the correct verdict is more likely than the wrong one; chance is
+0.5. Short gaps are more frequent than long ones, as in language: the probability of a gap of g words is proportional to
+1 / (g + 1).
 """
 
 import statistics
@@ -35,12 +36,12 @@ VOCABULARY = Vocabulary([*MARKS, "good", *VERDICTS, *NEUTRAL])
 LONGEST = 40
 MEASURED = (0, 2, 4, 5, 6, 8, 10, 15, 20, 30, 40)
 WINDOW = 8
-# A window at `good` reaches WINDOW - 1 words back, and the first mark is two words more than the gap before it.
+# A window at `good` reaches WINDOW - 1 words back, and the first mark is two words plus the gap before it.
 REACH = WINDOW - 3
 STEPS = 2000
 _BATCH_SIZE = 64
 _TEST_SENTENCES = 1000
-# No training has this seed.
+# A seed that no training uses.
 _TEST_SEED = 2**32 - 1
 _SIZE = 64
 _LEARNING_RATE = 3e-3
@@ -50,13 +51,13 @@ _DOTS_PER_INCH = 110
 
 @dataclass(frozen=True)
 class Learner:
-    """A network that is to learn the sentences.
+    """A network that learns the sentences.
 
     Attributes:
-        name: What it is.
-        decoder: Its architecture.
-        ordinary_start: Draw the recurrent weights uniformly within 1 / sqrt(H), as torch's own RNN does, in place of
-            the orthogonal matrix with which ours begins.
+        name: Name of the network.
+        decoder: Architecture of the network.
+        ordinary_start: Draw the initial recurrent weights uniformly within 1 / sqrt(H), as torch's RNN does, instead of
+            the orthogonal matrix of `RNNCell`.
     """
 
     name: str
@@ -78,13 +79,13 @@ LEARNERS = (
 
 @dataclass(frozen=True)
 class Curve:
-    """How one learner did.
+    """The accuracy of one learner against the gap.
 
     Attributes:
-        name: The learner's.
-        parameters: Of its network.
-        seeds: Of its trainings: initial weights and sentences.
-        accuracies: For each seed, the share of right verdicts at each of the gaps `MEASURED`.
+        name: Name of the learner.
+        parameters: Number of parameters of its network.
+        seeds: Random seeds of its trainings, for the initial weights and the sentences.
+        accuracies: For each seed, the share of correct verdicts at each of the gaps `MEASURED`.
         seconds: Wall-clock time of each training.
     """
 
@@ -95,12 +96,12 @@ class Curve:
     seconds: list[float]
 
     def document(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return the curve in JSON types."""
         return asdict(self) | {"gaps": list(MEASURED), "steps": STEPS}
 
 
 def sentences(number: int, gap: int, generator: torch.Generator) -> Tensor:
-    """Draw sentences with `gap` neutral words, (number, 1, gap + 5): from the begin token to the verdict.
+    """Draw sentences with `gap` neutral words, (number, 1, gap + 5), from the begin token to the verdict.
 
     All four combinations of the marks are equally likely.
     """
@@ -119,13 +120,13 @@ def sentences(number: int, gap: int, generator: torch.Generator) -> Tensor:
 
 
 def learn(learner: Learner, seed: int, steps: int, progress: Callable[[], object] = lambda: None) -> Decoder:
-    """Train a network by AdamW with a one-cycle rate, all alike; return it.
+    """Train a network by AdamW with a one-cycle learning rate, the same for all learners; return it.
 
     Args:
-        learner: What is trained.
-        seed: Of its initial weights and its sentences.
-        steps: Batches, each of sentences with one gap.
-        progress: Called after every batch.
+        learner: The learner to train.
+        seed: Random seed for the initial weights and the sentences.
+        steps: Number of batches, each of sentences with the same gap.
+        progress: Function that is called after every batch.
     """
     torch.manual_seed(seed)
     decoder = Decoder(learner.decoder, 0, len(VOCABULARY))
@@ -151,7 +152,7 @@ def learn(learner: Learner, seed: int, steps: int, progress: Callable[[], object
 
 @torch.no_grad()
 def accuracy(decoder: Decoder, gap: int) -> float:
-    """Return the share of sentences, always the same, whose right verdict is likelier than the wrong one, 0..1."""
+    """Return the share of a fixed set of sentences whose correct verdict is more likely than the wrong one, 0..1."""
     words = sentences(_TEST_SENTENCES, gap, torch.Generator().manual_seed(_TEST_SEED))
     verdicts = _logits(decoder, words)[:, 0, -1, VOCABULARY.encode(VERDICTS)]
     right = words[:, 0, -1] - VOCABULARY.encode(VERDICTS)[0]
@@ -162,9 +163,9 @@ def measure(seeds: Sequence[int], steps: int = STEPS, progress: Callable[[], obj
     """Train every learner with every seed and measure it at every gap.
 
     Args:
-        seeds: Of the trainings.
-        steps: Batches of each.
-        progress: Called after every batch.
+        seeds: Random seeds, one training each.
+        steps: Number of batches per training.
+        progress: Function that is called after every batch.
     """
     curves = []
     for learner in LEARNERS:
@@ -180,7 +181,7 @@ def measure(seeds: Sequence[int], steps: int = STEPS, progress: Callable[[], obj
 
 
 def gap_table(curves: Sequence[Curve]) -> str:
-    """Return accuracies against the gap as a Markdown table, a row a learner: mean and deviation over the seeds."""
+    """Return the accuracies as a Markdown table, one row per learner: mean and standard deviation over the seeds."""
     columns = ["network", *(f"gap {gap}" for gap in MEASURED), "parameters", "seconds"]
     rows = [
         [
@@ -192,20 +193,20 @@ def gap_table(curves: Sequence[Curve]) -> str:
         for curve in curves
     ]
     listed = ", ".join(map(str, curves[0].seeds))
-    return f"{markdown_table(columns, rows)}\nRight verdicts in %; of the seeds {listed}. By chance: 50.\n"
+    return f"{markdown_table(columns, rows)}\nCorrect verdicts in %, over the seeds {listed}; chance is 50.\n"
 
 
 def gap_picture(curves: Sequence[Curve], path: str | Path) -> None:
-    """Draw the accuracy against the gap: a line through the means, and a dot a seed.
+    """Draw the accuracy against the gap: a line through the means, and one dot per seed.
 
     Args:
-        curves: The learners.
-        path: The picture, in the format of its suffix; replaced if it exists.
+        curves: The curves of the learners.
+        path: Path of the picture; the suffix selects the format, and an existing file is overwritten.
 
     Raises:
         UserError: The picture cannot be written.
     """
-    # Figure alone, without pyplot: no window system is asked for, and nothing is left behind in global state.
+    # Figure without pyplot needs no window system and leaves nothing in global state.
     from matplotlib.figure import Figure
 
     figure = Figure((8, 4.5), layout="constrained")
@@ -218,7 +219,7 @@ def gap_picture(curves: Sequence[Curve], path: str | Path) -> None:
     panel.axhline(50, color="grey", linestyle=":", label="chance")
     panel.axvline(REACH + 0.5, color="C0", linestyle=":", label="end of the window's reach")
     panel.set_xlabel("gap: words between the two marks")
-    panel.set_ylabel("right verdicts, %")
+    panel.set_ylabel("correct verdicts, %")
     panel.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3)
     with atomic_path(path) as staged:
@@ -226,7 +227,7 @@ def gap_picture(curves: Sequence[Curve], path: str | Path) -> None:
 
 
 def _logits(decoder: Decoder, words: Tensor) -> Tensor:
-    """Return the logits of every word but the first, (number, 1, T, V)."""
+    """Return the logits of every word except the first, (number, 1, T, V)."""
     memory = decoder.remember(torch.empty(len(words), 1, 0))
     return decoder.logits(decoder(memory, words[..., :-1]).outputs)
 

@@ -1,4 +1,4 @@
-"""The gradient study as four panels and as tables: explosion, vanishing, mended by clipping, mended by gates."""
+"""The gradient study as four panels and as tables: exploding and vanishing gradients, clipping, gates."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 _SHOWN = (1, 2, 5, 10, 20, 40, 60)
 _DOTS_PER_INCH, _FONT_SIZE = 120, 11
-# What diverges soon leaves the picture.
+# Axis limits; diverging curves soon leave them.
 _LOSSES, _UPDATES = (4, 100), (1e-2, 1e4)
 
 
 def gradient_table(study: GradientStudy) -> str:
-    """Return tables in Markdown: norms by words back, spectral radii, trainings."""
+    """Return Markdown tables: norms by the number of words before, spectral radii, trainings."""
     networks = [*study.radii, *study.gates, *study.trained]
     norms = [
         [network.name, state, *(_number(of_state[k - 1]) if k <= len(of_state) else "" for k in _SHOWN)]
@@ -42,7 +42,7 @@ def gradient_table(study: GradientStudy) -> str:
         ]
         for descent in study.descents
     ]
-    columns = ["radius of U", "clipped", "steps", "steps cut", "greatest gradient", "greatest update", "last loss"]
+    columns = ["radius of U", "clipped", "steps", "clipped steps", "largest gradient", "largest update", "last loss"]
     return "\n".join(
         [
             "Norm of the gradient of the last word's loss with respect to the state k words before; geometric mean "
@@ -50,24 +50,24 @@ def gradient_table(study: GradientStudy) -> str:
             markdown_table(["network", "state", *(f"k = {k}" for k in _SHOWN)], norms),
             "Spectral radii of the recurrent weights.\n",
             markdown_table(["network", "radii"], radii),
-            f"Vanilla RNNs trained by plain gradient descent. The last loss, in nats a word, is the mean of {LAST} "
-            "steps; of a training that diverged, the last finite one.\n",
+            f"Vanilla RNNs trained by plain gradient descent. The last loss, in nats per word, is the mean of the last "
+            f"{LAST} steps or, if training diverged, the last finite loss.\n",
             markdown_table(columns, trainings),
         ]
     )
 
 
 def gradient_picture(study: GradientStudy, path: str | Path) -> None:
-    """Draw the study, a panel each: explosion, vanishing, mended by clipping, mended by gates.
+    """Draw the study with one panel each for exploding gradients, vanishing gradients, clipping and gates.
 
     Args:
-        study: What was measured.
-        path: The picture, in the format of its suffix; replaced if it exists.
+        study: The measurements.
+        path: Path of the picture; the suffix selects the format, and an existing file is overwritten.
 
     Raises:
         UserError: The picture cannot be written.
     """
-    # Figure alone, without pyplot: no window system is asked for, and nothing is left behind in global state.
+    # Figure without pyplot needs no window system and leaves nothing in global state.
     from matplotlib.figure import Figure
 
     figure = Figure((13, 10), layout="constrained")
@@ -76,24 +76,24 @@ def gradient_picture(study: GradientStudy, path: str | Path) -> None:
     above, below = ([each for each in study.radii if (_radius(each) > 1) == great] for great in (True, False))
     _draw_networks(
         exploding,
-        "1. Explosion: the gradient grows with every word back\n"
-        "Fresh vanilla RNNs by the spectral radius of U, damped by tanh",
+        "1. Exploding gradients: the norm grows with every word back\n"
+        "Untrained vanilla RNNs by spectral radius of U, damped by tanh",
         above,
     )
     _draw_networks(
         vanishing,
-        "2. Vanishing: the gradient fades with every word back\nFresh vanilla RNNs by the spectral radius of U",
+        "2. Vanishing gradients: the norm decays with every word back\nUntrained vanilla RNNs by spectral radius of U",
         below,
     )
     _draw_descents(
         clipping,
-        "3. Mended by clipping: no step goes too far\nVanilla RNNs trained by plain gradient descent, one rate",
+        "3. Clipping: no update is too large\nVanilla RNNs trained by plain gradient descent, same learning rate",
         study.descents,
     )
     _draw_networks(
         gates,
-        "4. Mended by gates: the cell c of an LSTM carries the gradient\n"
-        f"Fresh networks with inputs of one strength{', and trained captioners' if study.trained else ''}",
+        "4. Gates: the cell c of an LSTM carries the gradient\n"
+        f"Untrained networks with inputs of equal strength{', and trained captioners' if study.trained else ''}",
         study.gates,
         study.trained,
     )
@@ -102,7 +102,7 @@ def gradient_picture(study: GradientStudy, path: str | Path) -> None:
 
 
 def _draw_networks(figure: "SubFigure", title: str, fresh: Sequence[Network], trained: Sequence[Network] = ()) -> None:
-    """Draw the norms against k: a colour a network, h solid and c dashed, trained ones with dots."""
+    """Draw the norms against k: one colour per network, h solid and c dashed, trained networks with dots."""
     panel = figure.subplots()
     panel.set_title(title, fontsize=_FONT_SIZE)
     for number, network in enumerate([*fresh, *trained]):
@@ -113,7 +113,7 @@ def _draw_networks(figure: "SubFigure", title: str, fresh: Sequence[Network], tr
         panel.plot(steps, network.hidden, label=name if network.cell is None else f"{name}: h", **look)
         if network.cell is not None:
             panel.plot(steps, network.cell, linestyle="--", label=f"{name}: c", **look)
-    panel.set_xlabel("k: words back from the word whose loss it is")
+    panel.set_xlabel("k: number of words before the word of the loss")
     panel.set_ylabel("norm of dLoss$_t$ / dh$_{t-k}$" + (" or dc$_{t-k}$" if trained or fresh[-1].cell else ""))
     panel.set_yscale("log")
     panel.grid(alpha=0.3)
@@ -121,7 +121,7 @@ def _draw_networks(figure: "SubFigure", title: str, fresh: Sequence[Network], tr
 
 
 def _draw_descents(figure: "SubFigure", title: str, descents: Sequence[Descent]) -> None:
-    """Draw losses above updates, both against the steps."""
+    """Draw the losses above the updates, both against the steps."""
     losses, updates = figure.subplots(2, 1, sharex=True)
     losses.set_title(title, fontsize=_FONT_SIZE)
     for number, descent in enumerate(descents):
@@ -131,7 +131,7 @@ def _draw_descents(figure: "SubFigure", title: str, descents: Sequence[Descent])
         look: dict[str, Any] = {"color": f"C{number}", "marker": "x" if descent.diverged else ""}
         losses.plot(steps, descent.losses, label=f"radius {descent.radius:.1f}, {how}{end}", **look)
         updates.plot(steps, descent.update_norms, **look)
-    panels = ((losses, "loss, nats a word", _LOSSES), (updates, "norm of the update", _UPDATES))
+    panels = ((losses, "loss, nats per word", _LOSSES), (updates, "norm of the update", _UPDATES))
     for panel, label, limits in panels:
         panel.set_ylabel(label)
         panel.set_yscale("log")
@@ -148,7 +148,7 @@ def _radius(network: Network) -> float:
 
 
 def _short(model: str) -> str:
-    """Return the end of a model folder's path that tells it from others."""
+    """Return the part of a model folder's path that distinguishes it from others."""
     path = Path(model)
     return path.parent.name if path.name == "model" else path.name
 

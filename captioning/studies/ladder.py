@@ -1,6 +1,6 @@
-"""The lecture's ladder: the same captioner with a window of words, a vanilla RNN, an LSTM, deep ones, and attention.
+"""The ladder of the lecture: captioners with a window of words, a vanilla RNN, an LSTM, deep networks, and attention.
 
-Every rung is a configuration of `captioning train`, with the same data and the same number of epochs.
+Each rung is a configuration of `captioning train`, with the same data and the same number of epochs.
 """
 
 import statistics
@@ -20,16 +20,16 @@ from vision_rnn.files import atomic_path
 from vision_rnn.sweep import MEASURED, Measurement, Sweep, deviation, over_seeds
 from vision_rnn.tables import markdown_table
 
-# With the digits that are shown.
+# The scores with their number of decimals.
 _SCORES = {"BLEU-4": 4, "CIDEr-D": 3, "perplexity": 2}
 _DOTS_PER_INCH = 110
 
 
 def flops_of_a_word(captioner: Captioner) -> int:
-    """Count the floating-point operations of the matrix products of one word of one caption.
+    """Count the floating-point operations in the matrix products of one word of one caption.
 
-    A multiplication and an addition are two. What is done once for an image is left out, and so are elementwise
-    functions.
+    A multiplication and an addition count as two operations. Computations that happen once per image and elementwise
+    functions are not counted.
     """
     decoder = captioner.eval().decoder
     image = torch.zeros(1, captioner.encoder.grid_size**2, captioner.encoder.channels, device=captioner.device)
@@ -55,10 +55,10 @@ CAPTIONERS = Sweep(PreparedCaptions.open, train, load_captioner, _evaluate, _siz
 
 
 def ladder_table(measurements: Sequence[Measurement]) -> str:
-    """Return a Markdown table, a row a rung, and what its numbers are.
+    """Return a Markdown table with one row per rung, and a description of its numbers.
 
     Args:
-        measurements: The rungs in their order, each with the same seeds.
+        measurements: Measurements of the rungs in order, all with the same seeds.
     """
     columns = ["rung", *(f"{split} {score}" for split in MEASURED for score in _SCORES)]
     rows = [
@@ -72,28 +72,27 @@ def ladder_table(measurements: Sequence[Measurement]) -> str:
         for each in measurements
     ]
     lines = [
-        markdown_table([*columns, "decoder parameters", "MFLOP a word", "training seconds"], rows),
-        f"Scores by the COCO caption protocol, of beam search; {over_seeds(measurements)}. FLOP: those of the matrix "
-        "products of one word of one caption.",
-        "Seconds are wall-clock time, validation included; a training that was resumed has none.",
+        markdown_table([*columns, "decoder parameters", "MFLOP per word", "training seconds"], rows),
+        f"Scores of beam search by the COCO caption protocol; {over_seeds(measurements)}. FLOP: floating-point "
+        "operations in the matrix products of one word of one caption.",
+        "Seconds are wall-clock time including validation; resumed trainings have none.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def ladder_picture(measurements: Sequence[Measurement], path: Path) -> None:
-    """Draw the scores on the test split, a panel a score and a line a rung.
+    """Draw the scores on the test split, one panel per score and one line per rung.
 
-    Every run is a dot; a ring is their mean, with a bar of one standard deviation to both sides where there are
-    several.
+    Each run is a dot. A ring is the mean of the runs; with several runs, it has error bars of one standard deviation.
 
     Args:
-        measurements: One or more, drawn from above.
-        path: The picture, in the format of its suffix; replaced if it exists.
+        measurements: One or more measurements, drawn from top to bottom.
+        path: Path of the picture; the suffix selects the format, and an existing file is overwritten.
 
     Raises:
         UserError: The picture cannot be written.
     """
-    # Figure alone, without pyplot: no window system is asked for, and nothing is left behind in global state.
+    # Figure without pyplot needs no window system and leaves nothing in global state.
     from matplotlib.figure import Figure
 
     figure = Figure((10, 1.5 + 0.35 * len(measurements)), layout="constrained")

@@ -1,8 +1,8 @@
-"""Grids of features of a whole data set, computed once and kept on disk in half precision.
+"""Feature grids of a data set, computed once and cached on disk in half precision.
 
-A frozen encoder gives the same grid at every epoch, and computing it costs far more than training the decoder on it.
-The file is memory-mapped, so the machine's memory need not hold it, and is keyed by all that it depends on: the
-encoder's weights, its preprocessing and the images.
+A frozen encoder computes the same grid in every epoch, and this costs far more than training the decoder on it. The
+cache is memory-mapped, so that it need not fit in memory. Its key depends on everything that determines the features:
+the encoder's weights, its preprocessing and the images.
 """
 
 import hashlib
@@ -25,16 +25,16 @@ BATCH_SIZE = 16
 
 
 def grid_features(encoder: GridEncoder, data: PreparedCaptions, split: str, mirrored: bool = False) -> np.ndarray:
-    """Return the grids of a split, (images, L, C) float16, memory-mapped; compute them if the cache lacks them.
+    """Return the grids of a split, (images, L, C) float16, memory-mapped; compute them if they are not cached.
 
     Args:
-        encoder: The encoder, whose weights must not change afterwards.
-        data: The prepared data set; its folder holds the cache, in `features/`.
-        split: Which split.
-        mirrored: Of the images mirrored left to right.
+        encoder: The encoder; its weights must not change afterwards.
+        data: The prepared data set; its folder contains the cache, `features/`.
+        split: Name of the split.
+        mirrored: Mirror the images left to right.
 
     Raises:
-        UserError: The disk has no room for the features.
+        UserError: The disk has too little free space for the features.
     """
     key = _key(encoder, data)
     path = data.folder / "features" / key[:16] / f"{split}{'-mirrored' if mirrored else ''}.npy"
@@ -59,7 +59,7 @@ def _compute(encoder: GridEncoder, data: PreparedCaptions, split: str, mirrored:
     shape = (len(images), encoder.grid_size**2, encoder.channels)
     needed, free = int(np.prod(shape)) * 2, shutil.disk_usage(data.folder).free
     if needed > free:
-        raise UserError(f"{path}: needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; free some space")
+        raise UserError(f"{path}: needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; free some space")
     with atomic_path(path) as staged:
         features = np.lib.format.open_memmap(staged, "w+", dtype=np.float16, shape=shape)
         label = f"features of {split}{' mirrored' if mirrored else ''}"

@@ -1,4 +1,4 @@
-"""A tiny captioner for tests: untrained, but whole."""
+"""A tiny captioner for tests: untrained, but complete."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def make_captioner(attention: str = "dot") -> Captioner:
         WORDS,
         SearchConfig(beam_size=2, max_words=6),
     )
-    # As it comes, an untrained decoder ends at once and hardly heeds the image.
+    # With its default weights, an untrained decoder ends immediately and hardly depends on the image.
     for parameter in captioner.decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.8)
     captioner.decoder.output_bias.data[EOS] = -2.0
@@ -35,7 +35,7 @@ def tiny_captioner() -> Captioner:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_captioner: Captioner) -> Path:
-    """The model folder of `tiny_captioner`. Tests must not write into it."""
+    """The model folder of `tiny_captioner`. Tests must not write to it."""
     folder = tmp_path_factory.mktemp("model") / "tiny"
     tiny_captioner.save_pretrained(folder)
     return folder
@@ -43,7 +43,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory, tiny_captioner: Capti
 
 @pytest.fixture(scope="session")
 def model_folder_without_attention(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder whose decoder does not look at the image. Tests must not write into it."""
+    """A model folder whose decoder has no attention. Tests must not write to it."""
     folder = tmp_path_factory.mktemp("model") / "blind"
     make_captioner("none").save_pretrained(folder)
     return folder

@@ -1,4 +1,4 @@
-"""Attention pictures: a panel a word, bright where the model looked."""
+"""Attention pictures: one panel per word, bright where the model looked."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ GREY = (120, 120, 120)
 
 
 def panels(picture: Image.Image) -> list[np.ndarray]:
-    """Cut a one-row picture at its white columns; return the brightness of each panel, without title and margin."""
+    """Split a one-row picture at its white columns; return the brightness of each panel, without title and margin."""
     pixels = np.asarray(picture.convert("L"))
-    # Titles are narrower than panels: the lower half has none.
+    # Titles are narrower than panels; the lower half has none.
     inked = (pixels[pixels.shape[0] // 2 :] < 250).any(axis=0)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], inked, [False]]).astype(int)))
     spans = [span for span in edges.reshape(-1, 2) if span[1] - span[0] > 50]

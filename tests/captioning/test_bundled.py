@@ -1,4 +1,4 @@
-"""The released captioner: it loads from the package, captions, and scores what is said of it."""
+"""The released captioner: it loads from the package, captions photos, and reaches the stated scores."""
 
 import re
 from pathlib import Path
@@ -38,5 +38,5 @@ def test_its_scores_on_the_test_split_are_those_released(flickr8k: Path, tmp_pat
     assert scores["CIDEr-D"] >= 0.58
     stated = re.search(r"^\| test \|.* ([\d.]+) \| [\d.]+ \| ([\d.]+) \|$", (BUNDLED / "README.md").read_text(), re.M)
     assert stated
-    # Another processor rounds otherwise, which may change a word here and there.
+    # Rounding differs between processors, which may change single words.
     assert (scores["BLEU-4"], scores["CIDEr-D"]) == pytest.approx(tuple(map(float, stated.groups())), abs=0.005)

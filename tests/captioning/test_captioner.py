@@ -1,4 +1,4 @@
-"""The captioner as a whole: what it returns, and that a model folder gives it back, or says what is wrong with it."""
+"""The complete captioner: its captions, and model folders that load the same captioner or name what is wrong."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ WORDS = ["a", "dog", "runs", "on", "café"]
 
 @pytest.fixture(scope="module")
 def model() -> Captioner:
-    """An untrained captioner with weights of half precision, which saving keeps exactly."""
+    """An untrained captioner with half-precision weights, which saving keeps exactly."""
     torch.manual_seed(0)
     captioner = Captioner(
         EncoderConfig(backbone="timm:test_resnet", image_size=64, mean=(0.4, 0.5, 0.6)),
@@ -36,7 +36,7 @@ def model() -> Captioner:
     )
     for parameter in captioner.decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.8)
-    captioner.decoder.output_bias.data[EOS] = -2.0  # or every caption is empty
+    captioner.decoder.output_bias.data[EOS] = -2.0  # otherwise every caption is empty
     for parameter in captioner.parameters():
         parameter.data = parameter.data.half().float()
     return captioner.eval()
@@ -51,13 +51,13 @@ def saved(model: Captioner, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(saved: Path, tmp_path: Path) -> Path:
-    """A copy of the model folder, to be damaged."""
+    """A copy of the model folder that tests may damage."""
     return shutil.copytree(saved, tmp_path / "model")
 
 
 @pytest.fixture
 def photos() -> list[Image.Image]:
-    """Three unlike images of different sizes."""
+    """Three different images of different sizes."""
     noise = torch.randint(256, (50, 70, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     return [
         Image.fromarray(noise.numpy()),
@@ -101,7 +101,7 @@ def test_search_settings_of_the_call_take_precedence(model: Captioner, photos: l
     one = model.caption(photos, search=SearchConfig(beam_size=1, max_words=1))
     assert [len(captions) for captions in one] == [1, 1, 1]
     assert all(len(caption.words) <= 1 for captions in one for caption in captions)
-    # With one word at most there are only six captions, the empty one among them.
+    # With at most one word there are only six captions, including the empty one.
     all_captions = model.caption(photos, search=SearchConfig(beam_size=20, max_words=1))
     assert [len(captions) for captions in all_captions] == [6, 6, 6]
 
@@ -239,7 +239,7 @@ def test_a_folder_of_another_version_is_an_error_of_one_line(folder: Path, chang
 
 
 def serve_from(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the hub hold one model, which is `folder`."""
+    """Make `folder` the only model on the hub."""
 
     def download(repo_id: str, filename: str, **options: object) -> str:
         assert repo_id == "someone/captioner"

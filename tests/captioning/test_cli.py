@@ -1,4 +1,4 @@
-"""The command as its users meet it: what it prints, what it exits with, and one line for whatever goes wrong."""
+"""The command as users see it: its output, its exit status, and one line for every error."""
 
 import functools
 import io
@@ -40,7 +40,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command. An exception that the command lets out, which users would see as a traceback, fails the test."""
+    """Run the command. An exception that leaves the command, which users would see as a traceback, fails the test."""
 
     def call(*arguments: object) -> Result:
         status = main([str(argument) for argument in arguments])
@@ -58,7 +58,7 @@ def caption(run: Run, model_folder: Path) -> Run:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder with five photos, and a sixth in its subfolder."""
+    """A folder with five photos, and a sixth photo in its subfolder."""
     folder = tmp_path / "photos"
     (folder / "sub").mkdir(parents=True)
     for index, colour in enumerate(COLOURS):
@@ -71,7 +71,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def captions_of(model_folder: Path) -> CaptionsOf:
-    """The captions of one photo by the library."""
+    """The captions of one photo from the library."""
     model = load_captioner(model_folder)
 
     def call(path: Path, **how: Any) -> list[Caption]:
@@ -88,7 +88,7 @@ def prepared(synthetic_captions: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
-    """Have Ctrl-C come as the batch after this many is being captioned."""
+    """Interrupt with Ctrl-C while the batch after this many is captioned."""
     original, calls = Captioner.caption, []
 
     def caption(self: Captioner, *arguments: Any, **options: Any) -> list[list[Caption]]:
@@ -100,7 +100,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
     monkeypatch.setattr(Captioner, "caption", caption)
 
 
-# What is captioned, and how it is printed
+# Inputs and printed output
 
 
 def test_one_photo_gives_its_caption_alone(caption: Run, photos: Path, captions_of: CaptionsOf) -> None:
@@ -179,7 +179,7 @@ def test_alike_captions_of_many_photos_are_remarked_on(caption: Run, photos: Pat
     assert caption(photos / "sub").errors == []
 
 
-# Inputs that are wrong
+# Invalid inputs
 
 
 def save(path: Path, mode: str, **options: Any) -> None:
@@ -330,7 +330,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
         result = caption(photos, "-o", path, *how)
     assert result == Result(130, [], ["captioning: interrupted; add --skip-existing to continue"])
     assert not path.exists()
-    with open(f"{path}.part", "a") as journal:  # As a run that is killed while it writes would leave it.
+    with open(f"{path}.part", "a") as journal:  # As left by a run that is killed while it writes.
         journal.write('{"image": "')
     status, output, errors = caption(photos, "-o", path, *how, "--skip-existing")
     assert (status, output) == (0, [])
@@ -349,7 +349,7 @@ def test_skipping_takes_up_new_photos_and_tries_broken_ones_again(
     assert caption(photos, "-o", path, "--recursive", "--skip-existing").status == 0
     images = [json.loads(line)["image"] for line in path.read_text().splitlines()]
     assert len(images) == len(set(images)) == 7
-    interrupt_after(monkeypatch, batches=0)  # Nothing is left to do: the model is not asked.
+    interrupt_after(monkeypatch, batches=0)  # Nothing is left to do, so the model is not called.
     assert caption(photos, "-o", path, "--recursive", "--skip-existing").status == 0
 
 
@@ -376,7 +376,7 @@ def test_sidecars_are_made_skipped_and_replaced(caption: Run, photos: Path, capt
         "add --skip-existing to keep them, or --overwrite to replace them"
     ]
     assert {path: path.read_text() for path in photos.glob("*.txt")} == before
-    # An empty text file is no caption.
+    # An empty text file is not a caption.
     assert caption(photos, "--sidecar", "--skip-existing").status == 0
     assert (photos / "white.txt").read_text() == captions_of(photos / "white.png")[0].text + "\n"
     assert caption(photos, "--sidecar", "--overwrite") == Result(0, [], ["captioning: 5 text files were overwritten"])
@@ -492,7 +492,7 @@ def test_train_names_the_key_that_is_wrong(run: Run, tmp_path: Path, text: str, 
 
 @pytest.fixture
 def scored(tmp_path: Path) -> tuple[Path, Path]:
-    """A file of captions, and one of what was written of their images."""
+    """A file of captions, and a file of references of the same images."""
     captions, references = tmp_path / "captions.json", tmp_path / "references.jsonl"
     texts = {f"{number}.jpg": f"a {colour} dog runs" for number, colour in enumerate(COLOURS)}
     captions.write_text(json.dumps(texts))
@@ -507,10 +507,10 @@ def test_score_prints_tables(run: Run, scored: tuple[Path, Path]) -> None:
     result = run("score", *scored, "--against", scored[0], "--audit", "--claimed", "1.0")
     assert (result.status, result.errors) == (0, [])
     assert "| BLEU-4 | 1.0000 | 1.0000 to 1.0000 |" in result.output
-    assert "6 images, 12 references; 24 words, against 24 of the closest references" in result.output
+    assert "6 images, 12 references; 24 words, and 24 in the closest references" in result.output
     assert "| BLEU-4 | +0.0000 | +0.0000 to +0.0000 | 1.000 |" in result.output
     assert any(line.startswith("claimed 1.0: BLEU-1 (COCO caption protocol), BLEU-2 ") for line in result.output)
-    assert "suspicious: 6 of 6 captions are a reference of their own image, word for word" in result.output
+    assert "suspicious: 6 of 6 captions are identical to a reference of their image" in result.output
 
 
 def test_score_prints_json(run: Run, scored: tuple[Path, Path]) -> None:
@@ -524,7 +524,7 @@ def test_score_prints_json(run: Run, scored: tuple[Path, Path]) -> None:
 def test_score_names_what_is_wrong(run: Run, scored: tuple[Path, Path], tmp_path: Path) -> None:
     captions, references = scored
     assert run("score", captions, references, "--claimed", "much").errors == [
-        "captioning: error: --claimed much: not a number; give a score as it was published"
+        "captioning: error: --claimed much: not a number; give the score as published, such as 0.2345"
     ]
     captions.write_text('{"0.jpg": "a"}')
     result = run("score", captions, references)
@@ -542,7 +542,7 @@ def test_train_names_an_unknown_backbone(run: Run, prepared: Path, tmp_path: Pat
 
 @pytest.fixture
 def train(run: Run, prepared: Path, model_folder: Path, tmp_path: Path) -> Callable[..., Result]:
-    """Train the tiny model for an epoch, into `tmp_path / "run"`."""
+    """Train the tiny model for one epoch in `tmp_path / "run"`."""
     options = ["--data", prepared, "--init_from", model_folder, "--training.epochs", 1, "--training.batch_size", 8]
     return functools.partial(run, "train", *options, "--output", tmp_path / "run")
 
@@ -580,9 +580,9 @@ def test_interrupted_training_says_how_to_go_on(train: Run, tmp_path: Path, monk
     try:
         status, _, errors = train()
     finally:
-        signal.signal(signal.SIGINT, handler)  # Lightning turns it off.
+        signal.signal(signal.SIGINT, handler)  # Lightning disables it.
     assert status == 130
-    # It fell into the first epoch, of which nothing is kept.
+    # The interruption was in the first epoch, of which nothing is kept.
     assert errors[-1] == "captioning: interrupted; no epoch was completed"
 
 

@@ -1,4 +1,4 @@
-"""Where captions go: what is written reads back, and nothing that was finished is ever lost."""
+"""Outputs: captions that are written can be read again, and finished captions are never lost."""
 
 import csv
 import json
@@ -62,7 +62,7 @@ def test_text_is_path_tab_caption(tmp_path: Path) -> None:
     assert (tmp_path / "out.txt").read_text() == "a.jpg\ta dog\na.jpg\ta cat\nb.jpg\tred\n"
 
 
-# File names are bytes: not always UTF-8, and with any mark in them.
+# File names are bytes: not always valid UTF-8, and with any characters.
 names = st.binary(min_size=1, max_size=12).map(os.fsdecode).filter(lambda name: str(Path(name)) == name)
 texts = st.lists(st.text(string.ascii_letters + "',\"é", min_size=1), max_size=3).map(" ".join)
 

@@ -1,4 +1,4 @@
-"""Which photos are captioned, and where their pictures go; the rest is tested with the command."""
+"""Photos: the paths of their pictures and the memory they need; the rest is tested with the command."""
 
 import weakref
 from pathlib import Path
@@ -40,5 +40,5 @@ def test_one_full_size_photo_is_in_memory_at_a_time(
         Image.effect_noise((60, 40), 90 + number).convert("RGB").save(paths[-1])
     monkeypatch.setattr("captioning.photos.load_image", load)
     assert caption_photos(tiny_captioner, paths, Document(), batch_size=6) == 0
-    # The next is read before the name of the last one is given up.
+    # The next photo is read before the reference to the last one is dropped.
     assert most <= 2

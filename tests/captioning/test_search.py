@@ -1,4 +1,4 @@
-"""Greedy search, beam search and sampling against the decoder's own probabilities and against trying every caption."""
+"""Greedy search, beam search and sampling against the decoder's probabilities and an exhaustive search."""
 
 import itertools
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from data_prep.vocabulary import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 WORDS = [4, 5, 6]
 VOCABULARY = len(SPECIAL_TOKENS) + len(WORDS)
 MAX_WORDS = 3
-# Any of the words at every place, then the end token, or cut at MAX_WORDS.
+# All sequences of words with an end token, or cut at MAX_WORDS.
 ALL_CAPTIONS = [
     *((*words, EOS) for length in range(MAX_WORDS) for words in itertools.product(WORDS, repeat=length)),
     *itertools.product(WORDS, repeat=MAX_WORDS),
@@ -25,7 +25,7 @@ ALL_CAPTIONS = [
 
 
 def make_decoder(seed: int = 0, images: int = 1) -> tuple[Decoder, Memory]:
-    """A tiny decoder with strong opinions, and images for it."""
+    """A tiny decoder with strong preferences, and images for it."""
     torch.manual_seed(seed)
     config = DecoderConfig(hidden_size=6, embedding_size=6, attention_size=4)
     decoder = Decoder(config, grid_channels=5, vocabulary_size=VOCABULARY).eval().requires_grad_(False)
@@ -35,12 +35,12 @@ def make_decoder(seed: int = 0, images: int = 1) -> tuple[Decoder, Memory]:
 
 
 def strip(words: Tensor) -> tuple[int, ...]:
-    """The words of one decoded caption without its padding."""
+    """The words of a decoded caption without padding."""
     return tuple(word for word in words.tolist() if word != PAD)
 
 
 def scored(decoded: Decoded, image: int = 0) -> list[tuple[tuple[int, ...], float]]:
-    """An image's captions that exist, with their scores."""
+    """The captions of an image with their scores, without empty beams."""
     pairs = zip(decoded.words[image], decoded.log_probabilities[image].tolist(), strict=True)
     return [(strip(words), score) for words, score in pairs if score > -torch.inf]
 
@@ -102,7 +102,7 @@ def test_a_beam_that_holds_everything_finds_every_caption_in_order(
         prefix=list(prefix),
     )
     assert found.words.shape[1] == len(ALL_CAPTIONS) + 3
-    # More beams than captions: those left over hold none, and come last.
+    # More beams than captions: the remaining beams are empty and come last.
     assert bool((found.log_probabilities[0, len(expected) :] == -torch.inf).all())
     assert [words for words, _ in scored(found)] == expected
     assert [score for _, score in scored(found)] == pytest.approx([scores[caption] for caption in expected], abs=1e-4)
@@ -134,7 +134,7 @@ def test_scores_and_attention_are_the_teacher_forced_ones(search: Callable[..., 
 def test_only_words_come_before_the_end_and_only_padding_after_it(search: Callable[..., Decoded]) -> None:
     for seed in range(5):
         decoder, memory = make_decoder(seed, images=3)
-        decoder.output_bias[[PAD, BOS, UNK]] = 50.0  # what may not be emitted is by far the likeliest
+        decoder.output_bias[[PAD, BOS, UNK]] = 50.0  # tokens that must not be emitted are by far the most likely
         decoder.output_bias[EOS] += 1.0
         for words in search(decoder, memory).words.flatten(0, 1).tolist():
             end = words.index(EOS) if EOS in words else len(words)

@@ -16,7 +16,7 @@ sizes = st.integers(1, 5)
 
 
 def make(kind: type[Attention], images: int, captions: int, locations: int) -> tuple[Attention, Tensor, Tensor]:
-    """An attention of odd sizes in double precision, hidden states (B, K, H) and values (B, L, V)."""
+    """An attention with unequal sizes in double precision, hidden states (B, K, H) and values (B, L, V)."""
     attention = kind(value_size=4, hidden_size=3, attention_size=2).double()
     hidden = torch.randn(images, captions, 3, dtype=torch.float64)
     return attention, hidden, torch.randn(images, locations, 4, dtype=torch.float64)
@@ -72,7 +72,7 @@ def test_equals_the_equations_written_as_loops(kind: type[Attention]) -> None:
             np.testing.assert_allclose(context[image, caption].detach().numpy(), expected, rtol=1e-12)
 
 
-# Two captions of one image with two locations; the second caption has one word and a padded place.
+# Two captions of one image with two locations; the second caption has one word and one padding token.
 WEIGHTS = torch.tensor([[[[0.5, 0.5], [0.1, 0.9]], [[0.2, 0.8], [1.0, 0.0]]]])
 MASK = torch.tensor([[[True, True], [True, False]]])
 
@@ -94,6 +94,6 @@ def test_padding_has_no_part_in_the_penalty() -> None:
     assert weights.grad is not None
     assert bool((weights.grad[~MASK] == 0).all())
     assert bool((weights.grad[MASK] != 0).any(-1).all())
-    # An image with fewer captions than its batch brings captions that are all padding.
+    # An image with fewer captions than others in its batch has captions that are all padding.
     absent = torch.cat([WEIGHTS, WEIGHTS], dim=1), torch.cat([MASK, torch.zeros_like(MASK)], dim=1)
     torch.testing.assert_close(doubly_stochastic_penalty(*absent), doubly_stochastic_penalty(WEIGHTS, MASK))

@@ -1,4 +1,4 @@
-"""The decoder against its equations written out step by step, and what must not influence what."""
+"""The decoder against its equations written out step by step, and independence where it must hold."""
 
 import itertools
 from typing import Any
@@ -17,7 +17,7 @@ VARIANTS = [
     ("none", "none"),
     *itertools.product(("additive", "dot"), ("none", "scalar", "vector")),
 ]
-# What can stand in the LSTM's place, and what can stand on it.
+# The alternatives to the LSTM, and its extensions.
 RUNGS: dict[str, dict[str, Any]] = {
     "window": {"cell": "window", "attention": "none", "window": 2},
     "rnn": {"cell": "rnn", "attention": "none"},
@@ -34,14 +34,14 @@ RUNGS: dict[str, dict[str, Any]] = {
 def make_decoder(
     attention: str = "dot", context_gate: str = "vector", channels: int = CHANNELS, **options: Any
 ) -> Decoder:
-    """A decoder whose sizes all differ, so that none can stand for another, in double precision."""
+    """A decoder in double precision whose sizes all differ, so that none can be used for another."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 7, "embedding_size": 8, "attention_size": 3, "dropout": 0.5}
     config = DecoderConfig(attention=attention, context_gate=context_gate, **(sizes | options))  # type: ignore[arg-type]
     decoder = Decoder(config, channels, VOCABULARY).double().eval()
     with torch.no_grad():
         for parameter in decoder.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)  # no bias stays at its initial zero
+            parameter += 0.1 * torch.randn_like(parameter)  # no bias keeps its initial zero
     return decoder
 
 
@@ -286,7 +286,7 @@ def test_without_an_image_every_sentence_starts_alike(cell: str, words: Tensor) 
     torch.testing.assert_close(outputs[0], outputs[1])
     decoder.logits(outputs).logsumexp(-1).sum().backward()
     for name, parameter in decoder.named_parameters():
-        # Of the layers that make the first state of an image, the bias alone is left: it is what is learned.
+        # Of the layers that compute the initial state from an image, only the bias is learned without one.
         if name not in ("initial_hidden.weight", "initial_cell.weight"):
             assert bool((parameter.grad != 0).any()), name
 
@@ -308,10 +308,10 @@ def test_a_hard_look_is_at_one_location_and_at_the_weightiest_outside_training(g
 
 
 def test_reinforce_is_right_on_average() -> None:
-    """All looks of a caption of two words at an image of two locations, enumerated, against 4000 drawn captions."""
+    """All looks of a two-word caption at an image of two locations, enumerated, against 4000 drawn captions."""
     decoder = make_decoder(hard=True, dropout=0.0).train()
     assert decoder.attention is not None
-    # Sharper weights hardly ever draw the other location: too few looks to tell.
+    # With sharper weights the other location is drawn too rarely to estimate the gradient.
     decoder.attention.expected_share, decoder.attention.sharpness = 0.0, 4.0
     memory_of = torch.randn(1, 2, CHANNELS, generator=torch.Generator().manual_seed(3), dtype=torch.float64) * 3
     words = torch.tensor([[[1, 4, 7]]])
@@ -338,7 +338,7 @@ def test_reinforce_is_right_on_average() -> None:
     torch.manual_seed(0)
     for _ in range(8):
         reading, words_given_looks = log_likelihood(captions)
-        # What a look earns is the likelihood of the words from its own on; the baseline is as good as any other.
+        # The reward of a look is the log-likelihood of the words from its own on; the baseline is arbitrary.
         rewards = words_given_looks.flip(-1).cumsum(-1).flip(-1) + torch.tensor([4.0, 2.0])
         mask = torch.ones(rewards.shape, dtype=torch.bool)
         looks = reinforce_loss(reading.weights, reading.shares, rewards, mask) * mask.sum() / captions

@@ -1,4 +1,4 @@
-"""Backbones against the network that their weights come from, and what a user can get wrong about them."""
+"""Backbones against the network that their weights come from, and the errors that users can make."""
 
 import importlib.util
 import sys
@@ -51,7 +51,7 @@ def test_lite2_equals_the_network_its_weights_were_made_for() -> None:
 def test_locations_are_in_reading_order() -> None:
     encoder = make_encoder("efficientnet_lite2", image_size=128, pretrained=True)
     pixels = torch.full((2, 3, 128, 128), 100, dtype=torch.uint8)
-    pixels[1, :, :32, 96:] = random_pixels(1, 32)[0]  # at the top right, of 4x4 locations
+    pixels[1, :, :32, 96:] = random_pixels(1, 32)[0]  # the top right of 4x4 locations
     with torch.inference_mode():
         plain, marked = encoder(pixels)
     row, column = divmod(int((marked - plain).norm(dim=-1).argmax()), 4)
@@ -92,26 +92,26 @@ def test_batch_normalisation_keeps_its_statistics_in_training() -> None:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "mend"),
+    ("backbone", "fix"),
     [
         ("resnet50", "timm:NAME"),
         ("keras:resnet50", "timm:NAME"),
         ("timm:", "timm:NAME"),
         ("timm:nonesuch", r"timm\.list_models"),
         ("torchvision:nonesuch", r"torchvision\.models\.list_models"),
-        ("torchvision:fcn_resnet50", r"torchvision\.models\.list_models"),  # segments
+        ("torchvision:fcn_resnet50", r"torchvision\.models\.list_models"),  # segmentation
         ("timm:test_vit", "choose another"),
         ("torchvision:vit_b_32", "choose a convolutional network"),
-        ("timm:swin_tiny_patch4_window7_224", "set image_size"),
+        ("timm:swin_tiny_patch4_window7_224", r"set encoder\.image_size"),
     ],
 )
-def test_a_backbone_that_cannot_serve_names_the_mend(backbone: str, mend: str) -> None:
-    with pytest.raises(UserError, match=f"(?s)^backbone '?{backbone}'?: .*{mend}"):
+def test_a_backbone_that_cannot_serve_names_the_fix(backbone: str, fix: str) -> None:
+    with pytest.raises(UserError, match=f"(?s)^backbone '?{backbone}'?: .*{fix}"):
         make_encoder(backbone)
 
 
-def test_an_image_too_small_for_a_grid_names_the_mend() -> None:
-    with pytest.raises(UserError, match="a larger image_size"):
+def test_an_image_too_small_for_a_grid_names_the_fix() -> None:
+    with pytest.raises(UserError, match=r"a larger encoder\.image_size"):
         make_encoder(image_size=32)
 
 
@@ -166,5 +166,5 @@ def test_preprocessing_squashes_and_cuts_nothing_off(size: tuple[int, int]) -> N
 
 
 def _end(row: int, column: int, size: tuple[int, int], block: tuple[int, int]) -> tuple[int, int]:
-    """The right and lower edge of a corner's block."""
+    """The right and lower edges of the block in a corner."""
     return (size[0] if column else block[0], size[1] if row else block[1])

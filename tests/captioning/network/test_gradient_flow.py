@@ -1,4 +1,4 @@
-"""The norms against a plain recurrence's Jacobian, against central differences, and what is known of them."""
+"""The norms against the Jacobian of a plain recurrence, against central differences, and known results."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ WORDS = torch.tensor([BOS, 5, 7, 4, 8, 6])
 
 
 def make_decoder(cell: str, channels: int = 0, **options) -> Decoder:
-    """A decoder in float64 whose weights are great enough for every path to count."""
+    """A decoder in float64 with weights large enough for every path to matter."""
     torch.manual_seed(0)
     sizes = {"hidden_size": HIDDEN_SIZE, "embedding_size": 3, "attention_size": 3, "dropout": 0.5}
     config = DecoderConfig(**({"cell": cell, "attention": "none"} | sizes | options))
@@ -31,14 +31,14 @@ def make_decoder(cell: str, channels: int = 0, **options) -> Decoder:
 
 
 def look_at(decoder: Decoder, channels: int = 0, images: int = 1) -> Memory:
-    """What the decoder keeps of images of five locations."""
+    """The decoder's memory of images of five locations."""
     return decoder.remember(torch.randn(images, 5, channels, generator=torch.Generator().manual_seed(1)).double())
 
 
 def plain_loss(decoder: Decoder, words: Tensor) -> Callable[..., Tensor]:
-    """Return -ln p of the last word as a function of h, and of c in an LSTM: the equations, written out by hand.
+    """Return -ln p of the last word as a function of h, and of c in an LSTM, from the equations written out by hand.
 
-    Of a decoder of one layer without an image.
+    The decoder has one layer and no image.
     """
     weights = {name: parameter.detach() for name, parameter in decoder.named_parameters()}
 
@@ -62,7 +62,7 @@ def plain_loss(decoder: Decoder, words: Tensor) -> Callable[..., Tensor]:
 
 
 def step_through(decoder: Decoder, memory: Memory, words: Tensor) -> list[State]:
-    """The states that read each of the words but the last, of one caption, the initial one first."""
+    """The states of one caption before and after each word except the last, starting with the initial state."""
     states = [decoder.initial_state(memory, 1)]
     for word in words[:-1]:
         states.append(decoder.step(word.view(1, 1), states[-1], memory)[1])
@@ -99,7 +99,7 @@ def test_equals_the_jacobian_of_the_equations_written_out(cell: str):
     ids=str,
 )
 def test_equals_central_differences_along_all_paths(options: dict):
-    """Layers and attention are paths too: the whole rest of the caption is read again from states moved a little."""
+    """Layers and attention are paths too: the rest of the caption is read again from slightly changed states."""
     channels = options.get("channels", 0)
     decoder = make_decoder(**options)
     memory = look_at(decoder, channels)
@@ -157,7 +157,7 @@ def test_a_batch_of_uneven_captions_gives_what_each_gives_alone():
 
 
 def test_without_tanh_to_bend_a_scaled_rotation_makes_powers_of_its_radius():
-    """With no inputs and states of next to nothing, h_t = U h_{t-1}: the norm is the last one times radius ** k."""
+    """Without inputs and with tiny states, h_t = U h_{t-1}: each step back multiplies the norm by the radius."""
     decoder = make_decoder("rnn")
     with torch.no_grad():
         nn.init.orthogonal_(decoder.cell.state_to_gates.weight)

@@ -1,4 +1,4 @@
-"""The cells against torch's own, against one layer over the window, and against finite differences."""
+"""The cells against those of torch, against one layer over the window, and against finite differences."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ INPUT_SIZE, HIDDEN_SIZE = 5, 3
 
 
 def in_torch_order(gates: Tensor) -> Tensor:
-    """Rows of (input, forget, output, candidate) as rows of torch's (input, forget, candidate, output)."""
+    """Reorder rows of (input, forget, output, candidate) to those of torch (input, forget, candidate, output)."""
     return torch.cat([gates.chunk(4)[gate] for gate in (0, 1, 3, 2)])
 
 
@@ -113,5 +113,5 @@ def test_a_window_is_one_layer_over_the_last_inputs_side_by_side(window: int) ->
         expected = torch.tanh(torch.stack([x @ weight.T + bias for x, weight, bias in seen]).sum(0))
         torch.testing.assert_close(hidden, expected)
     (gradient,) = torch.autograd.grad(hidden.sum(), inputs)
-    # What lies before the window has no influence at all.
+    # Inputs before the window have no influence.
     assert (gradient != 0).any(-1).any(-1).tolist() == [False] * (7 - window) + [True] * window

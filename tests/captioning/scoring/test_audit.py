@@ -1,4 +1,4 @@
-"""Wrong protocols against their known answers, claims held against them, and oddities that must be seen."""
+"""Wrong protocols against known results, claims compared with them, and oddities that must be detected."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def captioned(captions: list[str], references: list[list[str]]) -> Captioned:
     return Captioned(images, captions, "test")
 
 
-# One human against the other four on Flickr8k's test images, whatever is done wrong.
+# One human against the other four on the test images of Flickr8k, under every protocol.
 @pytest.mark.data
 @pytest.mark.slow
 def test_the_same_human_captions_score_as_known_by_every_protocol(flickr8k: Path) -> None:
@@ -33,14 +33,14 @@ def test_the_same_human_captions_score_as_known_by_every_protocol(flickr8k: Path
         "all punctuation kept": pytest.approx(0.2169, abs=6e-5),
         "start and end tokens kept": pytest.approx(0.2459, abs=6e-5),
         "mean of sentence BLEU (nltk, smoothing 1)": pytest.approx(0.181, abs=6e-4),
-        "first reference alone": pytest.approx(0.112, abs=6e-4),
-        # No known answers: between the protocol's and those of all punctuation, and above the protocol's.
+        "first reference only": pytest.approx(0.112, abs=6e-4),
+        # No known results: the first is between the protocol and all punctuation, the second above the protocol.
         "final stop kept": pytest.approx(0.218, abs=2e-3),
-        "words seen less than 5 times taken for one": pytest.approx(0.2136, abs=1e-3),
+        "words seen under 5 times as one token": pytest.approx(0.2136, abs=1e-3),
     }
     assert matching(protocols, "0.2459") == [("start and end tokens kept", "BLEU-4")]
     assert matching(protocols, "24.59") == [("start and end tokens kept", "BLEU-4")]
-    assert suspicions(human, training) != []  # People use words that no training caption has.
+    assert suspicions(human, training) != []  # People use words that do not occur in the training captions.
 
 
 def test_a_claim_matches_by_its_own_digits_and_on_either_scale() -> None:
@@ -59,7 +59,7 @@ def test_unknown_words_need_a_training_split() -> None:
     assert not any("words seen" in name for name in names)
     training = [Reference("t.jpg", None, "train", ["A cat ."] * 5)]
     by_name = {protocol.name: protocol.scores for protocol in recompute(one, training)}
-    assert by_name["words seen less than 5 times taken for one"]["BLEU-2"] == 1
+    assert by_name["words seen under 5 times as one token"]["BLEU-2"] == 1
 
 
 def test_a_stop_counts_only_where_it_is_kept() -> None:
@@ -72,10 +72,13 @@ def test_a_stop_counts_only_where_it_is_kept() -> None:
 @pytest.mark.parametrize(
     ("captions", "message"),
     [
-        (["a dog"] * 10, "one caption is that of 10 of 10 images"),
+        (["a dog"] * 10, "10 of 10 images have the same caption"),
         ([*"abcdefghi", ""], "1 of 10 captions are empty"),
-        ([f"Reference {number} of this image ." for number in range(10)], "10 of 10 captions are a reference"),
-        ([f"zebra{number} secret" for number in range(10)], "1 words of the captions, such as secret, are in the"),
+        (
+            [f"Reference {number} of this image ." for number in range(10)],
+            "10 of 10 captions are identical to a reference",
+        ),
+        ([f"zebra{number} secret" for number in range(10)], "1 words of the captions, such as secret, occur in the"),
     ],
 )
 def test_what_is_odd_is_named(captions: list[str], message: str) -> None:

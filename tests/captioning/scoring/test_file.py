@@ -1,4 +1,4 @@
-"""Captions beside their references, scored and compared; what does not fit is named."""
+"""Captions matched with their references, scored and compared; mismatches are named."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_captions_of_other_splits_are_passed_over_if_one_is_named() -> None:
     [
         ({"z.jpg": "a"}, None, "z.jpg: not an image of the references"),
         ({"1": "a", "2": "b"}, None, "1 of 3 images of the split test have no caption, such as c.jpg"),
-        ({"1": "a", "4": "b"}, None, r"of several splits \(test, train\); choose one with --split"),
+        ({"1": "a", "4": "b"}, None, r"from several splits \(test, train\); choose one with --split"),
         ({"1": "a", "a.jpg": "b"}, None, "the same image has another caption"),
         ({"4": "a"}, "validation", "no references of the split 'validation'"),
     ],
@@ -104,6 +104,6 @@ def test_document_frequencies_of_another_corpus_change_cider_and_its_signature_a
         assert (of_own["score"] != of_other["score"]) == name.startswith("CIDEr")
         assert ("|frequencies:all.json(4)|" in of_other["signature"]) == name.startswith("CIDEr")
     assert "of the corpus all.json(4)" in other["protocol"]
-    # Counted in the references themselves they are those of the protocol.
+    # Counted in the references, they are those of the protocol.
     same = describe(Scored.of(captioned, Corpus.of("x", IMAGES[:3])))
     assert [found["score"] for found in same["scores"].values()] == [found["score"] for found in own["scores"].values()]

@@ -1,4 +1,4 @@
-"""The sentences by hand, the window's blindness beyond its reach, learning, and what is shown."""
+"""The gap task: sentences, the limited reach of the window, learning, the table and the picture."""
 
 from pathlib import Path
 
@@ -70,13 +70,13 @@ def test_the_window_cannot_see_the_first_mark_beyond_its_reach(gap: int) -> None
     other[..., 1] = really + negation - other[..., 1]
     same = torch.equal(verdict_logits(decoder, words), verdict_logits(decoder, other))
     assert same == (gap > REACH)
-    # The recurrent networks see it, faint as it may be.
+    # The recurrent networks depend on it, even if only slightly.
     lstm = learn(LSTM, seed=0, steps=2).double()
     assert not torch.equal(verdict_logits(lstm, words), verdict_logits(lstm, other))
 
 
 def test_the_accuracy_is_that_of_the_verdicts() -> None:
-    """Of a decoder that takes every sentence for liked: the share of the sentences that are."""
+    """For a decoder that always predicts `liked`, the accuracy is the share of these sentences."""
     decoder = learn(WINDOW, seed=0, steps=2)
     decoder.output_bias.data[VOCABULARY.encode(["liked"])] = 100.0
     liked = VOCABULARY.encode(["liked"])[0]

@@ -1,4 +1,4 @@
-"""The opened gates: they make the states that the decoder went through; the picture and the option that draws it."""
+"""The gates: they determine the states of the decoder; the picture, and the option that draws it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_the_picture_has_every_gate_with_its_units_in_one_order(tmp_path: Path, 
     figures: list[Figure] = []
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *args, **how: (figures.append(self), save(self, *args, **how)))
-    # Three units; of the forget gate the last forgets most, and the first least.
+    # Three units; the last forgets most, and the first least.
     unit = torch.tensor([0.3, 0.2, 0.1]).expand(2, 3)
     gates = OpenGates(unit, unit + 0.5, unit, -unit, 2 * unit)
     caption = Caption(["a", "dog"], -1.0, torch.full((2, 2, 2), 0.25))

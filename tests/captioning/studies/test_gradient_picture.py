@@ -1,4 +1,4 @@
-"""The tables and the four panels, of a study made up so that every number is known."""
+"""The tables and the four panels of an artificial study with known numbers."""
 
 import dataclasses
 from pathlib import Path
@@ -36,7 +36,7 @@ STUDY = GradientStudy(
 
 
 def drawn(study: GradientStudy, path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Draw a study; return the panels."""
+    """Draw a study and return the panels."""
     figures, save = [], Figure.savefig
 
     def keep(figure: Figure, *arguments: Any, **options: Any) -> None:
@@ -51,7 +51,7 @@ def drawn(study: GradientStudy, path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_panels_hold_the_curves_that_their_titles_promise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     panels = drawn(STUDY, tmp_path / "out.png", monkeypatch)
     exploding, vanishing, losses, updates, gates = panels
-    titles = ["1. Explosion", "2. Vanishing", "3. Mended by clipping", "", "4. Mended by gates"]
+    titles = ["1. Exploding gradients", "2. Vanishing gradients", "3. Clipping", "", "4. Gates"]
     assert [panel.get_title().split(":")[0] for panel in panels] == titles
     assert all(panel.get_yscale() == "log" for panel in panels)
     labels = [[line.get_label() for line in panel.lines] for panel in (exploding, vanishing, gates)]
@@ -67,7 +67,7 @@ def test_the_panels_hold_the_curves_that_their_titles_promise(tmp_path: Path, mo
     assert "diverges in step 4" in losses.lines[0].get_label()
     assert "clipped to 2" in losses.lines[1].get_label()
     assert updates.lines[1].get_ydata()[0] == 0.6
-    # What diverges leaves the picture, and what learns stays in it.
+    # Diverging curves leave the axis limits, and learning curves stay inside.
     for panel, greatest in ((losses, 20), (updates, 1000)):
         low, high = panel.get_ylim()
         assert low < min(panel.lines[1].get_ydata())
@@ -77,7 +77,7 @@ def test_the_panels_hold_the_curves_that_their_titles_promise(tmp_path: Path, mo
 
 def test_without_trained_captioners_none_are_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     *_, gates = drawn(dataclasses.replace(STUDY, trained=[]), tmp_path / "out.png", monkeypatch)
-    assert "trained" not in gates.get_title()
+    assert "trained captioners" not in gates.get_title()
     assert len(gates.lines) == 3
 
 

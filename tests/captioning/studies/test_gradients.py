@@ -1,4 +1,4 @@
-"""Streams, radii that bound the norms, clipping against the weights' own movement, and trained models."""
+"""Streams, radii that bound the norms, clipping against the change of the weights, and trained models."""
 
 import dataclasses
 import json
@@ -32,7 +32,7 @@ def data(synthetic_captions: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twelve steps of training, which are enough to diverge."""
+    """Train for twelve steps, which are enough to diverge."""
     monkeypatch.setattr(gradients, "_STEPS", 12)
 
 
@@ -62,7 +62,7 @@ def test_a_fresh_rnn_turns_and_scales_by_its_radius(radius: float):
 
 
 def one_step(clip: float | None) -> tuple[float, float, float]:
-    """Return the norms of the gradient and of the update that are told, and how far the weights really moved."""
+    """Return the reported norms of the gradient and the update, and the actual change of the weights."""
     decoder = fresh_rnn(len(VOCABULARY), 3.0, seed=0)
     before = [parameter.detach().clone() for parameter in decoder.parameters()]
     descent = descend(decoder, word_streams(CAPTIONS * 40, VOCABULARY, 40, seed=0), clip, seed=0)

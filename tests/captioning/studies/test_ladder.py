@@ -1,6 +1,6 @@
-"""The captioners' ladder: the count of operations by hand, the command, the table, the figure, the configurations.
+"""The ladder of captioners: the count of operations by hand, the command, the table, the figure, the configurations.
 
-How runs are trained, passed over and taken up again is tested with the pixel models' ladder.
+Training, skipping and continuing of runs is tested with the ladder of the pixel models.
 """
 
 import json
@@ -23,10 +23,10 @@ from data_prep.prepared_captions import PreparedCaptions
 from vision_rnn.sweep import Measurement, Rung
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "captioning" / "ladder"
-E, H, A, L, V = 6, 5, 3, 4, 14  # the encoder's grid is 2x2; ten words and four symbols
+E, H, A, L, V = 6, 5, 3, 4, 14  # the encoder's grid is 2x2; ten words and four special tokens
 READ_AND_SAY = E * E + H * E + E * V  # L_y, L_h and L_o
 LSTM = (E + H) * 4 * H
-# The query, the scores, the context; the context's way into the gates and the output.
+# The query, the scores, the context; the products of the context in the gates and in the output.
 LOOK = H * A + L * A + L * H + H * 4 * H + H * E
 
 
@@ -73,7 +73,7 @@ def test_the_command_trains_measures_and_prints_the_table(synthetic_captions: Pa
         assert lstm["scores"]["test"][score]["of_each_seed"][1] == pytest.approx(measured[score])
     assert lstm["decoder_parameters"] == sum(parameter.numel() for parameter in captioner.decoder.parameters())
     assert (lstm["encoder"]["backbone"], lstm["decoder"]["cell"]) == ("none", "lstm")
-    # Again, all is done.
+    # The second time, all runs are finished.
     assert main(["ladder", str(rungs), "--seeds", "0", "1", "-o", str(output)]) == 0
     assert capsys.readouterr().out == table
 
@@ -98,7 +98,7 @@ def test_the_table_has_mean_and_deviation_over_the_seeds():
         "test CIDEr-D": "0.600 ± 0.100",
         "test perplexity": "10.00 ± 0.00",
         "decoder parameters": "1,234,567",
-        "MFLOP a word": "2.35",
+        "MFLOP per word": "2.35",
         "training seconds |": "110 |",
     }
 
@@ -137,9 +137,7 @@ def test_the_shipped_rungs_have_one_budget_and_differ_in_the_decoder():
         same = DecoderConfig(hidden_size=256, embedding_size=256, attention_size=decoder.attention_size, dropout=0.3)
         for name in ("hidden_size", "embedding_size", "dropout", "context_gate"):
             assert getattr(decoder, name) == getattr(same, name)
-        assert path.read_text().splitlines()[1] == (
-            f"#   captioning train --config configs/captioning/ladder/{path.name}"
-        )
+        assert path.read_text().splitlines()[1] == (f"#   captioning train --config bundled:ladder/{path.stem}")
         assert settings.output == f"runs/caption-ladder/{path.stem}-seed0"
         found[path.stem] = (decoder.cell, decoder.num_layers, decoder.residual, decoder.attention, decoder.hard)
     assert found == {

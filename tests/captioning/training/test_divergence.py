@@ -1,4 +1,4 @@
-"""A captioner's training that fails: it ends with an error, and keeps what it had."""
+"""Failing training of a captioner: it ends with an error and keeps earlier checkpoints."""
 
 import math
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_a_learning_rate_that_is_far_too_high_is_one_line_that_names_the_step(
 def test_the_last_good_checkpoint_is_kept(
     options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    """The weights break in the last step of the second epoch, so that only validation can tell."""
+    """The weights become NaN in the last step of the second epoch, so that only validation detects it."""
     step = CaptioningTask.on_train_batch_start
 
     def breaking(self: CaptioningTask, batch: object, batch_idx: int) -> None:

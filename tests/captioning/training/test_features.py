@@ -1,4 +1,4 @@
-"""The cache of features: right values, computed once, and never for another encoder or other images."""
+"""The feature cache: correct values, computed once, and never used for another encoder or other images."""
 
 import shutil
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from vision_rnn.errors import UserError
 
 @pytest.fixture(scope="module")
 def source(synthetic_captions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The synthetic captions, their images marked on the left so that mirroring changes them."""
+    """The synthetic captions; their images have a mark on the left, so that mirroring changes them."""
     folder = shutil.copytree(synthetic_captions, tmp_path_factory.mktemp("source") / "marked")
     for path in (folder / "images").iterdir():
         image = Image.open(path)
@@ -41,7 +41,7 @@ def prepared(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def data(prepared: Path, tmp_path: Path) -> PreparedCaptions:
-    """A prepared data set of the test's own, for it holds the cache."""
+    """A separate copy of the prepared data set per test, because it contains the cache."""
     return PreparedCaptions.open(shutil.copytree(prepared, tmp_path / "data"))
 
 
@@ -57,7 +57,7 @@ def encoder() -> GridEncoder:
 
 @pytest.fixture
 def batches_encoded(encoder: GridEncoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of the batches that the encoder has seen, four images or fewer each."""
+    """The sizes of the batches that were encoded, at most four images each."""
     monkeypatch.setattr(features, "BATCH_SIZE", 4)
     seen: list[int] = []
     encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
@@ -71,7 +71,7 @@ def cached_files(data: PreparedCaptions) -> list[Path]:
 def encode_one_by_one(
     encoder: GridEncoder, data: PreparedCaptions, folder: Path, change: Callable[[Image.Image], Image.Image]
 ) -> np.ndarray:
-    """Features of the training images as the source holds them, in half precision."""
+    """Features of the training images from the source, in half precision."""
     with torch.inference_mode():
         grids = [
             encoder(encoder.preprocess(change(Image.open(folder / "images" / Path(name).name))).unsqueeze(0))[0]
@@ -108,7 +108,7 @@ def test_they_are_computed_once_and_memory_mapped(
     assert batches_encoded == [4, 4, 4, 4]
     assert isinstance(second, np.memmap)
     np.testing.assert_array_equal(first, second)
-    grid_features(make_encoder(), data, "train")  # an equal encoder, as another process would build
+    grid_features(make_encoder(), data, "train")  # an equal encoder, as built by another process
     assert len(cached_files(data)) == 1
     grid_features(encoder, data, "validation")
     assert sum(batches_encoded) == 16 + 4

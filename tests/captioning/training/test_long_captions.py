@@ -1,4 +1,4 @@
-"""Captions of many words: where they are cut, what they cost, and that every perplexity is of all their words."""
+"""Long captions: where they are cut, what they cost, and perplexities that count all their words."""
 
 import csv
 from pathlib import Path
@@ -62,12 +62,12 @@ def test_cut_captions_are_counted(trained: Path, tmp_path: Path, capsys: pytest.
 
 
 def test_validation_and_evaluation_have_one_perplexity(trained: Path):
-    """Although training cuts captions: both count all words, and the end."""
+    """Although training cuts captions, both count all words and the end token."""
     rows = csv.DictReader((trained / "run" / "logs" / "csv" / "version_0" / "metrics.csv").read_text().splitlines())
     (logged,) = [float(row["perplexity"]) for row in rows if row.get("perplexity")]
     captioner = load_captioner(trained / "run" / "model")
     document = evaluate(captioner, PreparedCaptions.open(trained / "data"), "validation")
-    # The model folder has weights of half precision.
+    # The model folder contains weights in half precision.
     assert document["perplexity"] == pytest.approx(logged, rel=2e-3)
 
 

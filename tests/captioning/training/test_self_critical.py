@@ -1,4 +1,4 @@
-"""The gradient of self-critical training against the exact one, by enumeration of all captions."""
+"""The gradient of self-critical training against the exact gradient, by enumeration of all captions."""
 
 import itertools
 from types import SimpleNamespace
@@ -22,14 +22,14 @@ MAX_WORDS = 3
 
 
 def all_captions(vocabulary_size: int) -> list[list[int]]:
-    """Every sequence that sampling can give: words up to an end token, or cut after MAX_WORDS."""
+    """All sequences that can be sampled: words up to an end token, or cut after MAX_WORDS."""
     words = [token for token in range(vocabulary_size) if token not in (PAD, BOS, EOS, UNK)]
     ended = [[*prefix, EOS] for length in range(MAX_WORDS) for prefix in itertools.product(words, repeat=length)]
     return ended + [list(words) for words in itertools.product(words, repeat=MAX_WORDS)]
 
 
 def probability(decoder: Decoder, memory: Memory, caption: list[int], temperature: float) -> Tensor:
-    """p(caption) as it is drawn: step by step, with what is never drawn removed."""
+    """p(caption) as it is sampled: step by step, without the tokens that are never drawn."""
     state, last, product = decoder.initial_state(memory, 1), BOS, torch.ones((), dtype=torch.float64)
     for token in caption:
         logits, state, _ = decoder.step(torch.tensor([[last]]), state, memory)

@@ -1,4 +1,4 @@
-"""Training: the losses against slow references, a tiny overfit, and resuming after a kill."""
+"""Training: losses against slow references, a tiny overfit, and resuming after a kill."""
 
 import csv
 import dataclasses
@@ -55,7 +55,7 @@ def prepared(synthetic_captions: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(autouse=True)
 def random_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the weights of timm's backbone random, as the tests have no network; the seed makes them repeatable."""
+    """Keep the random weights of timm's backbone, since tests have no network; the seed makes them reproducible."""
     monkeypatch.setattr(encoder, "_timm", lambda name, pretrained: build_timm(name, pretrained=False))
 
 
@@ -65,7 +65,7 @@ def run(prepared: Path, output: Path, training: TrainingConfig = TRAINING, **opt
 
 
 def logged(output: Path, name: str) -> dict[int, str]:
-    """Return a value logged at every step, of all the runs in a folder, the later runs counting."""
+    """Return a value logged at every step, from all runs in a folder; later runs take precedence."""
     found = {}
     for path in sorted(output.glob("logs/csv/version_*/metrics.csv")):
         with path.open(newline="") as file:
@@ -87,7 +87,7 @@ def uninterrupted(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def test_every_step_is_logged_and_the_model_folder_captions(uninterrupted: Path, prepared: Path):
-    assert sorted(losses(uninterrupted)) == list(range(4 * 8))  # 16 images and their mirror images, 4 a batch
+    assert sorted(losses(uninterrupted)) == list(range(4 * 8))  # 16 images and their mirror images, 4 per batch
     captioner = load_captioner(uninterrupted / "model")
     scores = evaluate(captioner, PreparedCaptions.open(prepared), "test")
     assert scores["images"] == 4
@@ -125,7 +125,7 @@ def assert_same(run_folder: Path, other: Path) -> None:
 def test_resuming_after_an_interruption_gives_the_losses_of_an_uninterrupted_run(
     steps: int, prepared: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Stops at an epoch's first step, within an epoch, and in the last epoch."""
+    """The runs stop at the first step of an epoch, within an epoch, and in the last epoch."""
     stop_and_resume(steps, prepared, tmp_path, monkeypatch)
     assert_same(tmp_path, uninterrupted)
 
@@ -156,7 +156,7 @@ def test_every_rung_trains_resumes_and_captions(
 def test_resuming_after_a_killed_process_gives_the_losses_of_an_uninterrupted_run(
     prepared: Path, uninterrupted: Path, tmp_path: Path
 ):
-    """A real SIGKILL, whenever it falls after the first epoch."""
+    """A real SIGKILL, at any time after the first epoch."""
     program = (
         "import sys, pytest; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import test_training as t\n"
         "with pytest.MonkeyPatch.context() as patch:\n"
@@ -211,7 +211,7 @@ def test_training_needs_a_validation_split_and_says_so_before_any_work(prepared:
 
 
 def test_a_model_tells_how_it_came_about(uninterrupted: Path, prepared: Path, tmp_path: Path):
-    """A second training starts from the first one's decoder, whatever the configuration says, and states it."""
+    """A second training starts from the decoder of the first, regardless of the configuration, and records it."""
     again = dataclasses.replace(TRAINING, epochs=1, learning_rate=1e-5)
     model = run(prepared, tmp_path, again, init_from=str(uninterrupted / "model"), decoder=DecoderConfig())
     first, second = load_captioner(model).history
@@ -239,7 +239,7 @@ def test_a_model_may_keep_a_share_of_the_weights_it_began_with(uninterrupted: Pa
 
 
 def test_the_cross_entropy_is_that_of_its_equation(known: PreparedCaptions, tmp_path: Path):
-    """Equation 14: the mean over the words of the smoothed negative log-probability, and the attention's penalty."""
+    """Equation 14: the mean over words of the smoothed negative log-probability, plus the attention penalty."""
     captioner = load_captioner(learn(known, tmp_path, epochs=1))
     images = CaptionedImages(known, "train", captioner.encoder, captioner.vocabulary, cached=True)
     training = dataclasses.replace(TRAINING, label_smoothing=0.1, doubly_stochastic=0.5)
@@ -275,7 +275,7 @@ def test_without_an_image_the_captioner_learns_to_write(cell: str, known: Prepar
     perplexities = [float(value) for value in logged(tmp_path, "perplexity").values()]
     assert perplexities[-1] < 0.5 * perplexities[0]
     card = (tmp_path / "model" / "README.md").read_text()
-    assert "sees no image" in card
+    assert "takes no image" in card
     assert "captioning sample" in card
     capsys.readouterr()
     assert main(["sample", "--model", str(tmp_path / "model"), "--prefix", "a", "-n", "7"]) == 0
@@ -302,7 +302,7 @@ def test_a_look_earns_the_words_from_its_own_on_less_their_moving_average(known:
     mask = torch.tensor([[[True, True, True], [True, True, False]]])
     first = task._advantages(words, mask)
     torch.testing.assert_close(first[mask], torch.tensor([-7.0, -6.0, -4.0, -8.0, -5.0]))
-    # A tenth of the way to the mean of those with one, two and three words to come.
+    # A tenth of the way to the mean of the rewards with one, two and three remaining words.
     expected = torch.tensor([0.0, -0.45, -0.7, -0.7])
     torch.testing.assert_close(task.look_baseline[:4], expected)
     assert task.look_baseline[4:].count_nonzero() == 0
@@ -311,7 +311,7 @@ def test_a_look_earns_the_words_from_its_own_on_less_their_moving_average(known:
 
 
 def test_a_look_gains_nothing_where_all_locations_are_alike(known: PreparedCaptions, tmp_path: Path):
-    """Then its expectation is the look itself, whatever units drop out: what is left of the baseline is rounding."""
+    """Then the expectation equals the look for any dropout mask, and the gain is only rounding error."""
     decoder = dataclasses.replace(DECODER, hard=True, dropout=0.5)
     captioner = load_captioner(learn(known, tmp_path, epochs=1, decoder=decoder)).train()
     images = CaptionedImages(known, "train", captioner.encoder, captioner.vocabulary, cached=True)
@@ -334,7 +334,7 @@ def test_hard_attention_is_soft_until_it_begins_to_look(
     run(prepared, tmp_path / "soft", training, decoder=decoder)
     run(prepared, tmp_path / "hard", training, decoder=dataclasses.replace(decoder, hard=True))
     soft, hard = losses(tmp_path / "soft"), losses(tmp_path / "hard")
-    # The fifth of eight steps is the first to look.
+    # The fifth of eight steps is the first that draws looks.
     assert [hard[step] == soft[step] for step in range(8)] == [True] * 4 + [False] * 4
 
 
@@ -351,13 +351,13 @@ def test_hard_attention_sharpens_once_it_looks(prepared: Path, tmp_path: Path, m
     monkeypatch.setattr("captioning.training.task.SHARPNESS", (2.0, 32.0))
     training = dataclasses.replace(TRAINING, epochs=1, look_warmup=0.5)
     run(prepared, tmp_path, training, decoder=dataclasses.replace(DECODER, hard=True))
-    # Eight steps, of several words each.
+    # Eight steps with several words each.
     steps = [value for value, _ in itertools.groupby(seen)]
     assert steps == [(1.0, 2.0), (0.5, 2.0), (0.5, 4.0), (0.5, 8.0), (0.5, 16.0)]
 
 
 def test_training_stops_early_and_shows_captions(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """A learning rate of next to nothing never gives a better epoch than the first."""
+    """With a tiny learning rate, no epoch is better than the first."""
     run(prepared, tmp_path, dataclasses.replace(TRAINING, epochs=9, patience=2, learning_rate=1e-12))
     assert max(losses(tmp_path)) == 3 * 8 - 1
     epochs = {name: torch.load(tmp_path / "checkpoints" / f"{name}.ckpt")["epoch"] for name in ("best", "last")}
@@ -389,13 +389,13 @@ def test_exporting_needs_a_trained_run(tmp_path: Path):
         export(tmp_path, output=tmp_path / "model")
 
 
-# Random features do not tell a small circle from a square; those of the installed encoder do.
+# Random features do not distinguish a small circle from a square; those of the installed encoder do.
 LITE = EncoderConfig(backbone="efficientnet_lite2", image_size=128)
 
 
 @pytest.fixture(scope="module")
 def known(synthetic_captions: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedCaptions:
-    """The training split alone, for validation too, so that the best epoch is the one that knows it by heart."""
+    """Only the training split, also for validation, so that the best epoch is the one that fits it best."""
     folder = tmp_path_factory.mktemp("known")
     lines = [json.loads(line) for line in (synthetic_captions / "captions.jsonl").read_text().splitlines()]
     twice = [line | {"split": split} for line in lines if line["split"] == "train" for split in ("train", "validation")]
@@ -433,9 +433,9 @@ def test_the_self_critical_objective_raises_the_reward(known: PreparedCaptions, 
 def test_the_self_critical_loss_is_that_of_its_equation(
     known: PreparedCaptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Minus (reward - mean of the other samples' rewards) log p(caption), averaged over captions, one word at a time.
+    """Minus (reward - mean reward of the other samples) log p(caption), averaged over captions, one word at a time.
 
-    The words are drawn at a temperature, and p is the probability at that temperature among the tokens that are drawn.
+    The words are drawn at a temperature; p is the probability at that temperature among the tokens that can be drawn.
     """
     captioner = load_captioner(learn(known, tmp_path, epochs=1))
     images = CaptionedImages(known, "train", captioner.encoder, captioner.vocabulary, cached=True)
