@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.caption_sources.caption_formats import read_captions, resolve_format
-from data_prep.caption_sources.record import CaptionRecord
+from data_prep.caption_sources.record import CaptionRecord, Skipped
 from data_prep.images import ImageError, load_image, read_encoded
 from data_prep.prepared_captions import KIND, VOCABULARY
 from data_prep.prepared_folder import check_replaceable, save_rows
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 # Rows held in memory while writing; photos take several megabytes each.
 ROWS_PER_BATCH = 100
-
-LeftOut = list[dict[str, str]]
 
 
 def prepare_captions(
@@ -64,15 +62,16 @@ def prepare_captions(
     source, output = str(source), Path(output).absolute()
     check_replaceable(output, KIND)
     format = resolve_format(source, format)
-    left_out: LeftOut = []
-    records = merge_records(read_captions(source, format, None if image_root is None else Path(image_root)), left_out)
+    skipped = Skipped()
+    root = None if image_root is None else Path(image_root)
+    records = merge_records(read_captions(source, format, root, skipped), skipped)
     given = [record.split for record in records]
     splits_made, split_by = complete_splits(given, [record.name for record in records], seed)
     records = [replace(record, split=split) for record, split in zip(records, splits_made, strict=True)]
     with atomic_path(output) as folder:
-        splits = _write_splits(records, folder, left_out)
+        splits = _write_splits(records, folder, skipped)
         if "train" not in splits:
-            reason = f" ({left_out[0]['reason']})" if left_out else ""
+            reason = f" ({skipped.entries[0]['reason']})" if skipped.entries else ""
             raise UserError(f"{source}: no usable image for training{reason}; check the source and --image-root")
         vocabulary = Vocabulary.build(_running_tokens(splits["train"]), min_count)
         if not vocabulary.words:
@@ -88,7 +87,7 @@ def prepare_captions(
             "splits": {name: _count(rows) for name, rows in splits.items()},
             "without_split": sum(record.split is None for record in records),
             "in_several_splits": count_repeated(digests.values()),
-            "left_out": left_out,
+            "left_out": skipped.entries,
             "vocabulary": {"size": len(vocabulary), "min_count": min_count},
             "content_hash": _content_hash(splits, digests),
         }
@@ -96,51 +95,50 @@ def prepare_captions(
     return manifest
 
 
-def merge_records(records: Iterable[CaptionRecord], left_out: LeftOut) -> list[CaptionRecord]:
+def merge_records(records: Iterable[CaptionRecord], skipped: Skipped) -> list[CaptionRecord]:
     """Merge the records of each image, since many formats have one per caption; sort by split and name.
 
     Args:
         records: Records of a reader.
-        left_out: List to which captions without words and images without captions are added; both are dropped.
-
-    Raises:
-        UserError: Two different images of a split have the same name.
+        skipped: Takes captions without words, images without captions, and an image with the name of another one of
+            its split; all are dropped.
     """
     merged: dict[tuple[str, str], CaptionRecord] = {}
     for record in records:
         first = merged.setdefault((record.split or "", record.name), replace(record, captions=[]))
         if first.image != record.image:
-            raise UserError(f"{record.where}: another image named '{record.name}' is at {first.where}; rename one")
+            skipped.add(record.name, f"{record.where}: another image of this name is at {first.where}; rename one")
+            continue
         captions = [caption.strip() for caption in record.captions if any(map(str.isalnum, caption))]
         if len(captions) < len(record.captions) or not captions:
             reason = "a caption without words" if record.captions else "no caption"
-            left_out.append({"name": record.name, "reason": f"{record.where}: {reason}"})
+            skipped.add(record.name, f"{record.where}: {reason}")
         first.captions.extend(captions)
     return [merged[key] for key in sorted(merged) if merged[key].captions]
 
 
-def _write_splits(records: list[CaptionRecord], folder: Path, left_out: LeftOut) -> dict[str, "Dataset"]:
+def _write_splits(records: list[CaptionRecord], folder: Path, skipped: Skipped) -> dict[str, "Dataset"]:
     """Write each split that has usable images into its own folder, and open it."""
     splits = {}
     total = sum(record.split is not None for record in records)
     with Progress(total, "reading images", "image") as progress:
         for split in SPLITS:
-            rows = _rows([record for record in records if record.split == split], progress, left_out)
+            rows = _rows([record for record in records if record.split == split], progress, skipped)
             first = next(rows, None)
             if first is not None:
                 splits[split] = _write_split(itertools.chain([first], rows), folder / split)
     return splits
 
 
-def _rows(records: list[CaptionRecord], progress: Progress, left_out: LeftOut) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the images that can be decoded; add the others to `left_out`."""
+def _rows(records: list[CaptionRecord], progress: Progress, skipped: Skipped) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the images that can be decoded; add the others to `skipped`."""
     for record in records:
         progress.update()
         try:
             encoded = read_encoded(record.image)
             load_image(encoded, str(record.image))
         except ImageError as error:
-            left_out.append({"name": record.name, "reason": f"{record.where}: {error}"})
+            skipped.add(record.name, f"{record.where}: {error}")
             continue
         yield {
             "name": record.name,

@@ -19,7 +19,9 @@ def captions(
     source: str,
     *,
     output: str,
-    format: Literal["auto", "flickr8k", "karpathy", "coco", "csv", "jsonl", "sidecar", "hub"] = "auto",
+    format: Literal[
+        "auto", "flickr8k", "karpathy", "coco", "csv", "jsonl", "json", "parquet", "sidecar", "hub"
+    ] = "auto",
     image_root: str | None = None,
     min_count: PositiveInt = 5,
     seed: Seed = 0,

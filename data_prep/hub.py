@@ -1,10 +1,15 @@
 """Data sets with an image column, read with `datasets` from the Hugging Face hub or from files in its format."""
 
+import errno
+import re
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.columns import IMAGE_COLUMNS, find_column
 from data_prep.images import read_encoded
+from data_prep.splits import SPLIT_NAMES
 from vision_rnn.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,8 +51,42 @@ def load_hub(source: str) -> "DatasetDict":
     return data
 
 
+def parquet_rows(paths: Sequence[Path], where: str) -> "Dataset":
+    """Memory-map the rows of Parquet files with equal columns.
+
+    `datasets` converts them to a temporary copy on disk.
+
+    Raises:
+        UserError: A file is corrupt, the columns differ, or the temporary folder is full.
+    """
+    from datasets import Dataset
+    from datasets.exceptions import DatasetsError
+
+    # The copy stays mapped after its folder is gone, and so is deleted even if this process is killed.
+    with tempfile.TemporaryDirectory(prefix="vision-rnn-", ignore_cleanup_errors=True) as cache:
+        try:
+            rows = Dataset.from_parquet(list(map(str, paths)), cache_dir=cache)
+        except (OSError, ValueError, DatasetsError) as error:
+            cause = error.__cause__ or error
+            reason = " ".join(str(cause).split())
+            if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+                raise UserError(f"{cache}: the disk is full; free some space, or set TMPDIR") from error
+            raise UserError(f"{where}: not valid Parquet with equal columns ({reason}); download it again") from error
+    assert isinstance(rows, Dataset)
+    return rows
+
+
+def split_of_file(path: Path, source: Path) -> str | None:
+    """Return the split that a word such as `train` in the path of a file within its source names, or None."""
+    inside = path.relative_to(source if source.is_dir() else source.parent)
+    words = re.split(r"[^a-z]+", inside.as_posix().lower())
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
+
+
 def find_image_column(rows: "Dataset", where: str) -> str:
-    """Return the column of the images: the only image column, or the one with the most usual name.
+    """Return the column of the encoded images: the only one, or the one with the most usual name.
+
+    Such a column has the type of images, or contains bytes or objects with `bytes`, as other programs write them.
 
     Raises:
         UserError: There is no such column.
@@ -55,7 +94,14 @@ def find_image_column(rows: "Dataset", where: str) -> str:
     from datasets import Image
 
     columns = [column for column, feature in rows.features.items() if isinstance(feature, Image)]
+    columns = columns or [column for column, feature in rows.features.items() if _is_bytes(feature)]
     return columns[0] if len(columns) == 1 else find_column(columns, IMAGE_COLUMNS, where)
+
+
+def _is_bytes(feature: Any) -> bool:
+    if isinstance(feature, dict):
+        feature = feature.get("bytes")
+    return getattr(feature, "dtype", None) in ("binary", "large_binary")
 
 
 def undecoded(rows: "Dataset", image_column: str) -> "Dataset":

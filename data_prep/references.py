@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.caption_sources.caption_formats import read_captions, resolve_format
+from data_prep.caption_sources.record import Skipped
 from data_prep.captions import merge_records
 from data_prep.prepared_captions import PreparedCaptions
 from data_prep.prepared_folder import kind_of
+from vision_rnn.console import note
 from vision_rnn.errors import UserError
 
 
@@ -43,7 +45,10 @@ def read_references(source: str | Path) -> list[Reference]:
     if Path(source).is_dir() and kind_of(Path(source)):
         references = _of_prepared(PreparedCaptions.open(source))
     else:
-        records = merge_records(read_captions(source, resolve_format(source, "auto"), None), [])
+        skipped = Skipped()
+        records = merge_records(read_captions(source, resolve_format(source, "auto"), None, skipped), skipped)
+        if skipped.entries:
+            note(f"{source}: {len(skipped.entries)} inputs are not used, such as {skipped.entries[0]['name']}")
         references = [Reference(record.name, record.id, record.split, record.captions) for record in records]
     if not references:
         raise UserError(f"{source}: contains no captions; name another source")

@@ -107,14 +107,18 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); fix the file") from None
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, errors: str = "strict") -> str:
     """Read a UTF-8 text file, with or without a byte-order mark.
 
+    Args:
+        path: Text file.
+        errors: `strict`, or `surrogateescape` to keep bytes that are not UTF-8 as surrogates.
+
     Raises:
-        UserError: The file is missing, unreadable, or not UTF-8; the message names the line.
+        UserError: The file is missing, unreadable, or (if `strict`) not UTF-8; the message names the line.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UserError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None

@@ -1,13 +1,24 @@
 """The caption formats by name, and the detection of the format of a source."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data_prep.caption_sources import coco, csv_table, flickr8k, hub_captions, jsonl, karpathy, sidecar
+from data_prep.caption_sources import (
+    coco,
+    csv_table,
+    flickr8k,
+    json_captions,
+    jsonl,
+    karpathy,
+    parquet_captions,
+    sidecar,
+)
 from data_prep.caption_sources.caption_files import matching_files
-from data_prep.caption_sources.record import CaptionRecord
+from data_prep.caption_sources.record import CaptionRecord, Skipped
 from data_prep.hub import is_on_hub
+from data_prep.images import find_images
+from vision_rnn.console import note
 from vision_rnn.errors import UserError
 from vision_rnn.files import read_text
 
@@ -17,6 +28,8 @@ READERS = {
     "coco": coco.read_coco,
     "csv": csv_table.read_csv,
     "jsonl": jsonl.read_jsonl,
+    "json": json_captions.read_json_captions,
+    "parquet": parquet_captions.read_parquet,
     "sidecar": sidecar.read_sidecar,
 }
 FORMATS = ("auto", *READERS, "hub")
@@ -25,8 +38,13 @@ FILE_PATTERNS = {
     "karpathy": karpathy.PATTERNS,
     "jsonl": jsonl.PATTERNS,
     "csv": csv_table.PATTERNS,
+    "json": json_captions.PATTERNS,
+    "parquet": parquet_captions.PATTERNS,
 }
-SUFFIX_FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".txt": "csv"}
+SUFFIX_FORMATS = {
+    **{".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"},
+    **{".csv": "csv", ".tsv": "csv", ".txt": "csv"},
+}
 
 
 def resolve_format(source: str, format: str) -> str:
@@ -42,17 +60,17 @@ def resolve_format(source: str, format: str) -> str:
     return _recognise(Path(source)) if format == "auto" else format
 
 
-def read_captions(source: str, format: str, image_root: Path | None) -> Iterator[CaptionRecord]:
-    """Read a source in a format that is not `auto`.
+def read_captions(source: str, format: str, image_root: Path | None, skipped: Skipped) -> Iterator[CaptionRecord]:
+    """Read a source in a format that is not `auto`; inputs that cannot be read are added to `skipped`.
 
     Raises:
-        UserError: The source does not have that format; the message names the file and the line or entry.
+        UserError: The source does not have that format; the message names the file.
     """
     if format != "hub":
-        return READERS[format](Path(source), image_root)
+        return READERS[format](Path(source), image_root, skipped)
     if image_root is not None:
         raise UserError(f"{source}: a hub data set contains its images; omit --image-root")
-    return hub_captions.read_hub(source)
+    return parquet_captions.read_hub(source, skipped)
 
 
 def _recognise(source: Path) -> str:
@@ -71,17 +89,42 @@ def _recognise(source: Path) -> str:
 
 def _recognise_json(text: str) -> str | None:
     # Search for the keys in the text: COCO's files are large, and the reader parses them anyway.
-    if not re.search(r'"images"\s*:', text):
-        return None
-    return "coco" if re.search(r'"annotations"\s*:', text) else "karpathy"
+    if re.search(r'"images"\s*:', text):
+        return "coco" if re.search(r'"annotations"\s*:', text) else "karpathy"
+    return "json" if json_captions.looks_like_captions(text) else None
 
 
 def _recognise_folder(folder: Path) -> str | None:
     with_text = sidecar.share_with_text(folder)
+    found = {format: files for format, patterns in FILE_PATTERNS.items() if (files := _files(folder, format, patterns))}
     # Such a folder may also contain a table of captions that was created from it.
     if with_text > 0.5:
+        return _chosen("sidecar", found, folder)
+    if found:
+        return _chosen(next(iter(found)), found, folder)
+    if with_text:
         return "sidecar"
-    for format, patterns in FILE_PATTERNS.items():
-        if matching_files(folder, patterns):
-            return format
-    return "sidecar" if with_text else None
+    try:
+        find_images(folder, recursive=True)
+    except UserError:
+        return None
+    raise UserError(
+        f"{folder}: contains images, but no captions; write those of a.jpg to a.txt, one per line, or all to "
+        "captions.csv with the columns image and caption"
+    )
+
+
+def _files(folder: Path, format: str, patterns: Sequence[str]) -> list[Path]:
+    files = matching_files(folder, patterns)
+    if format == "json":
+        return [path for path in files if json_captions.looks_like_captions(read_text(path, "surrogateescape"))]
+    return files
+
+
+def _chosen(format: str, found: dict[str, list[Path]], folder: Path) -> str:
+    """Return `format`; name the files of other formats, which are not read."""
+    others = [path for other, files in found.items() if other != format for path in files]
+    used = set(found.get(format, []))
+    if others := [path.relative_to(folder).as_posix() for path in others if path not in used]:
+        note(f"{folder}: read as {format}; not read: {', '.join(others)} (name a file to read it)")
+    return format

@@ -1,8 +1,11 @@
-"""The record that every reader yields: an image with its captions."""
+"""What every reader yields: images with their captions; and what it lists: inputs that could not be read."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from data_prep.images import ImageFile
+from vision_rnn.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -24,3 +27,26 @@ class CaptionRecord:
     split: str | None
     where: str
     id: str | None = None
+
+
+@dataclass
+class Skipped:
+    """The inputs of a source that cannot be used; a source is refused only if nothing usable is left.
+
+    Attributes:
+        entries: `name` and `reason` of each input, in the order of the source.
+    """
+
+    entries: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, name: str, reason: str) -> None:
+        """List an input."""
+        self.entries.append({"name": name, "reason": reason})
+
+    @contextmanager
+    def on_error(self, where: str) -> Iterator[None]:
+        """List the input at `where` if reading it within the block fails."""
+        try:
+            yield
+        except UserError as error:
+            self.add(where, str(error).removeprefix(where).lstrip(":, "))

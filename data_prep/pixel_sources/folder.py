@@ -10,6 +10,7 @@ from data_prep.images import find_images, read_encoded
 from data_prep.pixel_sources.encoded import decode
 from data_prep.pixel_sources.source import PixelSource, SourceSplit
 from data_prep.splits import SPLIT_NAMES
+from vision_rnn.console import note
 from vision_rnn.errors import UserError
 
 
@@ -29,7 +30,8 @@ class ImageFiles:
 def read_folder(source: Path) -> PixelSource:
     """Read a folder of images, sorted by path; subfolders such as `train` and `test`, if any, are its splits.
 
-    If every image of a split is in a subfolder, the subfolders are the classes, numbered in alphabetical order.
+    If every image of a split is in a subfolder, the subfolders are the classes, numbered in alphabetical order; if only
+    some are, the split has no labels, which is noted.
 
     Raises:
         UserError: There is no such folder, two of its subfolders are the same split, or one contains no image.
@@ -39,6 +41,10 @@ def read_folder(source: Path) -> PixelSource:
     classes = {split: [_class_of(path, roots[split]) for path in of_split] for split, of_split in paths.items()}
     names = sorted({name for of_split in classes.values() for name in of_split if name})
     numbers = {name: number for number, name in enumerate(names)}
+    for split, of_split in classes.items():
+        if any(of_split) and not all(of_split):
+            where, outside = f"{source}, {split}" if split else str(source), of_split.count("")
+            note(f"{where}: no labels, as {outside} of {len(of_split)} images are in no subfolder")
     splits = {
         split: SourceSplit(
             ImageFiles(of_split),

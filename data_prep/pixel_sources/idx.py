@@ -23,14 +23,23 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 def find_image_files(source: Path) -> dict[str | None, Path]:
-    """Return the IDX image file of each split: `source` itself, or the files in the folder `source`."""
+    """Return the IDX image file of each split: `source` itself, or the files in the folder `source`.
+
+    Raises:
+        UserError: The folder contains several files of a split, as EMNIST's does, which holds several data sets.
+    """
     candidates = sorted(source.iterdir()) if source.is_dir() else [source]
     found: dict[str | None, Path] = {}
     for path in candidates:
         if match := IMAGE_FILE.search(path.name):
             # MNIST names its test split "t10k". Of a file that exists with and without .gz, one is used.
             split = "test" if match["split"] == "t10k" else SPLIT_NAMES.get(match["split"])
-            found.setdefault(split, path)
+            other = found.setdefault(split, path)
+            if other.name.removesuffix(".gz") != path.name.removesuffix(".gz"):
+                raise UserError(
+                    f"{source}: several files for {split or 'no'} split, such as {other.name} and {path.name}; "
+                    "move those of one data set to a folder of their own"
+                )
     return found
 
 

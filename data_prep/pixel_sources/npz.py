@@ -1,4 +1,7 @@
-"""Arrays in a NumPy .npz file: one array per split, `x_` and `y_` arrays, or a single array.
+"""Arrays in a NumPy .npz file: an array of images and one of labels per split, or for all images.
+
+An array is recognised by the words of its name: a split (`train`), what it contains (`x`, `images`, `labels`), or both
+in either order, as in Keras's `x_train` and MedMNIST's `train_images` (Yang et al., 2023, arXiv:2110.14795).
 
 The fixed binarization of MNIST (Larochelle and Murray, AISTATS 2011) is packed, with eight pixels per byte.
 """
@@ -12,7 +15,11 @@ import numpy as np
 
 from data_prep.pixel_sources.source import PixelSource, source_of_arrays
 from data_prep.splits import SPLIT_NAMES
+from vision_rnn.console import note
 from vision_rnn.errors import UserError
+
+IMAGES = frozenset({"", "x", "image", "images", "img", "imgs", "data"})
+LABELS = frozenset({"y", "label", "labels", "target", "targets"})
 
 
 def read_npz(source: Path) -> PixelSource:
@@ -27,25 +34,39 @@ def read_npz(source: Path) -> PixelSource:
     """
     path = _only_file(source) if source.is_dir() else source
     arrays = _load(path)
-    images, labels = {}, {}
+    images, labels, unused = {}, {}, []
     for key, array in arrays.items():
-        prefix, _, rest = key.lower().rpartition("_")
-        split = SPLIT_NAMES.get(rest)
-        if split and prefix in ("", "x"):
-            if split in images:
-                raise UserError(f"{path}: two arrays for the {split} split; keep one")
-            images[split] = _to_images(array, f"{path}, array '{key}'")
-        elif split and prefix == "y":
-            labels[split] = array
-    if not images and len(arrays) == 1:
-        ((key, array),) = arrays.items()
-        images[None] = _to_images(array, f"{path}, array '{key}'")
+        split, content = _words(key)
+        if content not in ("images", "labels"):
+            unused.append(key)
+            continue
+        of_kind = images if content == "images" else labels
+        if split in of_kind:
+            raise UserError(f"{path}: two arrays for the {content} of {split or 'no'} split; keep one")
+        of_kind[split] = _to_images(array, f"{path}, array '{key}'") if content == "images" else array
+    if not images and len(unused) == 1:
+        key = unused.pop()
+        images[None] = _to_images(arrays[key], f"{path}, array '{key}'")
+    if None in images and len(images) > 1:
+        raise UserError(f"{path}: an array of images of no split beside others of splits; name its split, or omit it")
+    unused += [f"labels of {split or 'no split'}" for split in labels if split not in images]
+    if images and unused:
+        note(f"{path}: not read: {', '.join(unused)}")
     if not images:
         raise UserError(
             f"{path}: no array is named after a split (arrays: {', '.join(arrays) or 'none'}); "
             "name them train, test or x_train, y_train, ..."
         )
     return source_of_arrays(images, labels, str(path))
+
+
+def _words(key: str) -> tuple[str | None, str | None]:
+    """Return the split in the name of an array, and its content: `images`, `labels`, or None if it is neither."""
+    words = key.lower().split("_")
+    splits = [SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES]
+    rest = "_".join(word for word in words if word not in SPLIT_NAMES)
+    content = "images" if rest in IMAGES else "labels" if rest in LABELS else None
+    return (splits[0] if splits else None), content if len(splits) <= 1 else None
 
 
 def _only_file(folder: Path) -> Path:

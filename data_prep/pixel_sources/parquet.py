@@ -1,17 +1,16 @@
 """Rows with an image column and optionally a label column: Parquet files, and data sets on the Hugging Face hub."""
 
-import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.hub import encoded_image, find_image_column, load_hub, undecoded
+from data_prep.hub import encoded_image, find_image_column, load_hub, parquet_rows, split_of_file, undecoded
 from data_prep.pixel_sources.encoded import decode
 from data_prep.pixel_sources.source import PixelSource, SourceSplit, checked_labels
 from data_prep.splits import SPLIT_NAMES
+from vision_rnn.console import note
 from vision_rnn.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,29 +40,16 @@ def read_parquet(source: Path) -> PixelSource:
     Raises:
         UserError: There is no such file, only some paths name a split, a file is corrupt, or there is no image column.
     """
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
-
-    files = _files_by_split(source)
+    files: dict[str | None, list[Path]] = {}
+    for path in sorted(source.glob("**/*.parquet")) if source.is_dir() else [source]:
+        files.setdefault(split_of_file(path, source), []).append(path)
     if not files:
         raise UserError(f"{source}: contains no .parquet file; name a folder that does")
     if None in files and len(files) > 1:
         raise UserError(
             f"{files[None][0]}: names no split, but other files do; rename it, for example to train-0.parquet"
         )
-    # All rows are read into memory, so that the copy that `datasets` caches can be deleted.
-    with tempfile.TemporaryDirectory() as cache:
-        try:
-            data: Any = load_dataset(
-                "parquet",
-                data_files={split or "train": list(map(str, paths)) for split, paths in files.items()},
-                cache_dir=cache,
-                keep_in_memory=True,
-            )
-        except (OSError, ValueError, DatasetsError) as error:
-            reason = " ".join(str(error.__cause__ or error).split())
-            raise UserError(f"{source}: not valid Parquet with equal columns ({reason}); download it again") from error
-    return _source_of_rows({split: data[split or "train"] for split in files}, str(source))
+    return _source_of_rows({split: parquet_rows(paths, str(source)) for split, paths in files.items()}, str(source))
 
 
 def read_hub(source: str) -> PixelSource:
@@ -83,17 +69,6 @@ def read_hub(source: str) -> PixelSource:
     return _source_of_rows(splits, source)
 
 
-def _files_by_split(source: Path) -> dict[str | None, list[Path]]:
-    """Return the Parquet files of each split: `source` itself, or all files in and below the folder `source`."""
-    files: dict[str | None, list[Path]] = {}
-    for path in sorted(source.glob("**/*.parquet")) if source.is_dir() else [source]:
-        inside = path.relative_to(source if source.is_dir() else source.parent)
-        words = re.split(r"[^a-z]+", inside.as_posix().lower())
-        split = next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
-        files.setdefault(split, []).append(path)
-    return files
-
-
 def _source_of_rows(splits: dict[str | None, "Dataset"], where: str) -> PixelSource:
     return PixelSource(
         {split: _split_of_rows(rows, f"{where}, {split or 'all rows'}") for split, rows in splits.items()}, 256
@@ -106,6 +81,8 @@ def _split_of_rows(rows: "Dataset", where: str) -> SourceSplit:
     if label_column := next((name for name in LABEL_COLUMNS if name in rows.column_names), None):
         column_alone: dict[str, Any] = rows.select_columns([label_column])[:]
         labels = np.array(column_alone[label_column])
+    if others := [name for name in rows.column_names if name not in (column, label_column)]:
+        note(f"{where}: columns not read: {', '.join(others)}")
     names = [f"row {index}" for index in range(len(rows))]
     return SourceSplit(ImageCells(undecoded(rows, column), column), names, _told(labels, where))
 

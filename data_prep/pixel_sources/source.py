@@ -59,7 +59,8 @@ def source_of_arrays(
         where: Name of the source in messages.
 
     Raises:
-        UserError: A value is outside 0..255, there are no images, or labels do not fit their images.
+        UserError: A value is outside 0..255, splits have different ranges, there are no images, or labels do not fit
+            their images.
     """
     for split, values in images.items():
         if not values.size:
@@ -71,8 +72,11 @@ def source_of_arrays(
                 f"{where}: values of {split or 'the'} images range from {found}; scale them to 0..255 or 0..1"
             )
     is_binary = all(np.isin(values, (0, 1)).all() for values in images.values())
-    is_unit = all(values.max() <= 1 for values in images.values())
-    scale = 255 if is_unit and not is_binary else 1
+    in_unit = {split: bool(values.max() <= 1) for split, values in images.items()}
+    if len(set(in_unit.values())) > 1:
+        ranges = ", ".join(f"{split} goes to {images[split].max():g}" for split in images)
+        raise UserError(f"{where}: the splits have different ranges ({ranges}); scale all to 0..255 or 0..1")
+    scale = 255 if all(in_unit.values()) and not is_binary else 1
     splits = {
         split: SourceSplit(
             _to_levels(values, scale),

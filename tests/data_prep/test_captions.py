@@ -342,11 +342,13 @@ def test_an_image_without_a_text_beside_it_has_no_caption(make_image, tmp_path):
     ]
 
 
-def test_two_images_of_one_name_are_refused(make_image, tmp_path):
+def test_of_two_images_of_one_name_the_second_is_listed(make_image, tmp_path):
     for folder in ("train", "training"):
-        make_image(tmp_path / "source" / folder / "a.png").with_suffix(".txt").write_text("A dog")
-    with pytest.raises(UserError, match=r"another image named 'a\.png'"):
-        prepare_captions(tmp_path / "source", tmp_path / "out")
+        make_image(tmp_path / "source" / folder / "a.png").with_suffix(".txt").write_text(f"A dog in {folder}")
+    manifest = prepare_captions(tmp_path / "source", tmp_path / "out", min_count=1)
+    assert [entry["name"] for entry in manifest["left_out"]] == ["a.png"]
+    assert "another image of this name is at" in manifest["left_out"][0]["reason"]
+    assert PreparedCaptions.open(tmp_path / "out").split("train")["captions"][:] == [["A dog in train"]]
 
 
 def test_nothing_to_train_on_is_an_error_that_leaves_no_trace(source, tmp_path):

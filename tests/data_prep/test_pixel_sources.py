@@ -8,6 +8,8 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 from hypothesis import given
@@ -113,6 +115,24 @@ class TestIdx:
         write(tmp_path / "train-images-idx3-ubyte.gz", gzip.compress(idx_bytes(GREY)))
         assert len(images_of(read(tmp_path), "train")) == 5
 
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ("emnist-letters-train-images-idx3-ubyte", "emnist-digits-train-images-idx3-ubyte.gz"),
+            ("train-images-idx3-ubyte", "kmnist-train-images-idx3-ubyte"),
+            ("t10k-images-idx3-ubyte", "test-images.idx3-ubyte"),
+            ("a-images-idx3-ubyte", "b-images-idx3-ubyte"),
+        ],
+    )
+    def test_several_data_sets_in_one_folder_are_refused(self, names, tmp_path):
+        for name in names:
+            pack = gzip.compress if name.endswith(".gz") else bytes
+            write(tmp_path / name, pack(idx_bytes(GREY)))
+        with pytest.raises(UserError, match=r"several files for .* split, such as") as caught:
+            read(tmp_path)
+        assert all(name in str(caught.value) for name in names)
+        assert [len(part.images) for part in read(tmp_path / names[0]).splits.values()] == [5]
+
     @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=5)))
     def test_round_trip(self, tmp_path_factory, images):
         path = write(tmp_path_factory.mktemp("idx") / "images", gzip.compress(idx_bytes(images)))
@@ -154,7 +174,17 @@ BAD_NPZ: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "flat and not square": ({"train": np.zeros((2, 12), np.uint8)}, r"shape \(2, 12\)"),
     "packed but not bytes": ({"train": np.zeros((2, 98))}, r"shape \(2, 98\)"),
     "no images": ({"train": GREY[:0]}, "array of train images is empty"),
-    "a split twice": ({"val": GREY, "valid": GREY}, "two arrays for the validation split; keep one"),
+    "a split twice": ({"val": GREY, "valid": GREY}, "two arrays for the images of validation split; keep one"),
+    "splits of different ranges": (
+        {"train": GREY, "test": GREY / 255},
+        r"the splits have different ranges \(train goes to \d+, test goes to [\d.]+\); scale all",
+    ),
+    "packed bits beside grey levels": (
+        {"train": np.packbits(np.ones((2, 784), np.uint8), axis=1), "test": np.full((2, 784), 9)},
+        r"\(train goes to 1, test goes to 9\)",
+    ),
+    "images of a split beside others": ({"x": GREY, "x_test": GREY}, "images of no split beside others of splits"),
+    "labels twice": ({"train": GREY, "y_train": LABELS, "train_labels": LABELS}, "two arrays for the labels of train"),
     "unknown names": ({"a": GREY, "b": GREY}, r"\(arrays: a, b\); name them train, test"),
     "no array": ({}, r"\(arrays: none\); name them train"),
     "few labels": ({"x_train": GREY, "y_train": LABELS[:2]}, r"labels are uint8 of shape \(2,\); give one integer"),
@@ -181,6 +211,36 @@ class TestNpz:
         }
         assert labels_of(source, "train") is None
         assert labels_of(source, "test") == LABELS[:3].tolist()
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ("{}_images", "{}_labels"),
+            ("images_{}", "labels_{}"),
+            ("{}_x", "{}_y"),
+            ("X_{}", "Y_{}"),
+            ("{}_data", "{}_targets"),
+        ],
+    )
+    def test_names_of_images_and_labels_with_the_split_before_or_after(self, names, tmp_path):
+        images, labels = names
+        arrays = {}
+        for number, split in enumerate(("train", "val", "test"), start=1):
+            arrays |= {images.format(split): GREY[:number], labels.format(split): LABELS[:number, np.newaxis]}
+        source = read(save_npz(tmp_path / "pneumoniamnist.npz", **arrays))
+        assert source.splits.keys() == {"train", "validation", "test"}
+        for number, split in enumerate(source.splits, start=1):
+            np.testing.assert_array_equal(images_of(source, split)[..., 0], GREY[:number])
+            assert labels_of(source, split) == LABELS[:number].tolist()
+
+    def test_images_and_labels_without_splits(self, tmp_path):
+        source = read(save_npz(tmp_path / "a.npz", images=GREY, labels=LABELS))
+        assert source.splits.keys() == {None}
+        assert labels_of(source) == LABELS.tolist()
+
+    def test_arrays_that_are_not_read_are_named(self, tmp_path, capsys):
+        read(save_npz(tmp_path / "a.npz", x_train=GREY, y_train=LABELS, y_test=LABELS, mean=LABELS))
+        assert "not read: mean, labels of test" in capsys.readouterr().err
 
     def test_a_single_array_has_no_splits(self, tmp_path):
         source = read(save_npz(tmp_path / "a.npz", arr_0=GREY))
@@ -284,12 +344,14 @@ class TestFolder:
         assert images_of(source, "train").shape == (2, 2, 3, 3)
         assert source.levels == 256
 
-    def test_without_splits_subfolders_are_classes(self, make_image, tmp_path):
+    def test_without_splits_subfolders_are_classes(self, make_image, tmp_path, capsys):
         for name in ("0/a.png", "0/b.png", "1/deep/c.png"):
             make_image(tmp_path / name)
         assert labels_of(read(tmp_path)) == [0, 0, 1]
         make_image(tmp_path / "d.png")
+        assert capsys.readouterr().err == ""
         assert labels_of(read(tmp_path)) is None
+        assert f"{tmp_path}: no labels, as 1 of 4 images are in no subfolder" in capsys.readouterr().err
 
     def test_pixels_and_their_channels(self, tmp_path):
         Image.fromarray(COLOUR[0]).save(tmp_path / "a.png")
@@ -343,6 +405,24 @@ class TestTables:
         assert labels_of(source, "train") == [7, 0, 3]
         assert labels_of(source, "test") == [4]
         assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+    @pytest.mark.parametrize("kind", ["bytes", "bytes and null paths"])
+    def test_parquet_of_other_programs(self, kind, tmp_path):
+        encoded = []
+        for image in GREY[:3]:
+            buffer = io.BytesIO()
+            Image.fromarray(image).save(buffer, "PNG")
+            encoded.append(buffer.getvalue())
+        cells = encoded if kind == "bytes" else [{"bytes": data, "path": None} for data in encoded]
+        pq.write_table(pa.table({"label": [2, 0, 1], "image": cells}), tmp_path / "x.parquet")
+        source = read(tmp_path / "x.parquet")
+        np.testing.assert_array_equal(images_of(source)[..., 0], GREY[:3])
+        assert labels_of(source) == [2, 0, 1]
+
+    def test_columns_that_are_not_read_are_named(self, tmp_path, capsys):
+        self.rows([0, 1], fine_label=[1, 0], coarse_label=[0, 0]).to_parquet(tmp_path / "x.parquet")
+        assert labels_of(read(tmp_path / "x.parquet")) == [1, 0]
+        assert "columns not read: coarse_label" in capsys.readouterr().err
 
     def test_one_parquet_file_without_labels(self, tmp_path):
         self.rows([4, 0]).to_parquet(tmp_path / "digits.parquet")
