@@ -175,6 +175,7 @@ def score(
     references: str,
     *,
     split: str | None = None,
+    subset: bool = False,
     against: str | None = None,
     document_frequencies: str | None = None,
     audit: bool = False,
@@ -183,16 +184,18 @@ def score(
     """Score the captions of a file, whoever made them, by the COCO caption protocol, with confidence intervals.
 
     Args:
-        predictions: COCO results, the output of caption or evaluate, JSON, JSON lines or CSV
+        predictions: COCO results, the output of caption or evaluate, JSON, JSON lines, CSV or text
         references: any source of data-prep captions, its images not needed, or a prepared data set
         split: split of the references (default: that of the captioned images)
+        subset: score only the images with a caption, which may be a part of the split
         against: file with other captions of the same images, for a paired comparison
         document_frequencies: source whose captions give CIDEr's document frequencies (default: the references)
         audit: score by the usual wrong protocols too, and name oddities
         claimed: published score whose protocol is looked for
     """
     from captioning.scoring.audit import audit_document, check_claim
-    from captioning.scoring.file import Corpus, Scored, compare, describe, match
+    from captioning.scoring.captioned import in_both, match
+    from captioning.scoring.file import Corpus, Scored, compare, describe
     from captioning.scoring.table import score_table
     from data_prep.predictions import read_predictions
     from data_prep.references import read_references
@@ -200,13 +203,15 @@ def score(
     if claimed is not None:
         check_claim(claimed)
     known = read_references(references)
-    captioned = match(read_predictions(predictions), known, split)
+    captioned = match(read_predictions(predictions), known, split, subset)
+    other = match(read_predictions(against), known, captioned.split, subset) if against else None
+    if other and subset:
+        captioned, other = in_both(captioned, other)
     training = [] if captioned.split == "train" else [image for image in known if image.split == "train"]
     corpus = Corpus.of(document_frequencies, read_references(document_frequencies)) if document_frequencies else None
     scored = Scored.of(captioned, corpus)
     document = describe(scored, [text for image in training for text in image.captions])
-    if against:
-        other = match(read_predictions(against), known, captioned.split)
+    if other:
         document["against"] = {"file": against, "scores": compare(scored, Scored.of(other, corpus))}
     if audit or claimed:
         document["audit"] = audit_document(captioned, training, claimed)

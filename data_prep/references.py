@@ -3,7 +3,7 @@
 The image files need not exist.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class Reference:
     """The reference captions of one image.
 
     Attributes:
-        name: POSIX path of the image, relative to the image root.
+        name: POSIX path of the image, relative to the image root; the id if the source names no files.
         id: Other identifier of the image in the source, such as its COCO id; None if there is none.
         split: `train`, `validation`, `test`, or None if the source assigns none.
         captions: Original captions, at least one.
@@ -32,11 +32,17 @@ class Reference:
     split: str | None
     captions: list[str]
 
+    @property
+    def label(self) -> str:
+        """The name, and the id if it is another, for messages."""
+        return self.name if self.id in (None, self.name) else f"{self.name} (id {self.id})"
+
 
 def read_references(source: str | Path) -> list[Reference]:
     """Read the captions of all images from a source in any format of `data-prep captions`, or a prepared data set.
 
-    Captions without words and images without captions are skipped.
+    COCO's images need no `file_name`, as in the ground truth of LAVIS. Captions without words and images without
+    captions are skipped; their number is printed.
 
     Raises:
         UserError: The source is neither of these, or contains no captions.
@@ -47,22 +53,13 @@ def read_references(source: str | Path) -> list[Reference]:
     else:
         skipped = Skipped()
         records = merge_records(read_captions(source, resolve_format(source, "auto"), None, skipped), skipped)
-        if skipped.entries:
-            note(f"{source}: {len(skipped.entries)} inputs are not used, such as {skipped.entries[0]['name']}")
         references = [Reference(record.name, record.id, record.split, record.captions) for record in records]
+        if skipped.entries:
+            first = skipped.entries[0]
+            note(f"{source}: inputs skipped: {len(skipped.entries)}, such as {first['name']} ({first['reason']})")
     if not references:
         raise UserError(f"{source}: contains no captions; name another source")
     return references
-
-
-def names_of(references: Iterable[Reference]) -> dict[str, int | None]:
-    """Map each image's name, file name alone and id to the index of the image, or to None if several images have it."""
-    indices: dict[str, int | None] = {}
-    for index, reference in enumerate(references):
-        for name in {reference.name, Path(reference.name).name, reference.id} - {None}:
-            assert name is not None
-            indices[name] = None if name in indices else index
-    return indices
 
 
 def in_split(references: Sequence[Reference], split: str) -> list[Reference]:

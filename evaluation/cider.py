@@ -54,6 +54,13 @@ class DocumentFrequencies:
         counts = Counter(ngrams(caption, order))
         return {ngram: count * self._inverse.get(ngram, self._unseen) for ngram, count in counts.items()}
 
+    def all_zero(self, references: Sequence[Sequence[Sequence[Hashable]]]) -> bool:
+        """Whether every n-gram of the references has weight 0, so that CIDEr is 0 whatever the candidates are."""
+        captions = chain.from_iterable(references)
+        return not any(
+            weight for caption in captions for order in _ORDERS for weight in self.weights(caption, order).values()
+        )
+
 
 class _Posting(NamedTuple):
     """One reference that contains an n-gram."""

@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu, sentence_bleu
 
-from captioning.scoring.file import Captioned, tokens_of
+from captioning.scoring.captioned import Captioned
+from captioning.scoring.file import tokens_of
 from data_prep.references import Reference
 from data_prep.tokenizer import tokenize
 from data_prep.vocabulary import Vocabulary
@@ -138,7 +139,7 @@ def suspicions(captioned: Captioned, training: Sequence[Reference]) -> list[str]
     like, number = diversity(candidates), len(candidates)
     found = []
     if like.empty:
-        found.append(f"{like.empty} of {number} captions are empty")
+        found.append(f"{like.empty} of {number} captions {_are(like.empty)} empty")
     if like.most_frequent > max(1, _MUCH * number):
         found.append(f"{like.most_frequent} of {number} images have the same caption")
     copied = sum(
@@ -147,15 +148,20 @@ def suspicions(captioned: Captioned, training: Sequence[Reference]) -> list[str]
         if candidate
     )
     if copied > _MUCH * number:
-        found.append(f"{copied} of {number} captions are identical to a reference of their image")
+        found.append(f"{copied} of {number} captions {_are(copied)} identical to a reference of their image")
     if training:
         learned = {token for image in training for text in image.captions for token in tokenize(text)}
         evaluated = {token for captions in captioned.references for text in captions for token in tokenize(text)}
         foreign = sorted({token for candidate in candidates for token in candidate} & (evaluated - learned))
         if foreign:
-            words = f"{len(foreign)} words of the captions, such as {', '.join(foreign[:5])}"
-            found.append(f"{words}, occur in the evaluated references but not in the training captions")
+            words, occur = ("word", "occurs") if len(foreign) == 1 else ("words", "occur")
+            named = f"{len(foreign)} {words} of the captions, such as {', '.join(foreign[:5])}"
+            found.append(f"{named}, {occur} in the evaluated references but not in the training captions")
     return found
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _scores(

@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.references import Reference, in_split, names_of
+from captioning.scoring.captioned import Captioned
+from captioning.scoring.zero_cider import note_if_cider_is_zero
+from data_prep.references import Reference
 from data_prep.tokenizer import tokenize
 from evaluation.bootstrap import bootstrap, paired_bootstrap
 from evaluation.caption_scores import SCORES, CaptionScores, score_captions
 from evaluation.cider import DocumentFrequencies
 from evaluation.diversity import diversity
-from vision_rnn.errors import UserError
 from vision_rnn.version import tool_version
 
 LEVEL = 0.95
@@ -51,77 +52,20 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class Captioned:
-    """Images with a caption to score and reference captions, all before tokenisation.
-
-    Attributes:
-        images: Name, split and reference captions of each image.
-        captions: One caption per image.
-        split: Split of the images; None if the source has no splits.
-    """
-
-    images: list[Reference]
-    captions: list[str]
-    split: str | None
-
-    @property
-    def references(self) -> list[list[str]]:
-        """The reference captions of each image."""
-        return [image.captions for image in self.images]
-
-
-def match(predictions: dict[str, str], references: Sequence[Reference], split: str | None = None) -> Captioned:
-    """Match every predicted caption with the references of its image.
-
-    Args:
-        predictions: Captions by the name, the file name or the id of the image.
-        references: References of all images.
-        split: Split to score; captions of other splits are skipped (default: the split of the predicted images).
-
-    Raises:
-        UserError: The image of a caption is unknown or ambiguous, an image has two captions, the images are from
-            several splits, or an image of the split has no caption, so that the scores would not be comparable.
-    """
-    names = names_of(references)
-    captions: dict[int, str] = {}
-    for name, caption in predictions.items():
-        if name not in names and Path(name).name not in names:
-            raise UserError(f"{name}: not an image of the references; check both files")
-        index = names[name] if name in names else names[Path(name).name]
-        if index is None:
-            raise UserError(f"{name}: several images have this name; add their folders")
-        if captions.setdefault(index, caption) != caption:
-            raise UserError(f"{name}: the same image has another caption under another name; keep one")
-    if split is None:
-        found = sorted({str(references[index].split) for index in captions})
-        if len(found) > 1:
-            raise UserError(f"the captions are from several splits ({', '.join(found)}); choose one with --split")
-        split = references[next(iter(captions))].split
-    images = in_split(references, split) if split else list(references)
-    kept = ((references[index], caption) for index, caption in captions.items())
-    of_image = {image.name: caption for image, caption in kept if split is None or image.split == split}
-    missing = [image.name for image in images if image.name not in of_image]
-    if missing:
-        raise UserError(
-            f"{len(missing)} of {len(images)} images of the {f'split {split}' if split else 'references'} have no "
-            f"caption, such as {missing[0]}; caption them, or give them an empty caption"
-        )
-    return Captioned(images, [of_image[image.name] for image in images], split)
-
-
-@dataclass(frozen=True)
 class Scored:
     """Captions with their scores.
 
     Attributes:
         captioned: Captions and references before tokenisation.
         candidates: Tokens of the captions.
+        references: Tokens of each reference of each image.
         scores: Scores of the captions.
         corpus: Source of the document frequencies of CIDEr; None for the references.
     """
 
     captioned: Captioned
     candidates: list[list[str]]
+    references: list[list[list[str]]]
     scores: CaptionScores
     corpus: Corpus | None
 
@@ -131,21 +75,25 @@ class Scored:
         candidates = [tokenize(caption) for caption in captioned.captions]
         references = tokens_of(captioned.references)
         scores = score_captions(candidates, references, corpus.frequencies if corpus else None)
-        return cls(captioned, candidates, scores, corpus)
+        return cls(captioned, candidates, references, scores, corpus)
 
 
 def describe(scored: Scored, training_captions: Sequence[str] = ()) -> dict[str, Any]:
     """Return scores with intervals and signatures, counts, and the diversity of the captions.
+
+    If CIDEr is 0 for any captions, the reason is printed.
 
     Args:
         scored: The scored captions.
         training_captions: Captions of the training split, if known.
     """
     captioned, scores, corpus = scored.captioned, scored.scores, scored.corpus
+    note_if_cider_is_zero(scores, scored.references, corpus.frequencies if corpus else None)
     like = diversity(scored.candidates, [tokenize(caption) for caption in training_captions])
     return {
         "protocol": PROTOCOL.format(f"the corpus {corpus.name}" if corpus else "the evaluated references"),
         "split": captioned.split,
+        "subset_of": captioned.subset_of,
         "scores": {
             name: {
                 **asdict(bootstrap(scores.statistics, of_sums, level=LEVEL)),
@@ -170,13 +118,14 @@ def signature(name: str, captioned: Captioned, corpus: Corpus | None = None) -> 
     """Return a one-line description of a score that allows it to be reproduced."""
     numbers = sorted({len(references) for references in captioned.references})
     references = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
+    images = str(len(captioned.images)) + (f"/{captioned.subset_of}" if captioned.subset_of else "")
     return "|".join(
         [
             name,
             "protocol:coco",
             "tokens:ptb-lower-nopunct",
             f"references:{references}",
-            f"images:{len(captioned.images)}",
+            f"images:{images}",
             f"split:{captioned.split or 'all'}",
             *([f"frequencies:{corpus.name}"] if corpus and name.startswith("CIDEr") else []),
             f"vision-rnn:{tool_version()}",

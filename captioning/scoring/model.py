@@ -9,6 +9,7 @@ import torch
 
 from captioning.captioner import Captioner
 from captioning.captioner_config import SearchConfig
+from captioning.scoring.zero_cider import note_if_cider_is_zero
 from captioning.search import beam_search
 from captioning.training.batches import encode_caption, pad_captions
 from captioning.training.features import grid_features
@@ -71,6 +72,7 @@ def evaluate(
             words += sum(len(caption) + 1 for captions in batch["tokens"] for caption in captions)
             progress.update(len(batch["image"]))
     scores = score_captions(texts, rows["tokens"][:])
+    note_if_cider_is_zero(scores, rows["tokens"][:])
     return {
         "split": split,
         "content_hash": data.content_hash,

@@ -47,8 +47,11 @@ def _scores(document: dict[str, Any]) -> str:
         [name, f"{score['score']:.4f}", f"{score['low']:.4f} to {score['high']:.4f}"]
         for name, score in document["scores"].items()
     ]
+    images = f"{document['images']} images"
+    if document["subset_of"]:
+        images = f"{document['images']} of {document['subset_of']} images, those with a caption"
     counts = (
-        f"{document['images']} images, {document['references']} references; {document['candidate_length']} words, "
+        f"{images}, {document['references']} references; {document['candidate_length']} words, "
         f"and {document['reference_length']} in the closest references"
     )
     return f"{markdown_table(['score', 'value', '95 % interval'], rows)}\n{counts}"

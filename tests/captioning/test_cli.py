@@ -533,6 +533,78 @@ def test_score_names_what_is_wrong(run: Run, scored: tuple[Path, Path], tmp_path
     assert run("score", tmp_path / "none.json", references).status == 2
 
 
+def test_score_reads_what_evaluate_wrote_though_splits_reuse_file_names(
+    run: Run, model_folder: Path, make_image: Callable[..., Path], tmp_path: Path
+) -> None:
+    for split in ("train", "val", "test"):
+        for number in (1, 2):
+            image = make_image(tmp_path / "source" / split / f"{number}.png", colour=(90 * number, 7 * len(split), 40))
+            image.with_suffix(".txt").write_text(f"a {split} picture\nit is number {number}\n")
+    data, scores = tmp_path / "data", tmp_path / "scores.json"
+    prepare_captions(tmp_path / "source", data, min_count=1)
+    for split in ("validation", "train"):
+        arguments = ("--model", model_folder, "--data", data, "--split", split, "-o", scores)
+        assert run("evaluate", *arguments).status == 0
+        expected = json.loads(scores.read_text())
+        for references in (data, tmp_path / "source"):
+            status, output, errors = run("score", scores, references, "--json")
+            assert (status, errors) == (0, [])
+            document = json.loads("\n".join(output))
+            assert (document["split"], document["images"], document["references"]) == (split, 2, 4)
+            assert document["scores"]["CIDEr-D"]["score"] == pytest.approx(expected["CIDEr-D"])
+    status, output, errors = run("score", scores, data, "--split", "test")
+    assert (status, output) == (2, [])
+    assert errors == [
+        f"captioning: error: {scores}: holds captions of the split train, but test is to be scored; omit --split, or "
+        "choose another file"
+    ]
+    # Without the name of the split, the names say nothing.
+    scores.write_text(json.dumps(expected["captions"]))
+    assert "test, train, validation); add --split" in run("score", scores, data).errors[0]
+    assert run("score", scores, data, "--split", "test").status == 0
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl"])
+def test_score_reads_what_caption_wrote(caption: Run, run: Run, photos: Path, tmp_path: Path, suffix: str) -> None:
+    output, references = tmp_path / f"out{suffix}", tmp_path / "references.jsonl"
+    assert caption(photos, "--num-captions", 2, "-o", output).status == 0
+    best = {}
+    for line in caption(photos).output:
+        path, text = line.split("\t")
+        best[Path(path).name] = text
+    references.write_text("".join(json.dumps({"image": name, "caption": best[name]}) + "\n" for name in best))
+    status, printed, errors = run("score", output, references)
+    assert status == 0
+    assert "| BLEU-1 | 1.0000 | 1.0000 to 1.0000 |" in printed
+    assert errors[0].endswith("images with several captions: 5; the caption of the lowest rank, or the first, is used")
+    assert "images matched other than by the exact name or id: 5 of 5 (5 by the end of the path, such as" in errors[1]
+
+
+def test_score_says_how_many_of_how_many_images_are_scored(run: Run, scored: tuple[Path, Path], tmp_path: Path) -> None:
+    captions, references = scored
+    part, other = tmp_path / "part.json", tmp_path / "other.json"
+    texts = json.loads(captions.read_text())
+    part.write_text(json.dumps({name: texts[name] for name in ("1.jpg", "3.jpg", "4.jpg")}))
+    other.write_text(json.dumps([{"image_id": name, "caption": "a dog"} for name in ("4.jpg", "3.jpg", "0.jpg")]))
+    status, output, errors = run("score", part, references, "--subset", "--against", other, "--audit")
+    assert (status, errors) == (0, [])
+    assert any(line.startswith("2 of 6 images, those with a caption, 4 references") for line in output)
+    assert any("|images:2/6|" in line for line in output)
+    document = json.loads("\n".join(run("score", part, references, "--subset", "--json").output))
+    assert (document["images"], document["subset_of"]) == (3, 6)
+
+
+def test_score_explains_a_cider_that_must_be_zero_once(run: Run, tmp_path: Path) -> None:
+    captions, references = tmp_path / "captions.json", tmp_path / "references.csv"
+    captions.write_text('{"a.jpg": "two cats sleep"}')
+    references.write_text("image,caption\na.jpg,two cats sleep\n")
+    status, output, errors = run("score", captions, references, "--against", captions)
+    assert (status, len(errors)) == (0, 1)
+    assert "CIDEr-D and CIDEr are 0 for any captions" in errors[0]
+    assert "| CIDEr-D | 0.0000 | 0.0000 to 0.0000 |" in output
+    assert run("score", captions, references, "--quiet").errors == []
+
+
 @pytest.mark.parametrize("backbone", ["resnet", "timm:resnet999", "torchvision:resnet999"])
 def test_train_names_an_unknown_backbone(run: Run, prepared: Path, tmp_path: Path, backbone: str) -> None:
     status, output, errors = run("train", "--data", prepared, "--output", tmp_path, "--encoder.backbone", backbone)

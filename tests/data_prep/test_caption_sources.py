@@ -229,7 +229,8 @@ BAD_ENTRIES = {
         "images[1]",
         "an object with 'raw'",
     ),
-    "image without a name": ("x.json", COCO % (', {"id": 2}', ""), "images[1]", "an object with 'file_name'"),
+    "image without an id": ("x.json", COCO % (', {"file_name": "b.jpg"}', ""), "images[1]", "an object with 'id'"),
+    "name is a number": ("x.json", COCO % (', {"id": 2, "file_name": 3}', ""), "images[1]", "with 'file_name'"),
     "two images of an id": (
         "x.json",
         COCO % (', {"id": 1, "file_name": "b.jpg"}', ""),
@@ -276,10 +277,10 @@ def test_a_foreign_table_beside_captions_is_listed_and_one_alone_is_refused(tmp_
 
 
 def test_coco_entries_that_repeat_are_used_once_and_counted(tmp_path, capsys):
-    image, other = {"id": 1, "file_name": "a.jpg"}, {"id": "1", "file_name": "b.jpg"}
+    image, other = {"id": 1, "file_name": "a.jpg"}, {"id": "x2", "file_name": "b.jpg"}
     annotation = {"id": 7, "image_id": 1, "caption": "A dog."}
     # The same words of another person, and entries without ids, are no repetitions.
-    annotations = [annotation, annotation, annotation | {"id": 8}, {"image_id": "1", "caption": "A cat."}] * 2
+    annotations = [annotation, annotation, annotation | {"id": 8}, {"image_id": "x2", "caption": "A cat."}] * 2
     document = {"images": [image, other, image], "annotations": annotations}
     assert read(write(tmp_path / "captions_all.json", json.dumps(document))) == [
         ("a.jpg", None, ["A dog.", "A dog."]),

@@ -1,4 +1,4 @@
-"""References from every kind of source without the image files, and the names of an image."""
+"""References from every kind of source without the image files."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.captions import prepare_captions
-from data_prep.references import Reference, in_split, names_of, read_references
+from data_prep.references import Reference, in_split, read_references
 from vision_rnn.errors import UserError
 
 
@@ -67,9 +67,43 @@ def test_a_prepared_data_set_gives_what_its_source_gives(synthetic_captions: Pat
     assert prepared == source
 
 
-def test_an_image_goes_by_its_path_its_file_name_and_its_id() -> None:
-    images = [Reference("x/a.jpg", "1", None, ["a"]), Reference("y/a.jpg", "2", None, ["b"])]
-    assert names_of(images) == {"x/a.jpg": 0, "y/a.jpg": 1, "1": 0, "2": 1, "a.jpg": None}
+def write_ground_truth(folder: Path, images: list[dict[str, object]], ids: list[object]) -> Path:
+    """Write COCO annotations with the caption `of ID` for each of `ids`."""
+    annotations = [{"image_id": key, "caption": f"of {key}", "id": number} for number, key in enumerate(ids)]
+    path = folder / "flickr30k_val_gt.json"
+    path.write_text(json.dumps({"annotations": annotations, "images": images}))
+    return path
+
+
+def test_coco_without_file_names_goes_by_the_ids(tmp_path: Path) -> None:
+    path = write_ground_truth(tmp_path, [{"id": 31}, {"id": "4"}, {"id": 5, "file_name": "x.jpg"}], [31, 4, 4, 5])
+    assert read_references(path) == [
+        Reference("31", "31", "validation", ["of 31"]),
+        Reference("4", "4", "validation", ["of 4", "of 4"]),
+        Reference("x.jpg", "5", "validation", ["of 5"]),
+    ]
+
+
+def test_images_without_file_names_are_only_for_references(tmp_path: Path) -> None:
+    path = write_ground_truth(tmp_path, [{"id": 31}], [31])
+    with pytest.raises(UserError, match=r"images\[0\]: .*31: no such file"):
+        prepare_captions(path, tmp_path / "prepared", format="coco", min_count=1)
+    assert not (tmp_path / "prepared").exists()
+
+
+def test_references_that_are_skipped_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "captions.jsonl"
+    path.write_text('{"image": "a.jpg", "captions": ["a cat", "..."]}\n{"image": "b.jpg", "captions": []}\n')
+    assert read_references(path) == [Reference("a.jpg", None, None, ["a cat"])]
+    assert f"skipped: 2, such as a.jpg ({path}, line 1: a caption without words)" in capsys.readouterr().err
+
+
+def test_a_label_has_the_name_and_another_id() -> None:
+    assert [Reference("a.jpg", key, None, ["a"]).label for key in ("7", None, "a.jpg")] == [
+        "a.jpg (id 7)",
+        "a.jpg",
+        "a.jpg",
+    ]
 
 
 def test_a_split_that_is_not_there_is_named_with_those_that_are() -> None:

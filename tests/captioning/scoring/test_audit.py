@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from captioning.scoring.audit import Protocol, matching, recompute, suspicions
-from captioning.scoring.file import Captioned
+from captioning.scoring.captioned import Captioned
 from data_prep.references import Reference, in_split, read_references
 
 
@@ -73,20 +73,30 @@ def test_a_stop_counts_only_where_it_is_kept() -> None:
     ("captions", "message"),
     [
         (["a dog"] * 10, "10 of 10 images have the same caption"),
-        ([*"abcdefghi", ""], "1 of 10 captions are empty"),
+        ([*"abcdefghi", ""], "1 of 10 captions is empty"),
+        ([*"abcdefgh", "", " "], "2 of 10 captions are empty"),
         (
             [f"Reference {number} of this image ." for number in range(10)],
             "10 of 10 captions are identical to a reference",
         ),
-        ([f"zebra{number} secret" for number in range(10)], "1 words of the captions, such as secret, occur in the"),
+        ([f"zebra{number} secret" for number in range(10)], "1 word of the captions, such as secret, occurs in the"),
+        (
+            [f"zebra{number} secret hidden" for number in range(10)],
+            "2 words of the captions, such as hidden, secret, occur in the",
+        ),
     ],
 )
 def test_what_is_odd_is_named(captions: list[str], message: str) -> None:
-    references = [[f"Reference {number} of this image .", "a secret"] for number in range(10)]
+    references = [[f"Reference {number} of this image .", "a hidden secret"] for number in range(10)]
     training = [Reference("t.jpg", None, "train", ["Reference 0 1 2 3 4 5 6 7 8 9 of this image , a dog ."])]
     found = suspicions(captioned(captions, references), training)
     assert len(found) == 1
     assert message in found[0]
+
+
+def test_one_copied_caption_is_named_in_the_singular() -> None:
+    found = suspicions(captioned(["a dog", "one", "two", "three"], [["a dog"], ["x"], ["y"], ["z"]]), [])
+    assert found == ["1 of 4 captions is identical to a reference of their image"]
 
 
 def test_plain_captions_raise_no_suspicion() -> None:

@@ -1,13 +1,13 @@
-"""Captions matched with their references, scored and compared; mismatches are named."""
+"""Captions scored and compared, with signatures."""
 
 import numpy as np
 import pytest
 
-from captioning.scoring.file import Captioned, Corpus, Scored, compare, describe, match, signature
+from captioning.scoring.captioned import Captioned
+from captioning.scoring.file import Corpus, Scored, compare, describe, signature
 from data_prep.references import Reference
 from data_prep.tokenizer import tokenize
 from evaluation.caption_scores import score_captions
-from vision_rnn.errors import UserError
 
 IMAGES = [
     Reference("x/a.jpg", "1", "test", ["A dog runs on grass .", "A brown dog runs ."]),
@@ -16,39 +16,6 @@ IMAGES = [
     Reference("d.jpg", "4", "train", ["A cat sleeps ."]),
 ]
 CAPTIONS = ["a dog runs on the grass", "a man on a wave", "children play"]
-
-
-def test_images_are_found_by_path_file_name_and_id() -> None:
-    for names in (["x/a.jpg", "b.jpg", "c.jpg"], ["a.jpg", "photos/b.jpg", "c.jpg"], ["1", "2", "3"]):
-        captioned = match(dict(zip(reversed(names), reversed(CAPTIONS), strict=True)), IMAGES)
-        assert captioned == Captioned(IMAGES[:3], CAPTIONS, "test")
-
-
-def test_captions_of_other_splits_are_passed_over_if_one_is_named() -> None:
-    names = dict(zip("1234", [*CAPTIONS, "a cat"], strict=True))
-    assert match(names, IMAGES, "test").captions == CAPTIONS
-    assert match(names, IMAGES, "train").captions == ["a cat"]
-
-
-@pytest.mark.parametrize(
-    ("predictions", "split", "message"),
-    [
-        ({"z.jpg": "a"}, None, "z.jpg: not an image of the references"),
-        ({"1": "a", "2": "b"}, None, "1 of 3 images of the split test have no caption, such as c.jpg"),
-        ({"1": "a", "4": "b"}, None, r"from several splits \(test, train\); choose one with --split"),
-        ({"1": "a", "a.jpg": "b"}, None, "the same image has another caption"),
-        ({"4": "a"}, "validation", "no references of the split 'validation'"),
-    ],
-)
-def test_what_does_not_fit_is_named(predictions: dict[str, str], split: str | None, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        match(predictions, IMAGES, split)
-
-
-def test_a_name_of_two_images_is_refused() -> None:
-    images = [Reference("x/a.jpg", None, None, ["a"]), Reference("y/a.jpg", None, None, ["b"])]
-    with pytest.raises(UserError, match=r"a\.jpg: several images have this name"):
-        match({"a.jpg": "a"}, images)
 
 
 def test_scores_are_those_of_the_evaluation_within_their_intervals() -> None:
@@ -80,6 +47,13 @@ def test_a_signature_says_what_a_score_is() -> None:
         "images:1",
         "split:all",
     ]
+
+
+def test_a_signature_and_the_document_say_that_a_part_is_scored() -> None:
+    part = Captioned(IMAGES[:2], CAPTIONS[:2], "test", subset_of=3)
+    assert "|images:2/3|" in signature("CIDEr-D", part)
+    assert describe(Scored.of(part))["subset_of"] == 3
+    assert describe(Scored.of(Captioned(IMAGES[:3], CAPTIONS, "test")))["subset_of"] is None
 
 
 def test_better_captions_are_told_from_worse_ones() -> None:

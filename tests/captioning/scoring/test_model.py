@@ -50,6 +50,16 @@ def test_perplexity_counts_end_tokens_and_unknown_words(
     assert document["perplexity"] == pytest.approx(math.exp(nats / count), rel=1e-5)
 
 
+def test_a_cider_that_must_be_zero_is_explained(
+    tiny_captioner: Captioner, make_image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_image(tmp_path / "train" / "only.png").with_suffix(".txt").write_text("two cats sleep\n")
+    prepare_captions(tmp_path / "train", tmp_path / "data", min_count=1)
+    document = evaluate(tiny_captioner, PreparedCaptions.open(tmp_path / "data"), "train")
+    assert document["CIDEr-D"] == 0
+    assert "occurs in the only image" in capsys.readouterr().err
+
+
 def test_cached_grids_give_the_same_scores(tiny_captioner: Captioner, synthetic_captions: Path, tmp_path: Path) -> None:
     prepare_captions(synthetic_captions / "captions.jsonl", tmp_path / "data", min_count=1)
     data = PreparedCaptions.open(tmp_path / "data")
