@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from vision_rnn.console import note, result
 from vision_rnn.errors import UserError
-from vision_rnn.files import atomic_path, check_not_existing
+from vision_rnn.files import atomic_path, check_no_device, check_not_existing
 
 if TYPE_CHECKING:
     from captioning.captioner import Caption
@@ -145,6 +145,8 @@ class RecordFile(Output):
         self._mode = "a" if go_on else "w"
         with _one_line(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            for kept in (path, self._journal) if go_on else ():
+                check_no_device(kept)
             if go_on and self._journal.exists():
                 _drop_incomplete_line(self._journal)
             for kept, reader in ((path, read), (self._journal, _read_jsonl)):

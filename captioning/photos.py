@@ -10,7 +10,8 @@ from PIL import Image
 
 from captioning.attention_picture import attention_picture, reduced
 from captioning.outputs import Output
-from data_prep.images import ImageError, find_images, load_image
+from data_prep.image_files import list_images, note_skipped
+from data_prep.images import ImageError, load_image
 from vision_rnn.console import Progress, note, problem
 from vision_rnn.errors import UserError
 
@@ -24,6 +25,8 @@ _SUSPICIOUS = 10
 def find_photos(sources: Sequence[str], recursive: bool) -> tuple[list[Path], int]:
     """Return the photos that the sources name, each once, and the number of sources that hold none.
 
+    A note is printed on what is skipped in the folders.
+
     Args:
         sources: Photos and folders; `-` stands for paths on standard input, one per line.
         recursive: Include the photos of subfolders.
@@ -32,16 +35,21 @@ def find_photos(sources: Sequence[str], recursive: bool) -> tuple[list[Path], in
         UserError: There is no photo at all.
     """
     images: dict[Path, None] = {}
-    problems = []
+    problems, listings = [], []
     for source in _with_lines_of_stdin(sources):
         try:
-            images |= dict.fromkeys(find_images(source, recursive) if Path(source).is_dir() else [Path(source)])
+            if Path(source).is_dir():
+                listings.append(list_images(source, recursive))
+                images |= dict.fromkeys(listings[-1].images)
+            else:
+                images[Path(source)] = None
         except UserError as error:
             problems.append(str(error))
     if not images:
         raise UserError(problems[0] if problems else "nothing to caption; name a photo or a folder")
     for text in problems:
         problem(text)
+    note_skipped(listings)
     return list(images), len(problems)
 
 

@@ -117,6 +117,6 @@ def encoded_image(cell: dict[str, Any] | None) -> bytes:
     Raises:
         ImageError: The cell names a file that cannot be read.
     """
-    if cell is None:
+    if cell is None or (cell["bytes"] is None and cell["path"] is None):
         return b""
     return cell["bytes"] if cell["bytes"] is not None else read_encoded(Path(cell["path"]))

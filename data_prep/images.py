@@ -1,21 +1,21 @@
-"""Loading of images of any kind as upright 8-bit RGB, and listing of image files."""
+"""Loading of images of any kind as upright 8-bit RGB."""
 
 import io
+import stat
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from data_prep import heif
+from data_prep.png_text import with_less_text
 from vision_rnn.errors import UserError
 
-# Pillow also registers documents, videos and scientific containers (.pdf, .mpg, .h5), which are not photos.
-PHOTO_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
-    | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
-)
+# An image of as many pixels as Pillow allows takes a third of this without compression.
+LARGEST_FILE = 2**31
 
 
 class ImageFile(Protocol):
@@ -26,6 +26,7 @@ class ImageFile(Protocol):
         ...
 
 
+Result = TypeVar("Result")
 ImageSource = str | Path | bytes | Image.Image | np.ndarray
 
 
@@ -37,14 +38,19 @@ def read_encoded(file: ImageFile) -> bytes:
     """Read the encoded bytes of an image file.
 
     Raises:
-        ImageError: The file is missing or cannot be read.
+        ImageError: The file is missing, cannot be read, is larger than `LARGEST_FILE`, or is not a regular file. Others
+            are not opened: a pipe may block and a device may never end.
     """
     try:
+        if isinstance(file, Path):
+            _check_image_file(file)
         return file.read_bytes()
     except FileNotFoundError:
         raise ImageError(f"{file}: no such file; check the path") from None
     except OSError as error:
         raise ImageError(f"{file}: cannot be read ({error.strerror}); name a readable image file") from None
+    except ValueError as error:
+        raise ImageError(f"{file}: not a path ({error}); fix the name") from None
 
 
 def load_image(source: str | Path | bytes, name: str | None = None) -> Image.Image:
@@ -58,21 +64,38 @@ def load_image(source: str | Path | bytes, name: str | None = None) -> Image.Ima
         name: Name of the image in messages (default: its path).
 
     Raises:
-        ImageError: The file is missing, empty, broken, truncated, not an image, or larger than Pillow's limit
-            against decompression bombs.
+        ImageError: As for `read_encoded` and `read_image`.
     """
     encoded = source if isinstance(source, bytes) else read_encoded(Path(source))
     name = name or ("image" if isinstance(source, bytes) else str(source))
+    return read_image(encoded, name, _decode)
+
+
+def read_image(encoded: bytes, name: str, read: Callable[[Image.Image], Result]) -> Result:
+    """Open an image, and return what `read` returns for it.
+
+    PNG files with more text than Pillow's limits, or with broken text, are opened without it.
+
+    Args:
+        encoded: Encoded bytes of an image file.
+        name: Name of the image in messages.
+        read: Function of the open image, whose pixels are not decoded yet.
+
+    Raises:
+        ImageError: The file is empty, broken, truncated, not an image, larger than Pillow's limit against
+            decompression bombs, or HEIC while pillow-heif is not installed.
+    """
     if not encoded:
         raise ImageError(f"{name}: the file is empty (0 bytes); copy it again")
+    needs_heif = heif.is_heif(encoded[: heif.HEAD]) and not heif.register_heif()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(encoded)) as image:
-                image.load()
-                return _to_rgb(_upright(image))
+            return _read(encoded, with_less_text(encoded), read)
     except UnidentifiedImageError:
+        if needs_heif:
+            raise ImageError(f"{name}: HEIC, which needs pillow-heif; {heif.INSTALL}") from None
         raise ImageError(f"{name}: not an image of a known format; convert it to JPEG or PNG") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise ImageError(
@@ -101,45 +124,32 @@ def to_image(source: ImageSource) -> Image.Image:
     return load_image(source)
 
 
-def find_images(folder: str | Path, recursive: bool = False) -> list[Path]:
-    """List the image files of a folder by their suffixes, sorted by path; hidden files and folders are skipped.
-
-    Raises:
-        UserError: There is no such folder, or it contains no image.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; check the path")
-    images = _photos(folder, recursive)
-    if not images:
-        in_subfolders = not recursive and _photos(folder, recursive=True)
-        fix = "its subfolders do, so add --recursive" if in_subfolders else "name a folder of JPEG or PNG files"
-        raise UserError(f"{folder}: contains no image; {fix}")
-    return images
+def _check_image_file(path: Path) -> None:
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(f"{path}: is a folder; name an image file")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"{path}: not a regular file; name an image file")
+    if status.st_size > LARGEST_FILE:
+        raise ImageError(f"{path}: larger than {LARGEST_FILE:,} bytes, the limit for image files; scale it down")
 
 
-def images_of(sources: Iterable[str | Path]) -> list[Path]:
-    """Return the image files given by paths and folders, in order and without duplicates.
-
-    Raises:
-        UserError: A folder contains no image.
-    """
-    paths: dict[Path, None] = {}
-    for source in map(Path, sources):
-        paths |= dict.fromkeys(find_images(source) if source.is_dir() else [source])
-    return list(paths)
-
-
-def _photos(folder: Path, recursive: bool) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.glob("**/*" if recursive else "*")
-        if path.suffix.lower() in PHOTO_SUFFIXES and not _is_hidden(path.relative_to(folder)) and path.is_file()
-    )
+def _read(encoded: bytes, less_text: Iterator[bytes], read: Callable[[Image.Image], Result]) -> Result:
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            return read(image)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise
+    except Exception:
+        shorter = next(less_text, None)
+        if shorter is None:
+            raise
+    return _read(shorter, less_text, read)
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _decode(image: Image.Image) -> Image.Image:
+    image.load()
+    return _to_rgb(_upright(image))
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_prep.images import images_of
+from data_prep.image_files import images_of
 from pixelrnn.pixel_config import BUNDLED, WRITER
 from pixelrnn.training.run import export, train
 from vision_rnn.cli import Outcome, configs_of, run

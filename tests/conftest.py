@@ -3,12 +3,14 @@
 import itertools
 import json
 import os
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFile
 
 # No test may use the network. The libraries read these variables when they are imported.
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -94,6 +96,45 @@ def make_image() -> Callable[..., Path]:
         return path
 
     return write
+
+
+class HeifImage(ImageFile.ImageFile):
+    """The made-up content of `heic`: a row of two pixels, not compressed."""
+
+    format = "HEIF"
+
+    def _open(self) -> None:
+        self._mode, self._size = "RGB", (2, 1)
+        self.tile = [ImageFile._Tile("raw", (0, 0, 2, 1), 24, "RGB")]
+
+
+@pytest.fixture
+def heic() -> bytes:
+    """A file that starts as HEIC does, and is read by `pillow_heif`: a red and a blue pixel."""
+    return b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes([255, 0, 0, 0, 0, 255])
+
+
+@pytest.fixture
+def pillow_heif(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
+    """A stand-in for the extra pillow-heif, which counts how often it is asked to register itself."""
+    Image.init()
+    monkeypatch.setattr(Image, "ID", [*Image.ID])
+    monkeypatch.setattr(Image, "OPEN", {**Image.OPEN})
+    stand_in = types.SimpleNamespace(registrations=0)
+
+    def register() -> None:
+        stand_in.registrations += 1
+        Image.register_open(HeifImage.format, HeifImage, lambda head: head[4:12] == b"ftypheic")
+
+    stand_in.register_heif_opener = register
+    monkeypatch.setitem(sys.modules, "pillow_heif", stand_in)  # type: ignore[arg-type]
+    return stand_in
+
+
+@pytest.fixture
+def no_pillow_heif(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is installed, pillow-heif cannot be imported."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

@@ -108,21 +108,46 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_text(path: Path, errors: str = "strict") -> str:
-    """Read a UTF-8 text file, with or without a byte-order mark.
+    """Read a UTF-8 text file or pipe, with or without a byte-order mark.
 
     Args:
         path: Text file.
         errors: `strict`, or `surrogateescape` to keep bytes that are not UTF-8 as surrogates.
 
     Raises:
-        UserError: The file is missing, unreadable, or (if `strict`) not UTF-8; the message names the line.
+        UserError: As `read_file` does, or (if `strict`) the file is not UTF-8; the message names the line.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig", errors)
+        return read_file(path, pipes=True).decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UserError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from None
+
+
+def read_file(path: Path, pipes: bool = False) -> bytes:
+    """Read a file completely.
+
+    Args:
+        path: The file.
+        pipes: Allow a pipe, such as the shell's `<(command)`.
+
+    Raises:
+        UserError: The file is missing, unreadable, or a device, socket or pipe.
+    """
+    try:
+        check_no_device(path, pipes)
+        return path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check the path") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); name a readable file") from None
+
+
+def check_no_device(path: Path, pipes: bool = False) -> None:
+    """Refuse a device, socket or pipe before it is opened, since it may block or never end.
+
+    Raises:
+        UserError: The path is one of these, and not a pipe if `pipes` is set.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir() or (pipes and path.is_fifo())):
+        raise UserError(f"{path}: a device, socket or pipe; name a file")

@@ -17,7 +17,7 @@ from data_prep.caption_sources import (
 from data_prep.caption_sources.caption_files import matching_files
 from data_prep.caption_sources.record import CaptionRecord, Skipped
 from data_prep.hub import is_on_hub
-from data_prep.images import find_images
+from data_prep.image_files import list_images
 from vision_rnn.console import note
 from vision_rnn.errors import UserError
 from vision_rnn.files import read_text
@@ -105,7 +105,7 @@ def _recognise_folder(folder: Path) -> str | None:
     if with_text:
         return "sidecar"
     try:
-        find_images(folder, recursive=True)
+        list_images(folder, recursive=True)
     except UserError:
         return None
     raise UserError(

@@ -13,7 +13,7 @@ from data_prep.caption_sources.caption_files import find_files, read_each
 from data_prep.caption_sources.captioned_rows import CaptionedRows
 from data_prep.caption_sources.record import CaptionRecord, Skipped
 from data_prep.columns import IMAGE_COLUMNS
-from data_prep.images import PHOTO_SUFFIXES
+from data_prep.image_files import PHOTO_SUFFIXES
 from vision_rnn.errors import UserError
 from vision_rnn.files import read_json
 

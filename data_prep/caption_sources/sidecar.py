@@ -6,7 +6,7 @@ from pathlib import Path
 from data_prep.caption_sources.caption_files import read_lines, require_utf8
 from data_prep.caption_sources.image_finder import split_of_folder
 from data_prep.caption_sources.record import CaptionRecord, Skipped
-from data_prep.images import find_images
+from data_prep.image_files import find_images, list_images
 from vision_rnn.console import note
 from vision_rnn.errors import UserError
 
@@ -17,7 +17,7 @@ SUFFIXES = (".txt", ".caption")
 def share_with_text(folder: Path) -> float:
     """Share of the images in and below a folder that have a text file, 0..1; 0 if there are no images."""
     try:
-        images = find_images(folder, recursive=True)
+        images = list_images(folder, recursive=True).images
     except UserError:
         return 0.0
     texts = _TextFiles()

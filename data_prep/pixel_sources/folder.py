@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.images import find_images, read_encoded
+from data_prep.image_files import list_images, note_skipped
+from data_prep.images import read_encoded
 from data_prep.pixel_sources.encoded import decode
 from data_prep.pixel_sources.source import PixelSource, SourceSplit
 from data_prep.splits import SPLIT_NAMES
@@ -37,7 +38,9 @@ def read_folder(source: Path) -> PixelSource:
         UserError: There is no such folder, two of its subfolders are the same split, or one contains no image.
     """
     roots = _split_folders(source) or {None: source}
-    paths = {split: find_images(root, recursive=True) for split, root in roots.items()}
+    listings = {split: list_images(root, recursive=True) for split, root in roots.items()}
+    note_skipped(list(listings.values()))
+    paths = {split: listing.images for split, listing in listings.items()}
     classes = {split: [_class_of(path, roots[split]) for path in of_split] for split, of_split in paths.items()}
     names = sorted({name for of_split in classes.values() for name in of_split if name})
     numbers = {name: number for number, name in enumerate(names)}

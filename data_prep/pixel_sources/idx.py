@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.images import read_encoded
 from data_prep.pixel_sources.source import PixelSource, source_of_arrays
 from data_prep.splits import SPLIT_NAMES
 from vision_rnn.errors import UserError
+from vision_rnn.files import read_file
 
 IMAGE_FILE = re.compile(r"(?P<split>[a-z0-9]+)-images[-.]idx[34]-ubyte(\.gz)?$")
 UNSIGNED_BYTE = 8
@@ -94,7 +94,7 @@ def _read_array(path: Path, num_dimensions: tuple[int, ...]) -> np.ndarray:
 
 
 def _read_bytes(path: Path) -> bytes:
-    data = read_encoded(path)
+    data = read_file(path)
     try:
         return gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data
     except (OSError, EOFError, zlib.error) as error:

@@ -17,6 +17,7 @@ from data_prep.pixel_sources.source import PixelSource, source_of_arrays
 from data_prep.splits import SPLIT_NAMES
 from vision_rnn.console import note
 from vision_rnn.errors import UserError
+from vision_rnn.files import check_no_device
 
 IMAGES = frozenset({"", "x", "image", "images", "img", "imgs", "data"})
 LABELS = frozenset({"y", "label", "labels", "target", "targets"})
@@ -78,6 +79,7 @@ def _only_file(folder: Path) -> Path:
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
+        check_no_device(path)
         # Opened here, since NumPy does not close a file that it cannot read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)

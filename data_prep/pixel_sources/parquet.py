@@ -12,6 +12,7 @@ from data_prep.pixel_sources.source import PixelSource, SourceSplit, checked_lab
 from data_prep.splits import SPLIT_NAMES
 from vision_rnn.console import note
 from vision_rnn.errors import UserError
+from vision_rnn.files import check_no_device
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -42,6 +43,7 @@ def read_parquet(source: Path) -> PixelSource:
     """
     files: dict[str | None, list[Path]] = {}
     for path in sorted(source.glob("**/*.parquet")) if source.is_dir() else [source]:
+        check_no_device(path)
         files.setdefault(split_of_file(path, source), []).append(path)
     if not files:
         raise UserError(f"{source}: contains no .parquet file; name a folder that does")

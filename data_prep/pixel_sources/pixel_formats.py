@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from data_prep.hub import is_on_hub
-from data_prep.images import PHOTO_SUFFIXES
+from data_prep.image_files import PHOTO_SUFFIXES
 from data_prep.pixel_sources import folder, idx, npz, parquet
 from data_prep.pixel_sources.source import PixelSource
 from vision_rnn.errors import UserError

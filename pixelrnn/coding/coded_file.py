@@ -22,7 +22,7 @@ from torch import Tensor
 from pixelrnn.coding.codec import BATCH_SIZE, Undecodable, batch_slices, decode, double, encode
 from pixelrnn.model import PixelModel
 from vision_rnn.errors import UserError
-from vision_rnn.files import atomic_path
+from vision_rnn.files import atomic_path, check_no_device
 
 _MAGIC, _VERSION = b"VRNN", 1
 _HEADER = struct.Struct("<4sB16sIhHII")
@@ -136,6 +136,7 @@ def read_coded(path: str | Path) -> CodedImages:
     Raises:
         UserError: The file cannot be read, has another format or version, or is damaged.
     """
+    check_no_device(Path(path))
     try:
         content = Path(path).read_bytes()
     except OSError as error:

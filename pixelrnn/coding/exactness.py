@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_prep.images import ImageError, load_image
+from data_prep.images import ImageError, load_image, read_encoded, read_image
 from pixelrnn.pixel_config import ImageShape
 from vision_rnn.console import note, problem
 
@@ -46,12 +46,15 @@ def loss(path: Path, shape: ImageShape) -> str | None:
         shape: Shape of the model's images.
     """
     try:
-        with Image.open(path) as image:
-            stored = _loss_of_storage(image)
-        levels = None if stored else np.asarray(load_image(path))
-    except (ImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        encoded = read_encoded(path)
+        levels = np.asarray(load_image(encoded))
+    except ImageError:
         return None
-    if levels is None:
+    try:
+        stored = read_image(encoded, str(path), _loss_of_storage)
+    except ImageError:
+        stored = "parts of its file other than the pixels are broken"
+    if stored:
         return stored
     if shape.channels == 1 and (levels != levels[..., :1]).any():
         return "it has colours, but the model is for grey images"
@@ -61,7 +64,7 @@ def loss(path: Path, shape: ImageShape) -> str | None:
 
 
 def _loss_of_storage(image: Image.Image) -> str | None:
-    """Return the property of a file that 8-bit grey or RGB pixels cannot represent, without decoding the pixels."""
+    """Return the property of a file that 8-bit grey or RGB pixels cannot represent."""
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         return f"it has {frames} frames"
@@ -71,9 +74,17 @@ def _loss_of_storage(image: Image.Image) -> str | None:
         return "it has transparency"
     if image.mode not in _MODES or _bits(image) > 8:
         return f"it has more than 8 bits per channel, or is neither grey nor RGB (mode {image.mode})"
-    if image.getexif().get(_ORIENTATION, 1) != 1:
-        return "it is stored rotated"
-    return None
+    # The EXIF of a PNG file may follow the pixels.
+    image.load()
+    return "it is stored rotated" if _orientation(image) != 1 else None
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:
+        # As in `load_image`, broken metadata do not matter; their errors are as varied as those of the decoders.
+        return 1
 
 
 def _bits(image: Image.Image) -> int:

@@ -8,7 +8,8 @@ import pytest
 from captioning.captioner import Captioner, load_captioner
 from captioning.scoring.model import evaluate
 from data_prep.captions import prepare_captions
-from data_prep.images import find_images, load_image
+from data_prep.image_files import find_images
+from data_prep.images import load_image
 from data_prep.prepared_captions import PreparedCaptions
 
 BUNDLED = Captioner.bundled / "flickr8k"

@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+import os
 import shutil
 import signal
 import struct
@@ -232,6 +233,61 @@ def test_odd_photos_are_captioned_and_broken_ones_are_named(caption: Run, tmp_pa
         "missing.jpg": "no such file",
     }.items():
         assert any(line.startswith(f"captioning: {folder / name}: ") and reason in line for line in errors)
+
+
+@pytest.mark.usefixtures("no_pillow_heif")
+def test_what_looks_like_a_photo_but_is_skipped_is_in_one_note(caption: Run, photos: Path, tmp_path: Path) -> None:
+    for name in ("IMG_2.heic", "drawing.SVG"):
+        (photos / name).touch()
+    shutil.copy(photos / "red.png", photos / "sub" / "scan")
+    (photos / "sub" / "linked").symlink_to(tmp_path)
+    status, output, errors = caption(photos, "--recursive")
+    assert (status, len(output)) == (0, 6)
+    assert errors == [
+        f"captioning: {photos}: 3 files look like images but were skipped: IMG_2.heic (to read HEIC: pip install "
+        "'vision-rnn[heif]'); drawing.SVG (convert to JPEG or PNG); sub/scan (add the suffix of the format, such as "
+        ".jpg); 1 linked folder was not followed: sub/linked (name them too, or replace the links)"
+    ]
+    # A sound photo without a suffix can be named itself.
+    assert caption(photos / "sub" / "scan").status == 0
+    # Skipped files of several folders are in one note, which --quiet omits.
+    shutil.copytree(photos, tmp_path / "more", symlinks=True)
+    (line,) = [error for error in caption(photos, tmp_path / "more").errors if "skipped" in error]
+    assert line.startswith("captioning: 2 folders: 4 files look like images but were skipped: ")
+    assert caption(photos, "--quiet").errors == []
+
+
+@pytest.mark.usefixtures("no_pillow_heif")
+def test_files_that_are_no_readable_photos_are_each_named(
+    caption: Run, photos: Path, tmp_path: Path, heic: bytes
+) -> None:
+    (tmp_path / "IMG_1.HEIC").write_bytes(heic)
+    (tmp_path / "named.jpg").mkdir()
+    wrong = [tmp_path / "IMG_1.HEIC", Path("/dev/zero")]
+    status, output, errors = caption(*wrong, photos / "red.png")
+    assert (status, len(output)) == (1, 1)
+    assert errors == [
+        f"captioning: {wrong[0]}: HEIC, which needs pillow-heif; pip install 'vision-rnn[heif]'",
+        "captioning: /dev/zero: not a regular file; name an image file",
+    ]
+    assert (
+        caption(tmp_path / "named.jpg").errors[0].startswith(f"captioning: error: {tmp_path / 'named.jpg'}: contains")
+    )
+
+
+@pytest.mark.usefixtures("pillow_heif")
+def test_heic_is_captioned_where_pillow_heif_is_installed(caption: Run, tmp_path: Path, heic: bytes) -> None:
+    for name in ("a.heic", "b.HEIF"):
+        (tmp_path / name).write_bytes(heic)
+    status, output, errors = caption(tmp_path)
+    assert (status, len(output), errors) == (0, 2, [])
+
+
+def test_an_output_that_is_a_pipe_is_not_opened(caption: Run, photos: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "out.jsonl")
+    result = caption(photos, "-o", tmp_path / "out.jsonl", "--skip-existing")
+    assert (result.status, result.output) == (2, [])
+    assert result.errors == [f"captioning: error: {tmp_path / 'out.jsonl'}: a device, socket or pipe; name a file"]
 
 
 def test_a_broken_photo_alone_is_an_error_and_leaves_the_output(caption: Run, tmp_path: Path) -> None:

@@ -43,6 +43,34 @@ def test_skipped_inputs_are_named_and_make_the_exit_status_one(synthetic_caption
     assert broken.name not in printed.out
 
 
+def test_a_device_in_a_caption_file_is_skipped_and_named(synthetic_captions, tmp_path, capsys):
+    source = shutil.copytree(synthetic_captions, tmp_path / "source")
+    os.mkfifo(source / "images" / "pipe.png")
+    with (source / "captions.jsonl").open("a") as file:
+        for name in ("/dev/zero", "pipe.png", "."):
+            file.write(json.dumps({"image": name, "caption": "A grey nothing", "split": "train"}) + "\n")
+    assert main(["captions", str(source), "-o", str(tmp_path / "out")]) == 1
+    errors = capsys.readouterr().err
+    assert "/dev/zero: not a regular file; name an image file\n" in errors
+    # A name that is no file of the image folders is taken to be beside the captions.
+    assert "skipped pipe.png: " in errors
+    assert f"{source}: is a folder; name an image file\n" in errors
+    assert "data-prep: 3 inputs skipped\n" in errors
+
+
+@pytest.mark.parametrize("command", ["captions", "pixels"])
+def test_files_that_look_like_images_but_are_skipped_are_in_one_note(command, make_image, tmp_path, capsys):
+    for name in ("a", "b"):
+        make_image(tmp_path / "photos" / "sub" / f"{name}.png", colour={"a": "red", "b": "blue"}[name])
+        (tmp_path / "photos" / "sub" / f"{name}.txt").write_text("A plain colour\n")
+    (tmp_path / "photos" / "sub" / "c.dng").touch()
+    (tmp_path / "photos" / "sub" / "c.txt").write_text("A photo that is not developed\n")
+    options = ["--min-count", "1"] if command == "captions" else []
+    assert main([command, str(tmp_path / "photos"), "-o", str(tmp_path / "out"), *options]) == 0
+    note = "1 file looks like an image but was skipped: sub/c.dng (convert to JPEG or PNG)"
+    assert capsys.readouterr().err.count(f"data-prep: {tmp_path / 'photos'}: {note}\n") == 1
+
+
 def test_what_was_done_to_the_splits_is_told(synthetic_captions, tmp_path, capsys):
     source = shutil.copytree(synthetic_captions, tmp_path / "source")
     lines = [json.loads(line) for line in (source / "captions.jsonl").read_text().splitlines()]

@@ -1,5 +1,7 @@
 import contextlib
 import io
+import os
+import socket
 import struct
 import zlib
 from pathlib import Path
@@ -8,10 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from data_prep.images import PHOTO_SUFFIXES, ImageError, find_images, load_image
-from vision_rnn.errors import UserError
+from data_prep.images import LARGEST_FILE, ImageError, load_image, read_encoded
 
 
 def encode(image: Image.Image, format: str, **options) -> bytes:
@@ -116,10 +117,11 @@ def test_bytes_path_and_string_give_the_same_image(make_image, tmp_path):
     assert load_image(path).tobytes() == load_image(str(path)).tobytes() == load_image(path.read_bytes()).tobytes()
 
 
-def oversized_png() -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
+
+def oversized_png() -> bytes:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 10_000, 10_000, 8, 0, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
 
@@ -147,7 +149,7 @@ def test_unusable_files_are_refused_in_one_line_with_name_and_reason(encoded, re
 def test_missing_file_and_folder_are_image_errors(tmp_path):
     with pytest.raises(ImageError, match="no such file"):
         load_image(tmp_path / "absent.jpg")
-    with pytest.raises(ImageError, match="cannot be read"):
+    with pytest.raises(ImageError, match="is a folder; name an image file"):
         load_image(tmp_path)
 
 
@@ -170,30 +172,133 @@ def test_a_damaged_file_gives_an_image_or_an_image_error(format, damage):
         assert load_image(bytes(encoded)).mode == "RGB"
 
 
-def test_photo_suffixes_are_all_known_to_pillow():
-    assert Image.registered_extensions().keys() >= PHOTO_SUFFIXES
+# Text in PNG files
+
+MANY = 2 * PngImagePlugin.MAX_TEXT_CHUNK
+LONG_TEXTS = {
+    "zTXt": chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(MANY))),
+    "iTXt": chunk(b"iTXt", b"prompt\0\1\0en\0\0" + zlib.compress(b"word " * MANY)),
+    "colour profile": chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(MANY))),
+    "many texts": chunk(b"tEXt", b"Comment\0" + b"x" * MANY) * 33,
+    "wrong checksum": chunk(b"tEXt", b"Comment\0sound")[:-4] + b"oops",
+    "XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b" " * MANY)),
+}
 
 
-def test_find_images_lists_photos_in_order(make_image, tmp_path):
-    expected = [make_image(tmp_path / name) for name in ("a.JPG", "b.png", "sub/c.webp")]
-    for other in ("notes.txt", ".hidden.png", "film.mpg", ".thumbs/a.png", "sub/.thumbs/deep/c.png"):
-        (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / other).touch()
-    (tmp_path / "folder.png").mkdir()
-    assert find_images(tmp_path) == expected[:2]
-    assert find_images(tmp_path, recursive=True) == expected
+def png_with(before: bytes = b"", after: bytes = b"", **options) -> bytes:
+    """Return a PNG file with chunks before and after its pixels."""
+    encoded = encode(gradient(), "PNG", **options)
+    pixels_start, end = encoded.index(b"IDAT") - 4, encoded.index(b"IEND") - 4
+    return encoded[:pixels_start] + before + encoded[pixels_start:end] + after + encoded[end:]
 
 
-def test_find_images_searches_a_hidden_folder_that_is_named(make_image, tmp_path):
-    image = make_image(tmp_path / ".photos" / "sub" / "a.png")
-    assert find_images(tmp_path / ".photos", recursive=True) == [image]
+# Pillow reads no colour profile after the pixels, and no checksum.
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [*((text, "before") for text in LONG_TEXTS), *((text, "after") for text in ("zTXt", "iTXt", "many texts", "XMP"))],
+)
+def test_text_in_a_png_file_does_not_matter(text, place):
+    encoded = png_with(**{place: LONG_TEXTS[text]})
+    with pytest.raises((ValueError, OSError)), Image.open(io.BytesIO(encoded)) as image:
+        image.load()
+    np.testing.assert_array_equal(pixels(encoded), np.asarray(gradient()))
 
 
-def test_find_images_tells_how_to_fix_an_empty_list(make_image, tmp_path):
-    with pytest.raises(UserError, match="contains no image; name a folder"):
-        find_images(tmp_path, recursive=True)
-    make_image(tmp_path / "sub" / "a.png")
-    with pytest.raises(UserError, match="--recursive"):
-        find_images(tmp_path)
-    with pytest.raises(UserError, match="no such folder"):
-        find_images(Path(tmp_path / "absent"))
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_the_orientation_of_a_png_file_with_long_text_is_kept(place):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = np.rot90(np.asarray(gradient()), -1)
+    with_exif = png_with(**{place: LONG_TEXTS["zTXt"]}, exif=exif)
+    np.testing.assert_array_equal(pixels(with_exif), turned)
+    oriented = chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>')
+    np.testing.assert_array_equal(pixels(png_with(**{place: oriented + LONG_TEXTS["iTXt"]})), turned)
+
+
+def test_long_text_does_not_hide_broken_pixels_and_bombs():
+    broken = png_with(LONG_TEXTS["zTXt"])[:-40]
+    with pytest.raises(ImageError, match="broken or truncated"):
+        load_image(broken)
+    bomb = oversized_png()
+    with pytest.raises(ImageError, match="bombs"):
+        load_image(bomb[:33] + LONG_TEXTS["zTXt"] + bomb[33:])
+
+
+# Files that are not regular, and very large ones
+
+
+@pytest.fixture
+def never_opened(monkeypatch):
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was opened"))
+
+
+@pytest.mark.usefixtures("never_opened")
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "link"])
+def test_what_is_no_regular_file_is_refused_unopened(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path("photo.jpg")
+    with socket.socket(socket.AF_UNIX) as server:
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "socket":
+            server.bind(str(path))
+        elif kind == "link":
+            path.symlink_to(os.devnull)
+        else:
+            path = Path(os.devnull)
+        for read in (load_image, read_encoded):
+            with pytest.raises(ImageError) as caught:
+                read(path)
+            assert str(caught.value) == f"{path}: not a regular file; name an image file"
+
+
+@pytest.mark.usefixtures("never_opened")
+def test_a_file_larger_than_any_image_is_refused_unopened(tmp_path):
+    path = tmp_path / "huge.tif"
+    path.touch()
+    os.truncate(path, LARGEST_FILE + 1)
+    with pytest.raises(ImageError, match=r"huge\.tif: larger than 2,147,483,648 bytes, .*; scale it down"):
+        load_image(path)
+
+
+def test_a_link_to_a_file_is_read(make_image, tmp_path):
+    (tmp_path / "link.png").symlink_to(make_image(tmp_path / "photo.png"))
+    assert load_image(tmp_path / "link.png").size == (8, 6)
+
+
+def test_a_name_that_no_file_can_have_is_an_image_error():
+    with pytest.raises(ImageError, match=r"not a path .*; fix the name"):
+        load_image("photo\0.jpg")
+
+
+# HEIC
+
+
+def test_heic_is_read_with_pillow_heif(heic, pillow_heif, tmp_path):
+    (tmp_path / "IMG_1.HEIC").write_bytes(heic)
+    for source in (tmp_path / "IMG_1.HEIC", heic):
+        assert np.asarray(load_image(source)).tolist() == [[[255, 0, 0], [0, 0, 255]]]
+    assert pillow_heif.registrations
+
+
+def test_pillow_heif_is_not_loaded_for_other_images(pillow_heif):
+    for format in ("JPEG", "PNG", "AVIF", "WEBP"):
+        pixels(encode(gradient(), format))
+    assert not pillow_heif.registrations
+
+
+@pytest.mark.usefixtures("no_pillow_heif")
+def test_without_pillow_heif_the_message_says_how_to_install_it(heic, tmp_path):
+    # Phones and messengers rename photos, so the content counts.
+    (tmp_path / "photo.jpg").write_bytes(heic)
+    with pytest.raises(ImageError) as caught:
+        load_image(tmp_path / "photo.jpg")
+    path = tmp_path / "photo.jpg"
+    assert str(caught.value) == f"{path}: HEIC, which needs pillow-heif; pip install 'vision-rnn[heif]'"
+    assert load_image(encode(gradient(), "AVIF")).size == (10, 12)
+
+
+@pytest.mark.usefixtures("pillow_heif")
+def test_a_broken_heic_file_is_an_image_error(heic):
+    with pytest.raises(ImageError, match="broken or truncated"):
+        load_image(heic[:-2])

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -454,9 +455,11 @@ class TestTables:
 
     def test_cells_without_a_sound_image_are_named_by_their_row(self, offer):
         cells = [None, {"bytes": b"no image", "path": None}, {"bytes": None, "path": "absent.png"}]
+        cells.append({"bytes": None, "path": None})
         offer(train=Dataset.from_dict({"img": cells}).cast_column("img", datasets.Image()))
         images = read("hub:owner/name").splits["train"].images
-        for index, message in enumerate(["row 0: the file is empty", "row 1: not an image", "no such file"]):
+        messages = ["row 0: the file is empty", "row 1: not an image", "no such file", "row 3: the file is empty"]
+        for index, message in enumerate(messages):
             with pytest.raises(ImageError, match=message):
                 images[index]
 
@@ -483,3 +486,31 @@ def test_absent_and_unrecognised_sources(tmp_path):
     for source in (tmp_path / "empty", write(tmp_path / "a.csv", b""), write(tmp_path / "photo.png", b"")):
         with pytest.raises(UserError, match=r"not recognised; name it with --format idx\|npz\|folder\|parquet\|hub"):
             resolve_format(str(source), "auto")
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train.npz", "train.parquet"])
+def test_pipes_and_devices_are_refused_unopened(name, tmp_path):
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / name).symlink_to("/dev/full" if name.endswith("ubyte") else os.devnull)
+    os.mkfifo(tmp_path / name)
+    for path in (tmp_path / name, tmp_path / "link" / name, tmp_path / "link"):
+        with pytest.raises(UserError, match=f"{name}: a device, socket or pipe; name a file"):
+            read(path)
+
+
+def test_a_parquet_cell_that_names_a_device_is_refused(tmp_path):
+    cells = [{"bytes": None, "path": "/dev/zero"}, {"bytes": None, "path": str(tmp_path)}]
+    rows = Dataset.from_dict({"image": cells}).cast_column("image", datasets.Image(decode=False))
+    rows.to_parquet(tmp_path / "train.parquet")
+    images = read(tmp_path / "train.parquet").splits["train"].images
+    for index, message in enumerate(["/dev/zero: not a regular file; name an image file", "is a folder"]):
+        with pytest.raises(ImageError, match=message):
+            images[index]
+
+
+def test_skipped_files_of_all_splits_are_in_one_note(make_image, tmp_path, capsys):
+    for split in ("train", "test"):
+        make_image(tmp_path / split / "cat" / "a.png")
+        (tmp_path / split / "cat" / "b.jxl").touch()
+    assert len(read(tmp_path).splits) == 2
+    assert capsys.readouterr().err.count("2 folders: 2 files look like images but were skipped: ") == 1

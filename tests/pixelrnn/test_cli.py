@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -192,6 +193,46 @@ def test_an_unreadable_image_is_skipped(complete: Run, images: Path) -> None:
     status, output, errors = complete("--mask", "lower-half", "-o", "other.png")
     assert (status, output, len(errors)) == (1, [], 3)
     assert not Path("other.png").exists()
+
+
+@pytest.mark.parametrize("command", ["complete", "compress"])
+def test_a_folder_of_all_kinds_of_files(run: Run, folders: dict[str, Path], images: Path, command: str) -> None:
+    sound = images / "0.png"
+    (images / "broken.png").write_bytes(sound.read_bytes()[:-30])
+    (images / "text.gif").write_bytes(b"GIF8 is a format")
+    (images / "vector.svgz").touch()
+    shutil.copy(sound, images / "copy")
+    (images / "latest.png").symlink_to(images / "absent.png")
+    os.mkfifo(images / "pipe.png")
+    options = ("--mask", "center") if command == "complete" else ()
+    status, output, errors = run(command, images, *options, "--model", folders["binary"], "-o", "out.png")
+    assert status == 1
+    assert len(output) == 3 if command == "complete" else output[0].startswith("out.png: 3 images")
+    assert errors[0] == (
+        f"pixelrnn: {images}: 4 files look like images but were skipped: copy (add the suffix of the format, such as "
+        ".jpg); latest.png (broken link; restore its target or remove it); pipe.png (not a regular file; replace or "
+        "remove it); vector.svgz (convert to JPEG or PNG)"
+    )
+    assert [line for line in errors if f"{images / 'broken.png'}: the image is broken or truncated" in line]
+    assert [line for line in errors if f"{images / 'text.gif'}: not an image" in line]
+    status, output, errors = run(command, images / "pipe.png", *options, "--model", folders["binary"], "-o", "x.png")
+    assert (status, output) == (1, [])
+    assert errors == [f"pixelrnn: {images / 'pipe.png'}: not a regular file; name an image file"]
+
+
+def test_the_fix_for_a_folder_of_folders_is_an_option_that_exists(complete: Run, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "outer").mkdir()
+    images.rename(tmp_path / "outer" / "images")
+    images.symlink_to(tmp_path / "outer")
+    assert complete("--mask", "center", "-o", "out.png").errors == [
+        f"pixelrnn: error: {images}: contains no image; its subfolders do, so name these"
+    ]
+
+
+def test_a_device_is_not_decompressed(run: Run) -> None:
+    assert run("decompress", "/dev/zero", "-o", "back").errors == [
+        "pixelrnn: error: /dev/zero: a device, socket or pipe; name a file"
+    ]
 
 
 def test_an_image_of_another_size_or_of_grey_levels(run: Run, folders: dict[str, Path]) -> None:

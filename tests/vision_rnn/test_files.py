@@ -1,12 +1,13 @@
 """Files are whole or absent, and a failed write leaves what was there."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from vision_rnn.errors import UserError
-from vision_rnn.files import atomic_path, read_json, write_json
+from vision_rnn.files import atomic_path, read_file, read_json, read_text, write_json
 
 
 def test_a_document_comes_back(tmp_path: Path):
@@ -91,3 +92,20 @@ def test_a_broken_document_is_named_with_its_line(tmp_path: Path):
 def test_a_byte_order_mark_is_no_part_of_a_document(tmp_path: Path):
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert read_json(tmp_path / "a.json") == {"a": 1}
+
+
+def test_a_pipe_is_text(tmp_path: Path):
+    pipe = tmp_path / "a.json"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_text, args=("[1]",), daemon=True).start()
+    assert read_json(pipe) == [1]
+
+
+@pytest.mark.parametrize("kind", ["text", "pipe", "other"])
+def test_what_may_never_end_is_not_opened(kind: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was opened"))
+    path = tmp_path / "a.json"
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    with pytest.raises(UserError) as caught:
+        read_text(path) if kind == "text" else read_file(path)
+    assert str(caught.value) == f"{path}: a device, socket or pipe; name a file"

@@ -8,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from data_prep.images import load_image
 from pixelrnn.cli import main
+from pixelrnn.coding.exactness import loss
 from pixelrnn.model import PixelModel
+from pixelrnn.pixel_config import ImageShape
 from vision_rnn.model_folder import save_model
 
 HEIGHT, WIDTH = 5, 7
@@ -209,3 +213,49 @@ def test_decompressing_overwrites_nothing_unasked(
     assert not (tmp_path / "b.png").exists()
     assert main(["decompress", coded, *model, "-o", str(tmp_path), "--overwrite"]) == 0
     assert load_image(tmp_path / "a.png").size == (WIDTH, HEIGHT)
+
+
+def test_text_in_the_file_does_not_hide_that_it_is_stored_rotated(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    path = tmp_path / "photo.png"
+    Image.new("L", (WIDTH, HEIGHT)).save(path, exif=exif)
+    encoded = path.read_bytes()
+    text = b"zTXtComment\0\0" + zlib.compress(bytes(2_000_000))
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    for place in (33, encoded.index(b"IEND") - 4):
+        path.write_bytes(encoded[:place] + chunk + encoded[place:])
+        assert load_image(path).size == (HEIGHT, WIDTH)
+        assert loss(path, ImageShape(height=HEIGHT, width=WIDTH, channels=1, levels=256)) == "it is stored rotated"
+
+
+@pytest.mark.usefixtures("pillow_heif")
+def test_heic_may_have_more_bits(tmp_path: Path, heic: bytes):
+    (tmp_path / "photo.heic").write_bytes(heic)
+    reason = loss(tmp_path / "photo.heic", ImageShape(height=1, width=2, channels=3, levels=256))
+    assert reason == "its format, HEIF, may have more than 8 bits per channel"
+
+
+def test_broken_metadata_lose_nothing(tmp_path: Path):
+    exif = b"Exif\0\0II*\0\xff\xff\xff\xffgarbage"
+    Image.new("L", (WIDTH, HEIGHT)).save(tmp_path / "photo.png", exif=exif)
+    assert loss(tmp_path / "photo.png", ImageShape(height=HEIGHT, width=WIDTH, channels=1, levels=256)) is None
+
+
+# A damaged header may declare millions of pixels, which take longer than hypothesis allows for an example.
+@settings(deadline=None)
+@given(
+    st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"]),
+    st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=8),
+)
+def test_a_damaged_file_that_can_be_read_has_an_answer(
+    tmp_path_factory: pytest.TempPathFactory, format: str, damage: list[tuple[float, int]]
+):
+    path = tmp_path_factory.mktemp("damaged") / "photo"
+    Image.fromarray(np.arange(HEIGHT * WIDTH * 3, dtype=np.uint8).reshape(HEIGHT, WIDTH, 3)).save(path, format)
+    encoded = bytearray(path.read_bytes())
+    for place, value in damage:
+        encoded[int(place * len(encoded))] = value
+    path.write_bytes(encoded)
+    reason = loss(path, ImageShape(height=HEIGHT, width=WIDTH, channels=3, levels=256))
+    assert reason is None or isinstance(reason, str)
