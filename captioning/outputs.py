@@ -7,7 +7,6 @@ File names that are not valid UTF-8 are written with their original bytes.
 
 import contextlib
 import csv
-import errno
 import json
 import os
 from abc import ABC, abstractmethod
@@ -17,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from vision_rnn.console import note, result
 from vision_rnn.errors import UserError
-from vision_rnn.files import atomic_path, check_no_device, check_not_existing
+from vision_rnn.files import atomic_path, check_no_device, check_not_existing, unwritable
 
 if TYPE_CHECKING:
     from captioning.captioner import Caption
@@ -217,8 +216,7 @@ def _one_line(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        fix = "free some space" if error.errno == errno.ENOSPC else "choose another path"
-        raise UserError(f"{path}: cannot be written ({error.strerror}); {fix}") from error
+        raise unwritable(path, error) from error
 
 
 def _drop_incomplete_line(path: Path) -> None:

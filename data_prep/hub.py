@@ -45,7 +45,9 @@ def load_hub(source: str) -> "DatasetDict":
     # Connection failures, unknown names and rejected loading scripts have no closer common base class.
     except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{PREFIX}{name}: cannot be loaded ({reason}); check the name and the network") from error
+        raise UserError(
+            f"{PREFIX}{name}: cannot be loaded ({reason}); check the name, the network and the disk space"
+        ) from error
     if not isinstance(data, DatasetDict):
         raise UserError(f"{PREFIX}{name}: has no splits; choose another data set")
     return data

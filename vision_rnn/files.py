@@ -31,7 +31,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error.strerror}); choose another path") from error
+        raise unwritable(target, error) from error
     # With the suffix of the target: many writers choose their format by it.
     staged, replaced = staging / target.name, staging / f"{target.name}.replaced"
     try:
@@ -41,14 +41,24 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         os.replace(staged, target)
     except OSError as error:
         if error.filename is None or Path(error.filename).is_relative_to(staging):
-            fix = "free some space" if error.errno == errno.ENOSPC else "choose another path"
-            raise UserError(f"{target}: cannot be written ({error.strerror or error}); {fix}") from error
+            raise unwritable(target, error) from error
         raise
     finally:
         # Between the two renamings this is the only copy of the old folder.
         if os.path.lexists(replaced) and not os.path.lexists(target):
             replaced.rename(target)
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Return whether a file could not be written because the disk, or the user's quota, is used up."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def unwritable(target: str | Path, error: OSError) -> UserError:
+    """Return the error for a file or folder that cannot be written."""
+    fix = "free some space" if is_disk_full(error) else "choose another path"
+    return UserError(f"{target}: cannot be written ({error.strerror or error}); {fix}")
 
 
 def check_output_file(path: str | Path, suffixes: Collection[str] = (), inputs: Iterable[Path] = ()) -> Path:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from huggingface_hub import ModelHubMixin, hf_hub_download
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from vision_rnn.errors import UserError
@@ -58,7 +58,8 @@ class SavedModel(nn.Module, ModelHubMixin, ABC):
             name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
             for name, tensor in self.state_dict().items()
         }
-        save_file(halves, save_directory / WEIGHTS)
+        # Not `save_file`, whose error for a full disk is no OSError.
+        (save_directory / WEIGHTS).write_bytes(save(halves))
         if self.card:
             (save_directory / CARD).write_text(self.card, encoding="utf-8")
         sums = (f"{_sha256(save_directory / name)}  {name}\n" for name in (CONFIG, WEIGHTS))
@@ -132,7 +133,7 @@ def load_model(cls: type[Model], model: str | Path) -> Model:
         except (OSError, *_UNSUITABLE) as error:
             reason = _first_line(error)
             raise UserError(
-                f"{model}: cannot be loaded from the hub ({reason}); check the name and the network"
+                f"{model}: cannot be loaded from the hub ({reason}); check the name, the network and the disk space"
             ) from error
     folder = Path(model)
     if not folder.is_dir():

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import io
 import logging
 import sys
 import warnings
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader
 from vision_rnn.console import Progress, note
 from vision_rnn.devices import Device, resolve_device
 from vision_rnn.errors import UserError
-from vision_rnn.files import atomic_path
+from vision_rnn.files import atomic_path, is_disk_full, unwritable
 from vision_rnn.run_folder import LAST, checkpoint_folder
 
 # What Lightning warns of and is intended here: one process loads the data, frozen parts stay in evaluation mode, a
@@ -59,8 +60,11 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Save a checkpoint, complete or not at all."""
+        # By way of memory: torch reports a file that it cannot write as an error of its own, which hides the reason.
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
         with atomic_path(path) as staged:
-            torch.save(checkpoint, staged)
+            staged.write_bytes(content.getbuffer())
 
 
 @contextlib.contextmanager
@@ -111,6 +115,7 @@ def fit(
 
     Raises:
         KeyboardInterrupt: The user stopped it; the message says how to continue.
+        UserError: The disk is full, or the loss is no longer a number.
     """
     trainer = lightning.Trainer(
         accelerator=resolve_device(device).type,
@@ -136,6 +141,10 @@ def fit(
             saved = (checkpoint_folder(run) / LAST).is_file()
             advice = "add --ckpt_path last to continue" if saved else "no epoch was completed"
             raise KeyboardInterrupt(advice) from None
+        except OSError as error:  # Of the logs; what writes other files explains itself.
+            if is_disk_full(error):
+                raise unwritable(run, error) from error
+            raise
 
 
 def _checkpoints(run: Path, monitor: str, mode: Literal["min", "max"]) -> list[ModelCheckpoint]:

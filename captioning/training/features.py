@@ -60,14 +60,14 @@ def _compute(encoder: GridEncoder, data: PreparedCaptions, split: str, mirrored:
     needed, free = int(np.prod(shape)) * 2, shutil.disk_usage(data.folder).free
     if needed > free:
         raise UserError(f"{path}: needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; free some space")
-    with atomic_path(path) as staged:
-        features = np.lib.format.open_memmap(staged, "w+", dtype=np.float16, shape=shape)
-        label = f"features of {split}{' mirrored' if mirrored else ''}"
-        with Progress(len(images), label, "image") as progress:
-            for start in range(0, len(images), BATCH_SIZE):
-                batch = images[start : start + BATCH_SIZE]
-                pixels = torch.stack([encoder.preprocess(load_image(image["bytes"])) for image in batch]).to(device)
-                grids = encoder(pixels.flip(-1) if mirrored else pixels)
-                features[start : start + len(batch)] = grids.half().cpu().numpy()
-                progress.update(len(batch))
-        features.flush()
+    label = f"features of {split}{' mirrored' if mirrored else ''}"
+    # Not through a memory map: if the disk fills meanwhile, a write to the map kills the process without a message.
+    with atomic_path(path) as staged, open(staged, "wb") as file, Progress(len(images), label, "image") as progress:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(images), BATCH_SIZE):
+            batch = images[start : start + BATCH_SIZE]
+            pixels = torch.stack([encoder.preprocess(load_image(image["bytes"])) for image in batch]).to(device)
+            grids = encoder(pixels.flip(-1) if mirrored else pixels)
+            file.write(grids.half().cpu().numpy().tobytes())
+            progress.update(len(batch))

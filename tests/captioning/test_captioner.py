@@ -270,5 +270,5 @@ def test_a_hub_name_without_a_network_says_so(error: OSError, monkeypatch: pytes
 
     for module in (huggingface_hub.hub_mixin, model_folder):
         monkeypatch.setattr(module, "hf_hub_download", refuse)
-    with pytest.raises(UserError, match=r"hub:someone/captioner: .*check the name and the network"):
+    with pytest.raises(UserError, match=r"hub:someone/captioner: .*check the name, the network and the disk space"):
         load_captioner("hub:someone/captioner")

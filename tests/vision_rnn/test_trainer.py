@@ -26,12 +26,13 @@ def test_a_checkpoint_is_staged_beside_its_target_and_replaces_it(tmp_path: Path
 def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "last.ckpt"
     AtomicCheckpoints().save_checkpoint({"step": 1}, path)
+    write_bytes = Path.write_bytes
 
-    def full(checkpoint: object, staged: Path) -> None:
-        staged.write_bytes(b"half of it")
-        raise OSError(28, "No space left on device", str(staged))
+    def full(staged: Path, content: bytes) -> None:
+        write_bytes(staged, content[: len(content) // 2])
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UserError, match=r"last.ckpt: cannot be written \(No space left on device\); free some space"):
         AtomicCheckpoints().save_checkpoint({"step": 2}, path)
     assert torch.load(path, weights_only=True) == {"step": 1}
