@@ -61,6 +61,7 @@ class Captioner(SavedModel):
     """
 
     kind = "captioner"
+    program = "captioning"
     bundled = Path(__file__).parent / "pretrained"
 
     def __init__(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vision_rnn.errors import UserError
+from vision_rnn.option_types import LARGEST_SIZE, LARGEST_TRAINING_SEED, check_range
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "32", "bf16"]
 # The default model of all commands.
@@ -31,6 +32,16 @@ class EncoderConfig:
     image_size: int = 256
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the settings; an error names the invalid one."""
+        check_range("encoder.image_size", self.image_size, 1, 10_000)
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is None:
+                continue
+            if len(values) != 3 or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
+                allowed = "numbers greater than 0" if name == "std" else "numbers"
+                raise UserError(f"encoder.{name}: {list(values)} is out of range; give three {allowed}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,17 +79,21 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         """Check the settings; an error names the invalid one."""
-        for name in ("window", "num_layers", "hidden_size", "embedding_size", "attention_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"decoder.{name}: {getattr(self, name)} is too small; give at least 1")
+        for name in ("window", "num_layers"):
+            check_range(f"decoder.{name}", getattr(self, name), 1, 1000)
+        for name in ("hidden_size", "embedding_size", "attention_size"):
+            check_range(f"decoder.{name}", getattr(self, name), 1, 100_000)
         if not 0 <= self.dropout < 1:
             raise UserError(f"decoder.dropout: {self.dropout} is out of range; give at least 0 and less than 1")
         if self.cell == "window" and (self.attends or self.num_layers > 1):
             raise UserError("decoder.cell: a window has no state; give attention none and one layer, or another cell")
         if self.residual and self.num_layers == 1:
-            raise UserError("decoder.residual: needs at least two layers; give more num_layers, or omit it")
+            raise UserError("decoder.residual: needs at least two layers; give more num_layers, or set it to false")
         if self.hard and not self.attends:
-            raise UserError(f"decoder.hard: needs decoder.attention additive or dot, not {self.attention}")
+            raise UserError(
+                f"decoder.hard: needs decoder.attention additive or dot, not {self.attention}; change it, or set "
+                "decoder.hard to false"
+            )
 
     @property
     def attends(self) -> bool:
@@ -91,9 +106,9 @@ class SearchConfig:
     """Search settings.
 
     Attributes:
-        beam_size: Beam size; 1 is greedy search.
-        length_exponent: Exponent x of the length: captions are ranked by log-probability / words ** x.
-        max_words: Maximum number of words of a caption.
+        beam_size: Beam size, 1 to 1000; 1 is greedy search.
+        length_exponent: Exponent x of the length, 0 to 10: captions are ranked by log-probability / words ** x.
+        max_words: Maximum number of words of a caption, 1 to 1000.
     """
 
     beam_size: int = 5
@@ -102,9 +117,9 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         """Check the settings; an error names the invalid one."""
-        for name, least in (("beam_size", 1), ("length_exponent", 0), ("max_words", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"search.{name}: {getattr(self, name)} is too small; give at least {least}")
+        # Time and memory grow with the sizes. A greater exponent overflows in single precision.
+        for name, least, most in (("beam_size", 1, 1000), ("length_exponent", 0, 10), ("max_words", 1, 1000)):
+            check_range(f"search.{name}", getattr(self, name), least, most)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,15 +189,11 @@ class TrainingConfig:
         names: dict[str, Precision] = {"32": "32-true", "bf16": "bf16-mixed"}
         object.__setattr__(self, "precision", names.get(self.precision, self.precision))
         # The self-critical baseline of a sample is the mean of the other samples, so there must be another.
-        least = {"epochs": 1, "patience": 1, "batch_size": 1, "warmup_steps": 0, "samples": 2, "max_words": 1}
+        least = {"epochs": 1, "patience": 1, "batch_size": 1, "samples": 2, "max_words": 1, "temperature": 0.001}
+        most = {"samples": 1000, "temperature": 1000, "look_warmup": 1, "seed": LARGEST_TRAINING_SEED}
         for name, value in vars(self).items():
-            # Written so that NaN, which compares false, is rejected too.
-            if isinstance(value, int | float) and not least.get(name, 0) <= value < math.inf:
-                raise UserError(f"training.{name}: {value} is out of range; give at least {least.get(name, 0)}")
-        if self.temperature == 0:
-            raise UserError("training.temperature: 0.0 is too small; give more than 0")
-        if self.look_warmup > 1:
-            raise UserError(f"training.look_warmup: {self.look_warmup} is too large; give at most 1")
+            if isinstance(value, int | float):
+                check_range(f"training.{name}", value, least.get(name, 0), most.get(name, LARGEST_SIZE))
         for name in ("average_decay", "label_smoothing"):
             if getattr(self, name) >= 1:
                 raise UserError(f"training.{name}: {getattr(self, name)} is too large; give less than 1")

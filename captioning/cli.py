@@ -11,7 +11,7 @@ from vision_rnn.cli import Outcome, configs_of, run
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
 from vision_rnn.files import check_output_file, write_json
-from vision_rnn.option_types import NonNegativeFloat, PositiveFloat, PositiveInt, Seed
+from vision_rnn.option_types import BeamSize, NonNegativeFloat, NumDraws, PositiveInt, Seed, Temperature
 
 if TYPE_CHECKING:
     from captioning.captioner import Captioner
@@ -31,10 +31,10 @@ def caption(
     *,
     recursive: bool = False,
     model: str = BUNDLED,
-    beam_size: PositiveInt | None = None,
-    num_captions: PositiveInt | None = None,
-    samples: PositiveInt | None = None,
-    temperature: PositiveFloat = 1.0,
+    beam_size: BeamSize | None = None,
+    num_captions: BeamSize | None = None,
+    samples: NumDraws | None = None,
+    temperature: Temperature = 1.0,
     seed: Seed = 0,
     prefix: str = "",
     attention: str | None = None,
@@ -104,9 +104,9 @@ def caption(
 def sample(
     *,
     model: str,
-    number: PositiveInt = 5,
+    number: NumDraws = 5,
     prefix: str = "",
-    temperature: PositiveFloat = 1.0,
+    temperature: Temperature = 1.0,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> Outcome:
@@ -139,7 +139,7 @@ def evaluate(
     data: str,
     split: str = "test",
     model: str = BUNDLED,
-    beam_size: PositiveInt | None = None,
+    beam_size: BeamSize | None = None,
     length_exponent: NonNegativeFloat | None = None,
     output: str | None = None,
     device: Device = "auto",

@@ -9,6 +9,8 @@ from vision_rnn.console import note, problem
 from vision_rnn.errors import UserError
 from vision_rnn.option_types import PositiveInt, Seed
 
+_MOST_PIXELS = 10_000  # Of a side; a larger image would fill the memory.
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv`, by default the arguments of the process, and return its exit status."""
@@ -120,9 +122,11 @@ def _height_and_width(size: str | None) -> tuple[int, int] | None:
     if size is None:
         return None
     sides = size.split("x")
-    if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
-        raise UserError(f"--size {size}: not a size; give a number of pixels, or HEIGHTxWIDTH")
-    return int(sides[0]), int(sides[-1])
+    # Python refuses to convert thousands of digits.
+    numbers = [int(side) if side.isdecimal() and len(side) < 10 else 0 for side in sides]
+    if len(numbers) > 2 or not 1 <= min(numbers) <= max(numbers) <= _MOST_PIXELS:
+        raise UserError(f"--size {size}: not a size; give 1 to {_MOST_PIXELS} pixels, as N or HEIGHTxWIDTH")
+    return numbers[0], numbers[-1]
 
 
 def _prepared(output: str, manifest: dict[str, Any], lines: list[str]) -> Outcome:

@@ -39,6 +39,9 @@ def read_manifest(folder: Path, kind: str, keys: Collection[str] = ()) -> dict[s
     manifest = read_json(folder / MANIFEST)
     if missing := set(keys) - manifest.keys():
         raise damaged(folder / MANIFEST, kind, f"no '{min(missing)}'")
+    # A run folder keeps the manifest of its data set.
+    if manifest.get("splits") and not any((folder / split).is_dir() for split in manifest["splits"]):
+        raise UserError(f"{folder}: holds the manifest of {KINDS[kind]} without its images; name the data set itself")
     return manifest
 
 

@@ -13,7 +13,7 @@ from vision_rnn.console import Progress, note
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
 from vision_rnn.files import check_not_existing, check_output_file, write_json
-from vision_rnn.option_types import PositiveInt, Seed
+from vision_rnn.option_types import NumDraws, PositiveInt, Seed
 
 if TYPE_CHECKING:
     from pixelrnn.model import PixelModel
@@ -32,7 +32,7 @@ def complete(
     *,
     mask: str,
     model: str = BUNDLED,
-    samples: PositiveInt = 8,
+    samples: NumDraws = 8,
     output: str = "completions.png",
     resize: bool = False,
     seed: Seed = 0,
@@ -94,7 +94,7 @@ def complete(
 def sample(
     *,
     model: str = BUNDLED,
-    number: PositiveInt = 64,
+    number: NumDraws = 64,
     output: str = "samples.png",
     seed: Seed = 0,
     label: int | None = None,
@@ -124,7 +124,7 @@ def write(
     text: str,
     *,
     model: str = WRITER,
-    hands: PositiveInt = 4,
+    hands: NumDraws = 4,
     output: str = "written.png",
     seed: Seed = 0,
     device: Device = "auto",

@@ -51,6 +51,7 @@ class PixelModel(SavedModel):
     """
 
     kind = "pixel-model"
+    program = "pixelrnn"
     bundled = Path(__file__).parent / "pretrained"
 
     def __init__(self, config: ModelConfig, shape: ImageShape, history: Sequence[dict[str, Any]] = ()):

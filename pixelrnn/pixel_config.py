@@ -3,11 +3,11 @@
 They live apart from the classes that they configure, so that a command can show its options without importing torch.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from vision_rnn.errors import UserError
+from vision_rnn.option_types import LARGEST_SIZE, LARGEST_TRAINING_SEED, check_range
 
 # Default model of all commands but `write`, and of `write`.
 BUNDLED, WRITER = "bundled:row-lstm", "bundled:digits"
@@ -54,10 +54,10 @@ class ModelConfig:
         Raises:
             UserError: A number is out of range; the message names the setting.
         """
-        for name, least in (("num_layers", 0), ("hidden_channels", 1), ("output_channels", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"model.{name}: {getattr(self, name)} is too small; give at least {least}")
-        if not self.dilations or min(self.dilations) < 1:
+        check_range("model.num_layers", self.num_layers, 0, 1000)
+        for name in ("hidden_channels", "output_channels"):
+            check_range(f"model.{name}", getattr(self, name), 1, 100_000)
+        if not self.dilations or not 1 <= min(self.dilations) <= max(self.dilations) <= LARGEST_SIZE:
             raise UserError(f"model.dilations: {list(self.dilations)} is out of range; give one or more integers >= 1")
 
 
@@ -116,10 +116,8 @@ class TrainingConfig:
             UserError: A number is out of range; the message names the setting.
         """
         least = {"epochs": 1, "batch_size": 1}
+        most = {"decay": 1, "seed": LARGEST_TRAINING_SEED}
         for name, value in vars(self).items():
-            # Written so that NaN, for which every comparison is false, is refused too.
-            if not least.get(name, 0) <= value < math.inf:
-                raise UserError(f"training.{name}: {value} is out of range; give at least {least.get(name, 0)}")
-        if self.decay > 1 or self.average_decay >= 1:
-            name, most = ("decay", "at most 1") if self.decay > 1 else ("average_decay", "less than 1")
-            raise UserError(f"training.{name}: {getattr(self, name)} is too large; give {most}")
+            check_range(f"training.{name}", value, least.get(name, 0), most.get(name, LARGEST_SIZE))
+        if self.average_decay >= 1:
+            raise UserError(f"training.average_decay: {self.average_decay} is too large; give less than 1")

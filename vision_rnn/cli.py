@@ -86,12 +86,22 @@ def exit_status(program: str, action: Callable[[], int], quiet: bool = False) ->
             return status
         except (UserError, ArgumentError) as error:
             return _fail(" ".join(f"error: {error}".split()), 2)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            reason = " ".join(str(error).split()) or "the system gave no number"
+            return _fail(f"error: out of memory ({reason}); lower the batch size, or the sizes asked for", 2)
         except KeyboardInterrupt as interruption:
             return _fail("; ".join(["interrupted", *map(str, interruption.args)]), 130)
         except OSError as error:
             # What has a better explanation is a UserError: left is a pipe whose reader has gone, or a full disk.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return _fail(f"error: {error}", 2)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether memory ran out; torch says so by a RuntimeError, which for a GPU has a class of its own."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "CPUAllocator" in str(error)
 
 
 def command_parser(program: str, name: str, command: Command, configs: Path | None = None) -> ArgumentParser:

@@ -17,7 +17,9 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from vision_rnn.errors import UserError
-from vision_rnn.files import atomic_path, read_json
+from vision_rnn.files import MANIFEST, atomic_path, read_json
+from vision_rnn.run_folder import BEST, checkpoint_folder
+from vision_rnn.run_folder import CONFIG as RUN_CONFIG
 
 CONFIG, WEIGHTS, CHECKSUMS, CARD = "config.json", "model.safetensors", "SHA256SUMS", "README.md"
 # Raised for a configuration or weights that are intact, but belong to another class.
@@ -29,11 +31,13 @@ class SavedModel(nn.Module, ModelHubMixin, ABC):
 
     Attributes:
         kind: The kind of model, as stored in the configuration; messages show spaces for its hyphens.
+        program: Name of the program that trains and exports such models, for messages.
         bundled: The folder that contains the model folders installed with the package.
         card: The model card in Markdown, read from the folder that the model was loaded from; empty if there is none.
     """
 
     kind: ClassVar[str]
+    program: ClassVar[str]
     bundled: ClassVar[Path]
     card: str = ""
 
@@ -118,8 +122,8 @@ def load_model(cls: type[Model], model: str | Path) -> Model:
     """Load a model for use: a model folder, `bundled:NAME`, or `hub:OWNER/NAME` from the Hugging Face hub.
 
     Raises:
-        UserError: No such folder or name, a missing file, a file that differs from what was saved, or another
-            kind of model.
+        UserError: No such folder or name, a folder or file that is something else (such as a run folder), a missing
+            file, a file that differs from what was saved, or another kind of model.
     """
     if str(model).startswith("bundled:"):
         known = {folder.name: folder for folder in sorted(cls.bundled.iterdir())}
@@ -136,8 +140,8 @@ def load_model(cls: type[Model], model: str | Path) -> Model:
                 f"{model}: cannot be loaded from the hub ({reason}); check the name, the network and the disk space"
             ) from error
     folder = Path(model)
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such model folder; the other forms are bundled:NAME and hub:OWNER/NAME")
+    if not _is_model(folder):
+        raise _mistaken(folder, cls.program)
     for name in (CHECKSUMS, CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise UserError(f"{folder}: {name} is missing; copy the model folder again")
@@ -172,6 +176,37 @@ def save_model(model: SavedModel, output: str | Path, card: str) -> None:
         staged.mkdir()
         model.card = card
         model.save_pretrained(staged)
+
+
+def _is_model(folder: Path) -> bool:
+    """Return whether a folder is a model folder, perhaps an incomplete one."""
+    return any((folder / name).is_file() for name in (CHECKSUMS, CONFIG, WEIGHTS))
+
+
+def _mistaken(path: Path, program: str) -> UserError:
+    """Return the error for a path that is no model folder: what it is, and what to name instead."""
+    if not path.exists():
+        return UserError(f"{path}: no such model folder; the other forms are bundled:NAME and hub:OWNER/NAME")
+    folder = path if path.is_dir() else path.parent
+    if _is_model(folder):
+        return UserError(f"{path}: a file of a model folder; name the folder: {folder}")
+    run = folder.parent if checkpoint_folder(folder.parent) == folder else folder
+    if (run / RUN_CONFIG).is_file():
+        found = "a run folder" if path == run else f"part of the run folder {run}"
+        model = run / "model"
+        if _is_model(model):
+            fix = f"name its model: {model}"
+        elif (checkpoint_folder(run) / BEST).is_file():
+            fix = f"write its model with: {program} export {run} -o {model}"
+        else:
+            fix = f"complete its first epoch with: {program} train"
+        return UserError(f"{path}: {found}, not a model folder; {fix}")
+    found = ""
+    if (folder / MANIFEST).is_file():
+        found = "a prepared data set, "
+    elif path.is_file() and path.suffix == Path(BEST).suffix:
+        found = "a checkpoint, "
+    return UserError(f"{path}: {found}not a model folder; name a model folder, bundled:NAME or hub:OWNER/NAME")
 
 
 def _first_line(error: Exception) -> str:

@@ -166,7 +166,7 @@ def best_checkpoint(run: Path, command: str) -> Path:
     """
     path = checkpoint_folder(run) / BEST
     if not path.is_file():
-        raise UserError(f"{run}: has no checkpoints/{BEST}; train it first with: {command}")
+        raise UserError(f"{run}: has no checkpoints/{BEST}; name a run folder, the output of: {command}")
     return path
 
 

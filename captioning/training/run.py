@@ -201,7 +201,10 @@ def _initial_captioner(
     from vision_rnn.run_folder import check_same
 
     if init_from:
-        trained = load_captioner(init_from)
+        try:
+            trained = load_captioner(init_from)
+        except UserError as error:
+            raise UserError(f"init_from: {error}") from error
         check_same("encoder", encoder, trained.encoder.config, init_from)
         check_same("decoder", decoder, trained.decoder_config, init_from)
         trained.search = search

@@ -73,7 +73,7 @@ class CaptioningTask(lightning.LightningModule):
         self._nats, self._words = 0.0, 0
         self.look_baseline: Tensor
         if config.log_gradients and captioner.decoder_config.cell == "window":
-            raise UserError("training.log_gradients: a window has no recurrent path to measure; omit it")
+            raise UserError("training.log_gradients: a window has no recurrent path to measure; set it to 0")
         self.captioner.encoder.requires_grad_(config.encoder_learning_rate > 0)
         if captioner.decoder_config.hard:
             longest = max(len(caption) for captions in training.words for caption in captions)

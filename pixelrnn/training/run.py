@@ -148,7 +148,10 @@ def _initial_model(prepared: "PreparedPixels", config: ModelConfig, init_from: s
 
     if not init_from:
         return PixelModel(config, image_shape(prepared, config.conditional))
-    trained = load_pixel_model(init_from)
+    try:
+        trained = load_pixel_model(init_from)
+    except UserError as error:
+        raise UserError(f"init_from: {error}") from error
     check_same("model", config, trained.config, init_from)
     check_fit(prepared, trained.shape)
     return trained.train()

@@ -147,7 +147,10 @@ def test_wrong_usage_is_exit_status_two(arguments, capsys):
     assert printed.err.startswith("data-prep: error: ")
 
 
-@pytest.mark.parametrize("option", ["--size=0", "--size=3x", "--size=3x4x5", "--size=big", "--channels=2", "--seed=-1"])
+SIZES = ["0", "3x", "3x4x5", "big", "10001", "4x1000000000", "9" * 5000, "nan", "-1"]
+
+
+@pytest.mark.parametrize("option", [*(f"--size={size}" for size in SIZES), "--channels=2", "--seed=-1"])
 def test_wrong_pixel_options_are_exit_status_two(option, tmp_path, capsys):
     assert main(["pixels", str(tmp_path), "-o", str(tmp_path / "out"), option]) == 2
     assert option.partition("=")[0].strip("-") in capsys.readouterr().err

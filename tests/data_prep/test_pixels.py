@@ -278,6 +278,16 @@ def test_only_prepared_pixels_are_replaced(source, prepared, synthetic_captions,
         prepare_pixels(source, source)
 
 
+def test_a_run_folder_with_the_manifest_of_its_data_is_neither_read_nor_replaced(source, prepared, tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    shutil.copy(prepared.folder / "manifest.json", tmp_path / "run")
+    with pytest.raises(UserError, match="run: holds something other than prepared pixels; choose another folder"):
+        prepare_pixels(source, tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints").is_dir()
+    with pytest.raises(UserError, match="run: holds the manifest of a prepared pixel data set without its images"):
+        PreparedPixels.open(tmp_path / "run")
+
+
 def test_open_refuses_what_is_no_prepared_pixel_data_set(prepared, synthetic_captions, tmp_path):
     prepare_captions(synthetic_captions, tmp_path / "captions")
     with pytest.raises(UserError, match="captions: a prepared caption data set, not pixels; make one with"):

@@ -4,11 +4,14 @@ What happens to a closed pipe is tested with the commands themselves.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
+import torch
 from jsonargparse import ArgumentError
 
 from vision_rnn.cli import Outcome, exit_status, run
@@ -45,9 +48,26 @@ def test_a_mistake_is_one_line(error, status, message, capsys):
     assert capsys.readouterr() == ("", message)
 
 
-def test_other_exceptions_are_ours_to_fix_and_pass():
-    with pytest.raises(KeyError):
-        exit_status("tool", ending(KeyError("size")))
+@pytest.mark.parametrize("error", [KeyError("size"), RuntimeError("shapes differ")])
+def test_other_exceptions_are_ours_to_fix_and_pass(error: Exception):
+    with pytest.raises(type(error)):
+        exit_status("tool", ending(error))
+
+
+@pytest.mark.parametrize(
+    "allocate",
+    [lambda: bytearray(2**60), lambda: np.empty(2**60, np.uint8), lambda: torch.empty(2**60, dtype=torch.uint8)],
+)
+def test_memory_that_runs_out_is_one_line(allocate: Callable[[], object], capsys):
+    assert exit_status("tool", lambda: bool(allocate())) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tool: error: out of memory")
+    assert line.endswith("; lower the batch size, or the sizes asked for")
+
+
+def test_memory_of_a_gpu_that_runs_out_is_one_line(capsys):
+    assert exit_status("tool", ending(torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate"))) == 2
+    assert "tool: error: out of memory (CUDA out of memory. Tried to allocate);" in capsys.readouterr().err
 
 
 # Commands made of functions

@@ -24,6 +24,7 @@ class Scale(SavedModel):
     """A model of another kind than the bundled one."""
 
     kind = "pixel-model"
+    program = "scaling"
 
     def __init__(self, width: int, names: list[str] | None = None):
         super().__init__()
@@ -130,6 +131,48 @@ def test_a_missing_file_is_named(folder: Path, name: str):
     (folder / name).unlink()
     with pytest.raises(UserError, match=rf"{name} is missing"):
         load_model(Scale, folder)
+
+
+@pytest.fixture
+def run(folder: Path, tmp_path: Path) -> Path:
+    """A run folder with its checkpoints and its model."""
+    for name in ("config.yaml", "manifest.json", "checkpoints/best.ckpt", "logs/log.csv"):
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).touch()
+    shutil.copytree(folder, tmp_path / "run" / "model")
+    return tmp_path / "run"
+
+
+def test_for_a_run_folder_its_model_is_named_or_how_to_write_it(run: Path):
+    for path in (run, run / "checkpoints", run / "checkpoints" / "best.ckpt"):
+        found = "a run folder" if path == run else f"part of the run folder {run}"
+        with pytest.raises(UserError, match=f"^{path}: {found}, not a model folder; name its model: {run / 'model'}$"):
+            load_model(Scale, path)
+    shutil.rmtree(run / "model")
+    with pytest.raises(UserError, match=f"write its model with: scaling export {run} -o {run / 'model'}$"):
+        load_model(Scale, run)
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(UserError, match=r"complete its first epoch with: scaling train$"):
+        load_model(Scale, run)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("model/config.json", "a file of a model folder; name the folder: .*model$"),
+        ("data", "a prepared data set, not a model folder; name a model folder, bundled:NAME or hub:OWNER/NAME"),
+        ("best.ckpt", "a checkpoint, not a model folder; name"),
+        ("photo.jpg", "not a model folder; name"),
+        (".", "not a model folder; name"),
+        ("absent", "no such model folder; the other forms are bundled:NAME and hub:OWNER/NAME"),
+    ],
+)
+def test_what_is_no_model_folder_is_named(folder: Path, path: str, reason: str):
+    (folder.parent / "data").mkdir()
+    for name in ("data/manifest.json", "best.ckpt", "photo.jpg"):
+        (folder.parent / name).touch()
+    with pytest.raises(UserError, match=f"{folder.parent / path}: {reason}"):
+        load_model(Scale, folder.parent / path)
 
 
 def test_a_model_is_written_over_a_model_and_over_nothing_else(model: Scale, folder: Path, tmp_path: Path):
