@@ -35,6 +35,7 @@ def complete(
     samples: NumDraws = 8,
     output: str = "completions.png",
     resize: bool = False,
+    invert: bool = False,
     seed: Seed = 0,
     label: int | None = None,
     device: Device = "auto",
@@ -51,11 +52,21 @@ def complete(
         samples: number of completions per image
         output: .png file to write, one row per image
         resize: crop and scale images of another size than the model's
+        invert: exchange dark and light for the model, and back in the picture, such as for dark digits on white paper
         label: class of the images, for class-conditional models
     """
     import torch
 
-    from pixelrnn.completion import BATCH_SIZE, complete, conditioning, conditioning_note, masked_nats, read_images
+    from pixelrnn.completion import (
+        BATCH_SIZE,
+        complete,
+        conditioning,
+        conditioning_note,
+        inverted,
+        is_likelier_inverted,
+        masked_nats,
+        read_images,
+    )
     from pixelrnn.mask import read_mask
     from pixelrnn.pictures import CompletionRow, completion_picture
 
@@ -69,11 +80,20 @@ def complete(
         return 1
     if text := conditioning_note(order, region):
         note(text)
-    pixels = torch.stack(list(readable.values()))
+    originals = torch.stack(list(readable.values()))
+    pixels = inverted(originals, shape.levels) if invert else originals
+    likelier = is_likelier_inverted(pixel_model, pixels, region, label)
+    if other := [path for path, is_likelier in zip(readable, likelier, strict=True) if is_likelier]:
+        note(
+            "images that the model finds far more likely with dark and light exchanged: "
+            f"{len(other)} of {len(pixels)}, such as {other[0]}; "
+            f"complete them {'without' if invert else 'with'} --invert"
+        )
     batches = math.ceil(len(pixels) * samples / BATCH_SIZE)
     with Progress(pixel_model.rows * batches, "completing", "row") as progress:
         drawn = complete(pixel_model, pixels, region, samples, seed, label, progress.update)
-    rows = [CompletionRow(original, completions) for original, completions in zip(pixels, drawn, strict=True)]
+    drawn = inverted(drawn, shape.levels) if invert else drawn
+    rows = [CompletionRow(original, completions) for original, completions in zip(originals, drawn, strict=True)]
     completion_picture(rows, region, shape.levels, output)
     lines, measured = [], []
     for path, nats in zip(readable, masked_nats(pixel_model, pixels, region, label).tolist(), strict=True):
@@ -84,6 +104,7 @@ def complete(
     document = {
         "picture": output,
         "mask": mask,
+        "inverted": invert,
         "drawn_pixels": int(region.sum()),
         "known_pixels_conditioned_on": vars(conditioning(order, region)),
         "images": measured,

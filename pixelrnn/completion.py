@@ -24,6 +24,8 @@ from vision_rnn.errors import UserError
 
 # Number of images that are drawn or measured at once.
 BATCH_SIZE = 256
+# A difference of few nats may be chance, if few pixels are known.
+_CERTAIN_NATS = 10.0
 # Limits a forward pass, which holds the logits of all pixels: three megabytes per RGB image of 32x32 and 256 levels.
 _LOGITS = 2**24
 
@@ -181,6 +183,31 @@ def masked_nats(model: PixelModel, pixels: Tensor, mask: Tensor, label: int | No
         log_likelihood = model.log_likelihood(part.to(model.device), model.labels(len(part), label))
         nats.append(-log_likelihood.cpu().double()[..., mask].sum(dim=(1, 2)))
     return torch.cat(nats)
+
+
+def inverted(pixels: Tensor, levels: int) -> Tensor:
+    """Exchange dark and light: levels v, uint8 of any shape, become `levels` - 1 - v."""
+    return levels - 1 - pixels
+
+
+def is_likelier_inverted(model: PixelModel, pixels: Tensor, mask: Tensor, label: int | None = None) -> Tensor:
+    """Return which images are far more likely with dark and light exchanged, by their known pixels alone.
+
+    Such as dark digits on white paper, for a model of white digits on black.
+
+    Args:
+        model: Pixel model.
+        pixels: (N, C, H, W) uint8.
+        mask: (H, W) bool, False where pixels are known.
+        label: Class of the images, for a class-conditional model.
+
+    Returns:
+        (N,) bool: whether -ln p is more than twice as high as that of the inverted image, and by ten nats at least.
+    """
+    nats, of_inverted = (
+        masked_nats(model, each, ~mask, label) for each in (pixels, inverted(pixels, model.shape.levels))
+    )
+    return nats > 2 * of_inverted + _CERTAIN_NATS
 
 
 def conditioning(order: Order, mask: Tensor) -> Conditioning:

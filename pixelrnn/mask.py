@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from data_prep.images import load_image
@@ -37,7 +38,7 @@ def read_mask(name_or_path: str | Path, height: int, width: int) -> Tensor:
 
     Raises:
         UserError: It is neither a name nor a readable picture; or the picture has another size, has grey levels or
-            colours, or masks no pixel or all pixels.
+            colours or transparent pixels, or masks no pixel or all pixels.
     """
     if name_or_path in _NAMED:
         down, right = (torch.arange(side) / side for side in (height, width))
@@ -58,7 +59,15 @@ def _read(path: Path, height: int, width: int) -> Tensor:
     if levels.shape[:2] != (height, width):
         found = f"{levels.shape[0]}x{levels.shape[1]}"
         raise UserError(f"{path}: has {found} pixels, but the model's images have {height}x{width}; resize the mask")
+    with Image.open(path) as picture:
+        # `load_image` shows transparent pixels as white, so they would be drawn unasked.
+        if picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+            raise UserError(
+                f"{path}: has transparent pixels; make those to draw white and the others black, all opaque"
+            )
     white = (levels == 255).all(axis=2)
     if not (white | (levels == 0).all(axis=2)).all():
-        raise UserError(f"{path}: has colours other than black and white; use white for pixels to draw, else black")
+        raise UserError(
+            f"{path}: has colours other than black and white; use white for pixels to draw, else black, in a PNG file"
+        )
     return torch.from_numpy(white)

@@ -26,14 +26,17 @@ def exact_or_converted(paths: Iterable[Path], shape: ImageShape, convert: bool) 
         shape: Shape of the model's images.
         convert: Whether to accept images that lose information when they are converted.
     """
+    converted: dict[str, list[Path]] = {}
     for path in paths:
         reason = loss(path, shape)
         if reason and not convert:
             problem(f"{path}: skipped, because coding it would not be lossless ({reason}); add --convert to convert it")
             continue
         if reason:
-            note(f"{path}: converted ({reason})")
+            converted.setdefault(reason, []).append(path)
         yield path
+    for reason, of_reason in converted.items():
+        note(f"images converted: {len(of_reason)}, such as {of_reason[0]} ({reason})")
 
 
 def loss(path: Path, shape: ImageShape) -> str | None:

@@ -62,6 +62,22 @@ def make_model() -> Callable[..., PixelModel]:
 
 
 @pytest.fixture(scope="session")
+def make_dark_model() -> Callable[[], PixelModel]:
+    """Function that makes a model of 8x8 images whose pixels are all independent, and white with the odds 1 : e^3."""
+
+    def make() -> PixelModel:
+        model = build_model(8, 8, dtype=torch.float32, num_layers=0)
+        for parameter in model.parameters():
+            parameter.data.zero_()
+        *_, last = (module for module in model.output if isinstance(module, MaskedConv2d))
+        assert last.bias is not None
+        last.bias.data.fill_(-3.0)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def make_parity_model() -> Callable[[int], PixelModel]:
     """Function of the number of classes: a model of 8x8 images that draws odd classes white and even classes black."""
 

@@ -142,6 +142,36 @@ def test_complete_prints_the_likelihood_of_what_was_there(
     assert document["known_pixels_conditioned_on"] == {"by_all": 18, "by_some": 8, "by_none": 10}
 
 
+def test_inverted_images_are_completed_as_the_others_and_inverted_back(complete: Run, images: Path) -> None:
+    plain = complete("--mask", "lower-half", "-o", "plain.png")
+    for path in images.iterdir():
+        Image.fromarray(~np.asarray(Image.open(path))).save(path)
+    result = complete("--mask", "lower-half", "-o", "inverted.png", "--invert")
+    assert (result.status, result.output) == (0, plain.output)
+    for row in range(3):
+        assert np.array_equal(cell(Path("inverted.png"), row, 0), np.asarray(load_image(images / f"{row}.png")))
+        for column in (0, *range(2, 10)):
+            assert np.array_equal(cell(Path("inverted.png"), row, column), 255 - cell(Path("plain.png"), row, column))
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_a_hint_counts_images_that_are_likelier_inverted(
+    run: Run, make_dark_model: Callable[[], PixelModel], invert: bool
+) -> None:
+    save_model(make_dark_model(), "dark", "# A model for tests")
+    for name, level in (("black", 0), ("white", 255), ("paper", 255)):
+        Image.new("L", (8, 8), level).save(f"{name}.png")
+    options = ["--mask", "lower-half", "--model", "dark", *["--invert"] * invert]
+    hints = [
+        line for line in run("complete", "black.png", "white.png", "paper.png", *options).errors if "likely" in line
+    ]
+    count, other = ("1 of 3, such as black.png", "without") if invert else ("2 of 3, such as white.png", "with")
+    assert hints == [
+        f"pixelrnn: images that the model finds far more likely with dark and light exchanged: {count}; "
+        f"complete them {other} --invert"
+    ]
+
+
 def test_the_seed_alone_changes_the_picture(complete: Run) -> None:
     pictures = []
     for name, seed in (("a.png", 1), ("b.png", 1), ("c.png", 2)):

@@ -17,7 +17,9 @@ from pixelrnn.completion import (
     complete,
     conditioning,
     conditioning_note,
+    inverted,
     is_binary,
+    is_likelier_inverted,
     load_levels,
     masked_nats,
     quantized,
@@ -214,3 +216,28 @@ def test_many_images_are_drawn_and_measured_in_batches(
     assert torch.equal(complete(model, pixels, mask, 5, seed=2), whole[0])
     torch.testing.assert_close(masked_nats(model, pixels, mask), whole[1])
     assert sizes == [4] * 8 + [3] + [4, 3]
+
+
+def test_an_image_is_likelier_inverted_by_its_known_pixels(make_dark_model: Callable[[], PixelModel]) -> None:
+    """Each white pixel costs three nats more than a black one: with w of 32 known pixels white, 3 w and 3 (32 - w)."""
+    model, mask = make_dark_model(), read_mask("lower-half", 8, 8)
+    whites = [0, 16, 22, 24, 32]
+    pixels = torch.zeros(len(whites), 1, 8, 8, dtype=torch.uint8)
+    for image, white in zip(pixels, whites, strict=True):
+        image.view(-1)[:white] = 1
+    pixels[0, ..., 4:, :] = 1  # what is not known does not count
+    base = 32 * np.log1p(np.exp(-3))
+    expected = [base + 3 * w > 2 * (base + 3 * (32 - w)) + 10 for w in whites]
+    assert expected == [False, False, False, True, True]
+    assert is_likelier_inverted(model, pixels, mask).tolist() == expected
+    # A single known pixel proves nothing.
+    mask = torch.ones(8, 8, dtype=torch.bool)
+    mask[0, 0] = False
+    assert not is_likelier_inverted(model, pixels, mask).any()
+
+
+@pytest.mark.parametrize("levels", [2, 256])
+def test_inverting_twice_changes_nothing(levels: int) -> None:
+    pixels = torch.arange(levels, dtype=torch.uint8)
+    assert torch.equal(inverted(pixels, levels), pixels.flip(0))
+    assert torch.equal(inverted(inverted(pixels, levels), levels), pixels)

@@ -77,6 +77,20 @@ def test_a_mask_that_makes_no_sense_is_refused(tmp_path: Path, levels: np.ndarra
     assert str(refused.value).startswith(f"{path}: ")
 
 
+@pytest.mark.parametrize("opacity", [0, 254, 255])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_a_transparent_pixel_is_neither_drawn_nor_known(tmp_path: Path, mode: str, opacity: int) -> None:
+    mask = Image.new("LA", (9, 6), (0, 255))
+    mask.paste((255, 255), (0, 3, 9, 6))
+    mask.putpixel((0, 0), (0, opacity))
+    mask.convert("RGBA").convert(mode).save(tmp_path / "mask.png")
+    if opacity == 255:
+        assert int(read_mask(tmp_path / "mask.png", 6, 9).sum()) == 27
+        return
+    with pytest.raises(UserError, match=r"mask\.png: has transparent pixels; make those to draw white"):
+        read_mask(tmp_path / "mask.png", 6, 9)
+
+
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(UserError, match="bottom: no such mask; give an image file or one of: lower-half, upper-half"):
         read_mask("bottom", 6, 9)

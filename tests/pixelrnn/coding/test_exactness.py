@@ -181,10 +181,12 @@ def test_of_a_thousand_files_each_comes_back_exactly_or_is_refused(
 
 
 def test_converting_is_allowed_and_said(folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    saved("RGBA", ".png")(tmp_path / "photo", np.random.default_rng(1))
+    photos = [tmp_path / f"{name}.png" for name in ("photo", "second")]
+    for seed, path in enumerate(photos):
+        saved("RGBA", ".png")(path.with_suffix(""), np.random.default_rng(seed))
     arguments = [
         "compress",
-        str(tmp_path / "photo.png"),
+        *map(str, photos),
         "--model",
         str(folders["rgb"]),
         "-o",
@@ -194,7 +196,7 @@ def test_converting_is_allowed_and_said(folders: dict[str, Path], tmp_path: Path
     assert not (tmp_path / "x.vrnn").exists()
     capsys.readouterr()
     assert main([*arguments, "--convert"]) == 0
-    assert capsys.readouterr().err == f"pixelrnn: {tmp_path / 'photo.png'}: converted (it has transparency)\n"
+    assert capsys.readouterr().err == f"pixelrnn: images converted: 2, such as {photos[0]} (it has transparency)\n"
 
 
 def test_decompressing_overwrites_nothing_unasked(
