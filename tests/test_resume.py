@@ -144,3 +144,12 @@ def test_a_start_from_a_model_refuses_settings_that_the_model_does_not_have(
     assert main([*arguments, f"--{name}=7"]) == 2
     assert f"{name}: 7 differs from 6 of run/model, which training starts from" in capsys.readouterr().err
     assert not Path("second").exists()
+
+
+def test_a_model_to_start_from_that_does_not_exist_is_named(
+    program: str, config: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert PROGRAMS[program][0](["train", "--config", str(config), "--init_from", "absent"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert line.startswith(f"{program}: error: init_from: absent: no such model folder; ")
+    assert not Path("run").exists()
