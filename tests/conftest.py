@@ -20,7 +20,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # 10,000 generated cases per test, and all cases of tests marked `pairwise`: pytest --hypothesis-profile=thorough
-settings.register_profile("thorough", max_examples=10_000)
+settings.register_profile("thorough", max_examples=10_000, deadline=None)
+# No test is timed: other work on the machine may slow any of them.
+settings.register_profile("default", deadline=None)
+settings.load_profile("default")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

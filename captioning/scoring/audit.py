@@ -4,6 +4,7 @@ The usual mistakes raise BLEU by up to a fifth, or halve it. This module makes e
 captions, so that a claimed score can be compared with all of them.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,9 +50,11 @@ def check_claim(claimed: str) -> None:
         UserError: The claimed score is not a number.
     """
     try:
-        float(claimed)
+        number = float(claimed)
     except ValueError:
-        raise UserError(f"--claimed {claimed}: not a number; give the score as published, such as 0.2345") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"--claimed {claimed}: not a number; give the score as published, such as 0.2345")
 
 
 def audit_document(captioned: Captioned, training: Sequence[Reference], claimed: str | None = None) -> dict[str, Any]:

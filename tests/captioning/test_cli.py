@@ -584,9 +584,10 @@ def test_score_prints_json(run: Run, scored: tuple[Path, Path]) -> None:
 
 def test_score_names_what_is_wrong(run: Run, scored: tuple[Path, Path], tmp_path: Path) -> None:
     captions, references = scored
-    assert run("score", captions, references, "--claimed", "much").errors == [
-        "captioning: error: --claimed much: not a number; give the score as published, such as 0.2345"
-    ]
+    for claimed in ("much", "nan", "inf"):
+        assert run("score", captions, references, "--claimed", claimed).errors == [
+            f"captioning: error: --claimed {claimed}: not a number; give the score as published, such as 0.2345"
+        ]
     captions.write_text('{"0.jpg": "a"}')
     result = run("score", captions, references)
     assert result.status == 2
