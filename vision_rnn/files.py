@@ -95,7 +95,7 @@ def check_not_existing(paths: Iterable[Path], kind: str, options: str) -> None:
     """
     existing = [path for path in paths if path.exists()] if options else []
     if existing:
-        raise UserError(f"{existing[0]}: exists, and so do {len(existing)} {kind} in all; add {options}")
+        raise UserError(f"{existing[0]}: exists ({kind} that exist: {len(existing)}); add {options}")
 
 
 def write_json(target: str | Path, document: Any) -> None:

@@ -36,8 +36,9 @@ def find_image_files(source: Path) -> dict[str | None, Path]:
             split = "test" if match["split"] == "t10k" else SPLIT_NAMES.get(match["split"])
             other = found.setdefault(split, path)
             if other.name.removesuffix(".gz") != path.name.removesuffix(".gz"):
+                named = f"the {split} split" if split else "no split"
                 raise UserError(
-                    f"{source}: several files for {split or 'no'} split, such as {other.name} and {path.name}; "
+                    f"{source}: several files of {named}, such as {other.name} and {path.name}; "
                     "move those of one data set to a folder of their own"
                 )
     return found

@@ -43,7 +43,8 @@ def read_npz(source: Path) -> PixelSource:
             continue
         of_kind = images if content == "images" else labels
         if split in of_kind:
-            raise UserError(f"{path}: two arrays for the {content} of {split or 'no'} split; keep one")
+            named = f"the {split} split" if split else "no split"
+            raise UserError(f"{path}: two arrays of {content} of {named}; keep one")
         of_kind[split] = _to_images(array, f"{path}, array '{key}'") if content == "images" else array
     if not images and len(unused) == 1:
         key = unused.pop()

@@ -433,7 +433,7 @@ def test_sidecars_are_made_skipped_and_replaced(caption: Run, photos: Path, capt
     refused = caption(photos, "--sidecar")
     assert (refused.status, refused.output) == (2, [])
     assert refused.errors == [
-        f"captioning: error: {photos / 'black.txt'}: exists, and so do 4 text files in all; "
+        f"captioning: error: {photos / 'black.txt'}: exists (text files that exist: 4); "
         "add --skip-existing to keep them, or --overwrite to replace them"
     ]
     assert {path: path.read_text() for path in photos.glob("*.txt")} == before

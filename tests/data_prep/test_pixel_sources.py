@@ -129,7 +129,7 @@ class TestIdx:
         for name in names:
             pack = gzip.compress if name.endswith(".gz") else bytes
             write(tmp_path / name, pack(idx_bytes(GREY)))
-        with pytest.raises(UserError, match=r"several files for .* split, such as") as caught:
+        with pytest.raises(UserError, match=r"several files of .* split, such as") as caught:
             read(tmp_path)
         assert all(name in str(caught.value) for name in names)
         assert [len(part.images) for part in read(tmp_path / names[0]).splits.values()] == [5]
@@ -175,7 +175,7 @@ BAD_NPZ: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "flat and not square": ({"train": np.zeros((2, 12), np.uint8)}, r"shape \(2, 12\)"),
     "packed but not bytes": ({"train": np.zeros((2, 98))}, r"shape \(2, 98\)"),
     "no images": ({"train": GREY[:0]}, "array of train images is empty"),
-    "a split twice": ({"val": GREY, "valid": GREY}, "two arrays for the images of validation split; keep one"),
+    "a split twice": ({"val": GREY, "valid": GREY}, "two arrays of images of the validation split; keep one"),
     "splits of different ranges": (
         {"train": GREY, "test": GREY / 255},
         r"the splits have different ranges \(train goes to \d+, test goes to [\d.]+\); scale all",
@@ -185,7 +185,10 @@ BAD_NPZ: dict[str, tuple[dict[str, np.ndarray], str]] = {
         r"\(train goes to 1, test goes to 9\)",
     ),
     "images of a split beside others": ({"x": GREY, "x_test": GREY}, "images of no split beside others of splits"),
-    "labels twice": ({"train": GREY, "y_train": LABELS, "train_labels": LABELS}, "two arrays for the labels of train"),
+    "labels twice": (
+        {"train": GREY, "y_train": LABELS, "train_labels": LABELS},
+        "two arrays of labels of the train split",
+    ),
     "unknown names": ({"a": GREY, "b": GREY}, r"\(arrays: a, b\); name them train, test"),
     "no array": ({}, r"\(arrays: none\); name them train"),
     "few labels": ({"x_train": GREY, "y_train": LABELS[:2]}, r"labels are uint8 of shape \(2,\); give one integer"),

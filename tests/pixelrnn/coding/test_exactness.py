@@ -210,7 +210,7 @@ def test_decompressing_overwrites_nothing_unasked(
     (tmp_path / "b.png").unlink()
     capsys.readouterr()
     assert main(["decompress", coded, *model, "-o", str(tmp_path)]) == 2
-    assert "a.png: exists, and so do 1 images in all; add --overwrite to replace them" in capsys.readouterr().err
+    assert "a.png: exists (images that exist: 1); add --overwrite to replace them" in capsys.readouterr().err
     assert (tmp_path / "a.png").read_bytes() == b"something else"
     assert not (tmp_path / "b.png").exists()
     assert main(["decompress", coded, *model, "-o", str(tmp_path), "--overwrite"]) == 0
