@@ -627,7 +627,7 @@ class TestHub:
     )
     def test_what_cannot_be_loaded_is_a_users_error(self, offer, error):
         offer(error)
-        with pytest.raises(UserError, match=r"hub:owner/name: cannot be loaded .*the network$"):
+        with pytest.raises(UserError, match=r"hub:owner/name: cannot be loaded .*the network and the disk space$"):
             read(Path("owner/name"), "hub")
 
     def test_a_local_path_is_never_taken_for_a_hub_name(self):
