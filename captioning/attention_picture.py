@@ -17,7 +17,7 @@ from vision_rnn.files import atomic_path
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from captioning.captioner import Caption
+    from captioning.caption_generator import Caption
 
 _COLUMNS = 5
 _PANEL_INCHES = 2.2
@@ -51,7 +51,7 @@ def attention_picture(image: Image.Image, caption: "Caption", path: str | Path) 
     for panel in axes:
         panel.set_axis_off()
     axes[0].imshow(photo)
-    for panel, word, weights in zip(axes[1:panels], caption.words, caption.attention.numpy(), strict=True):
+    for panel, word, weights in zip(axes[1:panels], caption.words, caption.attention, strict=True):
         panel.set_title(word, parse_math=False)
         draw_attention(panel, image, weights)
     with atomic_path(path) as staged:

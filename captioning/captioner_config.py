@@ -11,6 +11,7 @@ from vision_rnn.errors import UserError
 from vision_rnn.option_types import LARGEST_SIZE, LARGEST_TRAINING_SEED, check_range
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "32", "bf16"]
+Engine = Literal["auto", "onnx", "torch"]
 # The default model of all commands.
 BUNDLED = "bundled:flickr8k"
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioning.captioner_config import BUNDLED
+from captioning.captioner_config import BUNDLED, Engine
 from captioning.training.run import export, train
 from vision_rnn.cli import Outcome, configs_of, run
 from vision_rnn.devices import Device
@@ -14,8 +14,10 @@ from vision_rnn.files import check_output_file, write_json
 from vision_rnn.option_types import BeamSize, NonNegativeFloat, NumDraws, PositiveInt, Seed, Temperature
 
 if TYPE_CHECKING:
+    from captioning.caption_generator import CaptionGenerator
     from captioning.captioner import Captioner
     from captioning.captioner_config import SearchConfig
+
 
 CONFIGS = configs_of("captioning")
 _PICTURES = (".png", ".svg", ".pdf")
@@ -32,19 +34,25 @@ def caption(
     recursive: bool = False,
     model: str = BUNDLED,
     beam_size: BeamSize | None = None,
+    length_exponent: NonNegativeFloat | None = None,
+    max_words: PositiveInt | None = None,
     num_captions: BeamSize | None = None,
     samples: NumDraws | None = None,
     temperature: Temperature = 1.0,
     seed: Seed = 0,
     prefix: str = "",
+    prepend: str = "",
+    append: str = "",
     attention: str | None = None,
     gates: str | None = None,
     output: str | None = None,
     sidecar: bool = False,
+    extension: str | None = None,
     json: bool = False,
     skip_existing: bool = False,
     overwrite: bool = False,
     batch_size: PositiveInt = 16,
+    engine: Engine = "auto",
     device: Device = "auto",
 ) -> int:
     """Caption photos, each in one sentence; a photo that cannot be read is reported and skipped.
@@ -54,18 +62,27 @@ def caption(
         recursive: include the photos of subfolders
         model: model folder, bundled:NAME or hub:OWNER/NAME
         beam_size: beam size (default: the model's)
+        length_exponent: exponent of the length by which log-probabilities are divided (default: the model's)
+        max_words: maximum number of words of a caption (default: the model's)
         num_captions: number of captions per photo, the best first (default: 1)
         samples: number of random captions per photo, instead of the best
         temperature: sampling temperature of --samples; lower is more conservative
-        prefix: text that every caption starts with
+        prefix: text that every caption starts with, and that the model continues
+        prepend: text to write before every caption, such as a trigger word; the model does not see it
+        append: text to write after every caption
         attention: folder for a picture per photo of where the model looked
         gates: folder for a picture per photo of the LSTM's gates
         output: .jsonl, .csv or .txt file to write; FILE.part holds finished photos until all are done
         sidecar: write photo.txt beside each photo.jpg
+        extension: suffix of the text files of --sidecar, such as .caption (default: .txt)
         skip_existing: continue FILE and FILE.part, or the sidecars, with photos that are not yet in them
         overwrite: overwrite text files that exist, with --sidecar
         batch_size: photos per batch
+        engine: onnx starts faster, torch computes on any device; auto is onnx unless --device names an accelerator
     """
+    import numpy as np
+
+    from captioning.loading import load_captioner
     from captioning.outputs import choose_output
     from captioning.photos import caption_photos, check_photo_model, find_photos, picture_paths
     from vision_rnn.console import note
@@ -73,27 +90,34 @@ def caption(
     if samples and num_captions:
         raise UserError("--samples: cannot be combined with --num-captions; choose one of them")
     paths, failures = find_photos(images, recursive)
-    place = choose_output(paths, output, sidecar, json, skip_existing, overwrite)
+    place = choose_output(paths, output, sidecar, extension, json, skip_existing, overwrite)
     pending = [path for path in paths if not (skip_existing and place.holds(path))]
     if len(pending) < len(paths):
         note(f"{len(paths) - len(pending)} of {len(paths)} photos have captions and are skipped")
     try:
         if pending:
             pictures = picture_paths(paths, {"attention": attention, "gates": gates})
-            captioner = _load(model, device)
+            captioner = load_captioner(model, device, engine)
             check_photo_model(captioner, pictures)
             failures += caption_photos(
                 captioner,
                 pending,
                 place,
                 keep=samples or num_captions or 1,
+                prepend=prepend,
+                append=append,
                 pictures=pictures,
                 batch_size=batch_size,
-                search=_search(captioner, max(beam_size or captioner.search.beam_size, num_captions or 1)),
+                search=_search(
+                    captioner,
+                    max(beam_size or captioner.search.beam_size, num_captions or 1),
+                    length_exponent,
+                    max_words,
+                ),
                 prefix=prefix,
                 samples=samples or 0,
                 temperature=temperature,
-                generator=_generator(captioner, seed),
+                generator=np.random.default_rng(seed),
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*["add --skip-existing to continue"] * bool(output or sidecar)) from None
@@ -118,17 +142,18 @@ def sample(
         prefix: text that every sentence starts with
         temperature: sampling temperature; lower is more conservative
     """
+    import numpy as np
     from PIL import Image
 
     captioner = _load(model, device)
-    if not captioner.encoder.blind:
+    if not captioner.blind:
         raise UserError("--model: this model captions photos; choose one trained with --encoder.backbone=none")
     sentences = captioner.caption(
         Image.new("RGB", (1, 1)),
         prefix=prefix,
         samples=number,
         temperature=temperature,
-        generator=_generator(captioner, seed),
+        generator=np.random.default_rng(seed),
     )
     texts = [sentence.text for sentence in sentences]
     return Outcome("\n".join(texts), texts)
@@ -294,21 +319,20 @@ def ladder(
 
 
 def _load(model: str, device: Device) -> "Captioner":
-    from captioning.captioner import load_captioner
+    from captioning.captioner import load_torch_captioner
 
-    return load_captioner(model, device)
+    return load_torch_captioner(model, device)
 
 
-def _search(captioner: "Captioner", beam_size: int | None, length_exponent: float | None = None) -> "SearchConfig":
+def _search(
+    captioner: "CaptionGenerator",
+    beam_size: int | None,
+    length_exponent: float | None = None,
+    max_words: int | None = None,
+) -> "SearchConfig":
     """Return the model's search settings, except for those given."""
-    given = {"beam_size": beam_size, "length_exponent": length_exponent}
+    given = {"beam_size": beam_size, "length_exponent": length_exponent, "max_words": max_words}
     return replace(captioner.search, **{name: value for name, value in given.items() if value is not None})
-
-
-def _generator(captioner: "Captioner", seed: int):
-    import torch
-
-    return torch.Generator(captioner.device).manual_seed(seed)
 
 
 COMMANDS = {

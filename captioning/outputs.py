@@ -9,21 +9,34 @@ import contextlib
 import csv
 import json
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any, NamedTuple
 
+from data_prep.image_files import PHOTO_SUFFIXES
 from vision_rnn.console import note, result
 from vision_rnn.errors import UserError
 from vision_rnn.files import atomic_path, check_no_device, check_not_existing, unwritable
 
-if TYPE_CHECKING:
-    from captioning.captioner import Caption
-
 Record = dict[str, Any]
 
+_SUFFIX = ".txt"
+
 CSV_COLUMNS = ("image", "rank", "caption", "log_probability")
+
+
+class Written(NamedTuple):
+    """A caption as it is written.
+
+    Attributes:
+        text: The sentence.
+        log_probability: Natural log-probability of its words under the model.
+    """
+
+    text: str
+    log_probability: float
 
 
 class Output(ABC):
@@ -34,7 +47,7 @@ class Output(ABC):
         return False
 
     @abstractmethod
-    def add(self, image: Path, captions: "Sequence[Caption]") -> None:
+    def add(self, image: Path, captions: Sequence[Written]) -> None:
         """Add the captions of one photo, best first."""
 
     @abstractmethod
@@ -52,7 +65,7 @@ class Lines(Output):
     def __init__(self, named: bool) -> None:
         self._named = named
 
-    def add(self, image: Path, captions: "Sequence[Caption]") -> None:
+    def add(self, image: Path, captions: Sequence[Written]) -> None:
         """Print the captions."""
         for caption in captions:
             result(f"{image}\t{caption.text}" if self._named else caption.text)
@@ -67,7 +80,7 @@ class Document(Output):
     def __init__(self) -> None:
         self._records: list[Record] = []
 
-    def add(self, image: Path, captions: "Sequence[Caption]") -> None:
+    def add(self, image: Path, captions: Sequence[Written]) -> None:
         """Keep the captions."""
         self._records.append(_record(image, captions))
 
@@ -81,41 +94,46 @@ class Sidecars(Output):
 
     Args:
         images: The photos to caption.
+        suffix: Suffix of the text files, from its dot on.
         keep: Allow existing text files; the caller skips their photos.
         overwrite: Overwrite existing text files, and count them.
 
     Raises:
-        UserError: Two photos would share a text file, or a text file exists without `keep` or `overwrite`.
+        UserError: The suffix is none or that of an image, two photos would share a text file, or a text file exists
+            without `keep` or `overwrite`.
     """
 
-    def __init__(self, images: Sequence[Path], keep: bool, overwrite: bool) -> None:
-        self._overwritten = 0
+    def __init__(self, images: Sequence[Path], suffix: str, keep: bool, overwrite: bool) -> None:
+        if not re.fullmatch(r"\.\w[\w.-]*", suffix) or suffix.lower() in PHOTO_SUFFIXES:
+            raise UserError(f"--extension {suffix}: not the suffix of a text file; give one such as .txt or .caption")
+        self._suffix, self._overwritten = suffix, 0
         if not keep:
             options = "" if overwrite else "--skip-existing to keep them, or --overwrite to replace them"
-            check_not_existing(
-                [image.with_suffix(".txt") for image in images if self.holds(image)], "text files", options
-            )
+            check_not_existing([self._text_file(image) for image in images if self.holds(image)], "text files", options)
         owners: dict[Path, Path] = {}
         for image in images:
-            owner = owners.setdefault(image.with_suffix(".txt"), image)
+            owner = owners.setdefault(self._text_file(image), image)
             if owner != image:
                 raise UserError(f"{image}: would share its text file with {owner}; rename one, or use -o FILE instead")
 
     def holds(self, image: Path) -> bool:
         """Whether the photo's text file exists and is not empty."""
-        sidecar = image.with_suffix(".txt")
+        sidecar = self._text_file(image)
         return sidecar.exists() and sidecar.stat().st_size > 0
 
-    def add(self, image: Path, captions: "Sequence[Caption]") -> None:
+    def add(self, image: Path, captions: Sequence[Written]) -> None:
         """Write the photo's text file."""
         self._overwritten += self.holds(image)
-        with atomic_path(image.with_suffix(".txt")) as staged:
+        with atomic_path(self._text_file(image)) as staged:
             staged.write_text("".join(f"{caption.text}\n" for caption in captions), encoding="utf-8")
 
     def finish(self) -> None:
         """Print how many text files were overwritten."""
         if self._overwritten:
             note(f"{self._overwritten} text files were overwritten")
+
+    def _text_file(self, image: Path) -> Path:
+        return image.with_suffix(self._suffix)
 
 
 class RecordFile(Output):
@@ -156,7 +174,7 @@ class RecordFile(Output):
         """Whether the file or the journal contained the photo."""
         return str(image) in self._records
 
-    def add(self, image: Path, captions: "Sequence[Caption]") -> None:
+    def add(self, image: Path, captions: Sequence[Written]) -> None:
         """Append the captions to the journal."""
         record = self._records[str(image)] = _record(image, captions)
         with _one_line(self._journal), _open(self._journal, self._mode) as file:
@@ -172,7 +190,13 @@ class RecordFile(Output):
 
 
 def choose_output(
-    images: Sequence[Path], file: str | None, sidecar: bool, json: bool, skip_existing: bool, overwrite: bool
+    images: Sequence[Path],
+    file: str | None,
+    sidecar: bool,
+    extension: str | None,
+    json: bool,
+    skip_existing: bool,
+    overwrite: bool,
 ) -> Output:
     """Return the output that the options select.
 
@@ -180,6 +204,7 @@ def choose_output(
         images: The photos to caption.
         file: Path of one file for all captions.
         sidecar: Write a text file beside each photo.
+        extension: Suffix of these text files (default: .txt).
         json: Print one JSON document.
         skip_existing: Keep the captions of an existing file or of existing text files.
         overwrite: Overwrite existing text files.
@@ -190,6 +215,8 @@ def choose_output(
     chosen = [name for name, given in (("--output", file), ("--sidecar", sidecar), ("--json", json)) if given]
     if len(chosen) > 1:
         raise UserError(f"{chosen[1]}: cannot be combined with {chosen[0]}; choose one of them")
+    if extension and not sidecar:
+        raise UserError(f"--extension {extension}: only valid with --sidecar; add it, or omit --extension")
     if overwrite and (skip_existing or not sidecar):
         raise UserError("--overwrite: only valid with --sidecar and without --skip-existing; omit one of the options")
     if skip_existing and not (file or sidecar):
@@ -197,11 +224,11 @@ def choose_output(
     if file:
         return RecordFile(Path(file), skip_existing)
     if sidecar:
-        return Sidecars(images, skip_existing, overwrite)
+        return Sidecars(images, extension or _SUFFIX, skip_existing, overwrite)
     return Document() if json else Lines(named=len(images) > 1)
 
 
-def _record(image: Path, captions: "Sequence[Caption]") -> Record:
+def _record(image: Path, captions: Sequence[Written]) -> Record:
     kept = [{"caption": caption.text, "log_probability": caption.log_probability} for caption in captions]
     return {"image": str(image), "captions": kept}
 

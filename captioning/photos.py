@@ -1,22 +1,22 @@
 """Captioning many photos: which ones, batch by batch, into an output and into pictures."""
 
 import os
+import re
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 from PIL import Image
 
 from captioning.attention_picture import attention_picture, reduced
-from captioning.outputs import Output
+from captioning.caption_generator import CaptionGenerator, CaptionOptions
+from captioning.outputs import Output, Written
 from data_prep.image_files import list_images, note_skipped
 from data_prep.images import ImageError, load_image
 from vision_rnn.console import Progress, note, problem
 from vision_rnn.errors import UserError
-
-if TYPE_CHECKING:
-    from captioning.captioner import Captioner
 
 # Fewer equal captions may be chance.
 _SUSPICIOUS = 10
@@ -38,7 +38,9 @@ def find_photos(sources: Sequence[str], recursive: bool) -> tuple[list[Path], in
     problems, listings = [], []
     for source in _with_lines_of_stdin(sources):
         try:
-            if Path(source).is_dir():
+            if re.match(r"[a-z][a-z0-9+.-]+://", source, re.IGNORECASE):
+                problems.append(f"{source}: an address, and nothing is downloaded; save the photo and name the file")
+            elif Path(source).is_dir():
                 listings.append(list_images(source, recursive))
                 images |= dict.fromkeys(listings[-1].images)
             else:
@@ -73,13 +75,13 @@ def picture_paths(images: Sequence[Path], folders: Mapping[str, str | None]) -> 
     return pictures
 
 
-def check_photo_model(captioner: "Captioner", pictures: Mapping[str, Any]) -> None:
+def check_photo_model(captioner: CaptionGenerator, pictures: Mapping[str, Any]) -> None:
     """Refuse a model that cannot caption photos, or that lacks what the wanted pictures show.
 
     Raises:
-        UserError: It is such a model.
+        UserError: The model is a language model, or lacks attention or gates.
     """
-    if captioner.encoder.blind:
+    if captioner.blind:
         raise UserError("--model: this is a language model, which takes no photo; use it with: captioning sample")
     if "attention" in pictures and not captioner.decoder_config.attends:
         raise UserError("--attention: this model has no attention; choose another model, or omit --attention")
@@ -88,14 +90,15 @@ def check_photo_model(captioner: "Captioner", pictures: Mapping[str, Any]) -> No
 
 
 def caption_photos(
-    captioner: "Captioner",
+    captioner: CaptionGenerator,
     images: Sequence[Path],
     output: Output,
     *,
     keep: int = 1,
+    prepend: str = "",
+    append: str = "",
     pictures: Mapping[str, Mapping[Path, Path]] | None = None,
-    batch_size: int = 16,
-    **options: Any,
+    **options: Unpack[CaptionOptions],
 ) -> int:
     """Caption photos, batch by batch, into `output`; return how many could not be read, each of which is named.
 
@@ -104,30 +107,40 @@ def caption_photos(
         images: The photos.
         output: Takes the captions of each photo.
         keep: How many captions of each photo it takes.
+        prepend: Text written before every caption, with a space.
+        append: Text written after every caption, with a space unless it starts with punctuation.
         pictures: From `picture_paths`.
-        batch_size: Photos per batch.
-        options: Of `Captioner.caption`.
+        options: See `CaptionOptions`.
     """
-    from captioning.studies.gates import gates_picture, open_gates
-
     pictures = pictures or {}
     texts: list[str] = []
     with Progress(len(images), "writing captions", "photo") as progress:
-        for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
-            thumbnails: dict[Path, Image.Image] = {}
-            captions = captioner.caption(_read(batch, thumbnails), batch_size=batch_size, **options)
-            for (path, thumbnail), best in zip(thumbnails.items(), captions, strict=True):
-                if "attention" in pictures:
-                    attention_picture(thumbnail, best[0], pictures["attention"][path])
-                if "gates" in pictures and best[0].words:
-                    gates = open_gates(captioner, load_image(path), best[0].words)
-                    gates_picture(thumbnail, best[0], gates, pictures["gates"][path])
-                output.add(path, best[:keep])
-                texts.append(best[0].text)
-            progress.update(len(batch))
+        # Photos that were read and wait for their captions, each as small as pictures show it.
+        waiting: deque[tuple[Path, Image.Image]] = deque()
+        for best in captioner.stream(_read(images, waiting, progress), **options):
+            path, thumbnail = waiting.popleft()
+            if "attention" in pictures:
+                attention_picture(thumbnail, best[0], pictures["attention"][path])
+            if "gates" in pictures and best[0].words:
+                from captioning.studies.gates import gates_picture
+
+                gates = captioner.open_gates(load_image(path), best[0].words)
+                gates_picture(thumbnail, best[0], gates, pictures["gates"][path])
+            output.add(
+                path,
+                [Written(framed(caption.text, prepend, append), caption.log_probability) for caption in best[:keep]],
+            )
+            texts.append(best[0].text)
+            progress.update()
     note_if_all_equal(texts)
     return len(images) - len(texts)
+
+
+def framed(text: str, prepend: str, append: str) -> str:
+    """Return a caption between two texts."""
+    before = f"{prepend} " if prepend and not prepend[-1].isspace() else prepend
+    after = f" {append}" if append and append[0].isalnum() else append
+    return f"{before}{text}{after}"
 
 
 def note_if_all_equal(texts: Sequence[str]) -> None:
@@ -157,13 +170,16 @@ def _numbered(images: Sequence[Path], folder: Path) -> dict[Path, Path]:
     return paths
 
 
-def _read(images: Sequence[Path], thumbnails: dict[Path, Image.Image]) -> Iterator[Image.Image]:
-    """Yield the photos that can be read, one at a time, and name the others; keep each as small as pictures show it."""
+def _read(
+    images: Sequence[Path], waiting: deque[tuple[Path, Image.Image]], progress: Progress
+) -> Iterator[Image.Image]:
+    """Yield the photos that can be read, one at a time, after adding them to `waiting`; name the others."""
     for path in images:
         try:
             photo = load_image(path)
         except ImageError as error:
             problem(str(error))
+            progress.update()
             continue
-        thumbnails[path] = reduced(photo)
+        waiting.append((path, reduced(photo)))
         yield photo

@@ -25,7 +25,7 @@ from pixelrnn.layers.row_lstm import RowLSTM
 from pixelrnn.pixel_config import BUNDLED, ImageShape, ModelConfig, Order
 from vision_rnn.devices import Device, resolve_device
 from vision_rnn.errors import UserError
-from vision_rnn.model_folder import SavedModel, load_model
+from vision_rnn.saved_model import SavedModel, load_model
 
 
 def turn(x: Tensor, order: Order) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from captioning import load_captioner
+from captioning.captioner import load_torch_captioner
 from captioning.captioner_config import DecoderConfig, EncoderConfig
 from captioning.captioner_config import TrainingConfig as CaptionTrainingConfig
 from captioning.scoring.model import evaluate as evaluate_captions
@@ -30,7 +30,7 @@ def earlier(tmp_path: Path) -> Path:
 def test_a_captioner_gives_the_same_sentence_and_perplexity(earlier: Path):
     captioning_run.export(earlier / "captioning-run", output=earlier / "exported")
     for model in ("captioning-run/model", "exported"):
-        captioner = load_captioner(earlier / model)
+        captioner = load_torch_captioner(earlier / model)
         assert captioner.caption(Image.new("RGB", (1, 1)))[0].words == EXPECTED["best_sentence"]
         document = evaluate_captions(captioner, PreparedCaptions.open(earlier / "captions"), "test")
         assert document["perplexity"] == pytest.approx(EXPECTED["perplexity"], rel=1e-6)

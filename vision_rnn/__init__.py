@@ -7,6 +7,9 @@ from vision_rnn.version import tool_version
 # Waiting threads sleep instead of spinning: beside another busy process, spinning makes torch many times slower. OpenMP
 # reads this when torch is imported, which every package of ours does after this one.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Nothing leaves this machine unasked: from version 1.29 on, onnxruntime would report its use over the network, and keep
+# an identifier of the machine. It reads this when it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["__version__"]
 __version__ = tool_version()

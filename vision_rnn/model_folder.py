@@ -1,181 +1,67 @@
 """A model as one folder: training writes it, and every command that uses a model reads it.
 
 A model folder holds `config.json` (the kind of model, its architecture and the rest of its description),
-`model.safetensors` (all weights, in half precision), `README.md` (the model card) and `SHA256SUMS` of the first two. It
-is self-contained, and loading it executes no code.
+`model.safetensors` (all weights, in half precision), `README.md` (the model card) and `SHA256SUMS` of the first two and
+of any further files that belong to them. It is self-contained, and loading it executes no code.
 """
 
 import hashlib
-import json
-from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
-
-from huggingface_hub import ModelHubMixin, hf_hub_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import nn
 
 from vision_rnn.errors import UserError
-from vision_rnn.files import MANIFEST, atomic_path, read_json
-from vision_rnn.run_folder import BEST, checkpoint_folder
-from vision_rnn.run_folder import CONFIG as RUN_CONFIG
+from vision_rnn.files import MANIFEST
 
 CONFIG, WEIGHTS, CHECKSUMS, CARD = "config.json", "model.safetensors", "SHA256SUMS", "README.md"
-# Raised for a configuration or weights that are intact, but belong to another class.
-_UNSUITABLE = (SafetensorError, RuntimeError, TypeError, ValueError, KeyError, AttributeError)
 
 
-class SavedModel(nn.Module, ModelHubMixin, ABC):
-    """A model that `save_pretrained` writes as a folder, and that `from_pretrained` builds from one or from the hub.
+def find_folder(model: str | Path, bundled: Path, program: str) -> Path:
+    """Return the folder of a model on this machine.
 
-    Attributes:
-        kind: The kind of model, as stored in the configuration; messages show spaces for its hyphens.
+    Args:
+        model: Model folder, or `bundled:NAME`.
+        bundled: Folder that contains the model folders installed with the package.
         program: Name of the program that trains and exports such models, for messages.
-        bundled: The folder that contains the model folders installed with the package.
-        card: The model card in Markdown, read from the folder that the model was loaded from; empty if there is none.
-    """
-
-    kind: ClassVar[str]
-    program: ClassVar[str]
-    bundled: ClassVar[Path]
-    card: str = ""
-
-    @abstractmethod
-    def describe(self) -> dict[str, Any]:
-        """Return everything except the weights in JSON types: the arguments that build an identical model."""
-
-    @classmethod
-    @abstractmethod
-    def from_description(cls, description: dict[str, Any]) -> Self:
-        """Build the model of a description from `describe`, with untrained weights.
-
-        Raises:
-            TypeError: A key is missing or unknown.
-        """
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        """Write the configuration, the weights in half precision and their checksums (for `save_pretrained`)."""
-        config = json.dumps({"kind": self.kind, **self.describe()}, indent=1, ensure_ascii=False)
-        (save_directory / CONFIG).write_text(config + "\n", encoding="utf-8")
-        halves = {
-            name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
-            for name, tensor in self.state_dict().items()
-        }
-        # Not `save_file`, whose error for a full disk is no OSError.
-        (save_directory / WEIGHTS).write_bytes(save(halves))
-        if self.card:
-            (save_directory / CARD).write_text(self.card, encoding="utf-8")
-        sums = (f"{_sha256(save_directory / name)}  {name}\n" for name in (CONFIG, WEIGHTS))
-        (save_directory / CHECKSUMS).write_text("".join(sums))
-
-    @classmethod
-    def _from_pretrained(
-        cls,
-        *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
-        **_: Any,
-    ) -> Self:
-        """Build the model and load its weights (for `from_pretrained`), from a folder or a hub name.
-
-        The hub's library passes the configuration too, but without unknown keys; it is read again here, so that an
-        unknown key is an error.
-        """
-
-        def find(name: str) -> Path:
-            if Path(model_id).is_dir():
-                return Path(model_id) / name
-            return Path(
-                hf_hub_download(
-                    model_id,
-                    name,
-                    revision=revision,
-                    cache_dir=cache_dir,
-                    force_download=force_download,
-                    local_files_only=local_files_only,
-                    token=token,
-                )
-            )
-
-        description = read_json(find(CONFIG))
-        # The first release wrote no kind: such a folder is assumed to be of this class, whose arguments must match.
-        kind = str(description.pop("kind", cls.kind))
-        if kind != cls.kind:
-            found, wanted = (name.replace("-", " ") for name in (kind, cls.kind))
-            raise UserError(f"{model_id}: a {found}, not a {wanted}; choose another model")
-        model = cls.from_description(description)
-        model.load_state_dict(load_file(find(WEIGHTS)), strict=True)
-        if (Path(model_id) / CARD).is_file():
-            model.card = (Path(model_id) / CARD).read_text(encoding="utf-8", errors="replace")
-        return model.eval()
-
-
-Model = TypeVar("Model", bound=SavedModel)
-
-
-def load_model(cls: type[Model], model: str | Path) -> Model:
-    """Load a model for use: a model folder, `bundled:NAME`, or `hub:OWNER/NAME` from the Hugging Face hub.
 
     Raises:
-        UserError: No such folder or name, a folder or file that is something else (such as a run folder), a missing
-            file, a file that differs from what was saved, or another kind of model.
+        UserError: There is no such folder or name, or it is something else, such as a run folder.
     """
     if str(model).startswith("bundled:"):
-        known = {folder.name: folder for folder in sorted(cls.bundled.iterdir())}
+        known = {folder.name: folder for folder in sorted(bundled.iterdir())}
         name = str(model).removeprefix("bundled:")
         if name not in known:
             raise UserError(f"{model}: no such bundled model; choose one of: {', '.join(known)}")
-        model = known[name]
-    if str(model).startswith("hub:"):
-        try:
-            return cls.from_pretrained(str(model).removeprefix("hub:"))
-        except (OSError, *_UNSUITABLE) as error:
-            reason = _first_line(error)
-            raise UserError(
-                f"{model}: cannot be loaded from the hub ({reason}); check the name, the network and the disk space"
-            ) from error
+        return known[name]
     folder = Path(model)
     if not _is_model(folder):
-        raise _mistaken(folder, cls.program)
-    for name in (CHECKSUMS, CONFIG, WEIGHTS):
+        raise _mistaken(folder, program)
+    return folder
+
+
+def is_model(name: str | Path) -> bool:
+    """Whether a name is that of a model: a model folder, `bundled:NAME` or `hub:OWNER/NAME`."""
+    return str(name).startswith(("bundled:", "hub:")) or (Path(name) / CONFIG).is_file()
+
+
+def check_files(folder: Path, names: Iterable[str]) -> None:
+    """Check that files of a model folder are those that were saved.
+
+    Raises:
+        UserError: A file is missing, or differs from the file that was saved.
+    """
+    names = list(names)
+    for name in (CHECKSUMS, *names):
         if not (folder / name).is_file():
             raise UserError(f"{folder}: {name} is missing; copy the model folder again")
     checksums = (folder / CHECKSUMS).read_text(errors="replace").splitlines()
-    for name in (CONFIG, WEIGHTS):
+    for name in names:
         if f"{_sha256(folder / name)}  {name}" not in checksums:
             raise UserError(f"{folder / name}: differs from the file that was saved (SHA-256); copy it again")
-    try:
-        return cls.from_pretrained(folder)
-    except _UNSUITABLE as error:
-        reason = _first_line(error)
-        raise UserError(
-            f"{folder}: written by another version of this program, or another kind of model ({reason})"
-        ) from error
 
 
-def save_model(model: SavedModel, output: str | Path, card: str) -> None:
-    """Write a model folder, complete or not at all.
-
-    Args:
-        model: The model.
-        output: The folder, replaced if it is a model folder.
-        card: The model card, in Markdown.
-
-    Raises:
-        UserError: `output` holds something else, or cannot be written.
-    """
-    output = Path(output)
-    if output.is_dir() and any(output.iterdir()) and not (output / CONFIG).is_file():
-        raise UserError(f"{output}: holds something other than a model; choose another folder")
-    with atomic_path(output) as staged:
-        staged.mkdir()
-        model.card = card
-        model.save_pretrained(staged)
+def write_checksums(folder: Path, names: Iterable[str]) -> None:
+    """Write the checksums that `check_files` compares with."""
+    (folder / CHECKSUMS).write_text("".join(f"{_sha256(folder / name)}  {name}\n" for name in names))
 
 
 def _is_model(folder: Path) -> bool:
@@ -185,6 +71,10 @@ def _is_model(folder: Path) -> bool:
 
 def _mistaken(path: Path, program: str) -> UserError:
     """Return the error for a path that is no model folder: what it is, and what to name instead."""
+    # Only now, since the module imports torch.
+    from vision_rnn.run_folder import BEST, checkpoint_folder
+    from vision_rnn.run_folder import CONFIG as RUN_CONFIG
+
     if not path.exists():
         return UserError(f"{path}: no such model folder; the other forms are bundled:NAME and hub:OWNER/NAME")
     folder = path if path.is_dir() else path.parent
@@ -209,9 +99,6 @@ def _mistaken(path: Path, program: str) -> UserError:
     return UserError(f"{path}: {found}not a model folder; name a model folder, bundled:NAME or hub:OWNER/NAME")
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -118,6 +118,11 @@ class Decoder(nn.Module):
         self.output_bias = nn.Parameter(torch.zeros(vocabulary_size))
         self.dropout = SequenceDropout(config.dropout)
 
+    @property
+    def top_cell(self) -> Cell:
+        """The recurrent cell of the top layer."""
+        return cast("Cell", [self.cell, *self.upper_cells][-1])
+
     def remember(self, grid: Tensor) -> Memory:
         """Project the encoder's grid, (B, L, C), once for all words of all its captions.
 
@@ -135,8 +140,9 @@ class Decoder(nn.Module):
         layers, hidden_size = 1 + len(self.upper_cells), mean.shape[-1]
 
         def initial(layer: nn.Linear | None, size: int) -> Tensor:
-            state = layer(mean).tanh() if layer else mean.new_zeros(len(mean), 1, layers * size)
-            return state.unflatten(-1, (layers, size)).expand(-1, captions, -1, -1)
+            zeros = mean.new_zeros(mean.shape[0], 1, layers, size)
+            state = layer(mean).tanh().unflatten(-1, (layers, size)) if layer else zeros
+            return state.expand(-1, captions, -1, -1)
 
         return State(initial(self.initial_hidden, hidden_size), initial(self.initial_cell, self.cell.cell_state_size))
 

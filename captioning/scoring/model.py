@@ -9,6 +9,7 @@ import torch
 
 from captioning.captioner import Captioner
 from captioning.captioner_config import SearchConfig
+from captioning.network.torch_decoding import TorchDecoding
 from captioning.scoring.zero_cider import note_if_cider_is_zero
 from captioning.search import beam_search
 from captioning.training.batches import encode_caption, pad_captions
@@ -62,7 +63,8 @@ def evaluate(
             else:
                 grid = torch.from_numpy(grids[start : start + BATCH_SIZE].astype(np.float32))
                 memory = decoder.remember(grid.to(captioner.device))
-            decoded = beam_search(decoder, memory, search.beam_size, search.length_exponent, search.max_words)
+            decoding = TorchDecoding(decoder, memory)
+            decoded = beam_search(decoding, search.beam_size, search.length_exponent, search.max_words)
             texts += [captions[0].words for captions in captioner.read(decoded)]
             ids = [
                 [encode_caption(captioner.vocabulary, caption) for caption in captions] for captions in batch["tokens"]

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captioning.captioner import load_captioner
+from captioning.captioner import load_torch_captioner
 from captioning.captioner_config import DecoderConfig
 from captioning.network.decoder import Decoder, Memory
 from captioning.network.gradient_flow import (
@@ -218,7 +218,7 @@ def measure_captioner(model: str, data: PreparedCaptions, split: str) -> Network
     Raises:
         UserError: The model or the split does not exist, or the decoder is a window.
     """
-    captioner = load_captioner(model).eval()
+    captioner = load_torch_captioner(model).eval()
     try:
         recurrent_cells(captioner.decoder)
     except UserError as error:
@@ -228,7 +228,7 @@ def measure_captioner(model: str, data: PreparedCaptions, split: str) -> Network
     longest = sorted(captions, key=lambda each: -len(each[1]))[:_CAPTIONS]
     words = pad_captions([[encode_caption(captioner.vocabulary, caption)[:-1]] for _, caption in longest])
     with torch.no_grad():
-        memory = captioner.remember([load_image(rows[image]["image"]["bytes"]) for image, _ in longest])
+        memory = captioner.remember(load_image(rows[image]["image"]["bytes"]) for image, _ in longest)
     return _measure(model, captioner.decoder, memory, words.to(captioner.device))
 
 

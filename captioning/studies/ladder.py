@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from captioning.captioner import Captioner, load_captioner
+from captioning.captioner import Captioner, load_torch_captioner
 from captioning.scoring.model import evaluate
 from captioning.training.run import train
 from data_prep.prepared_captions import PreparedCaptions
@@ -51,7 +51,7 @@ def _evaluate(captioner: Captioner, data: PreparedCaptions, split: str) -> dict[
     return evaluate(captioner, data, split, cached=True)
 
 
-CAPTIONERS = Sweep(PreparedCaptions.open, train, load_captioner, _evaluate, _sizes, tuple(_SCORES))
+CAPTIONERS = Sweep(PreparedCaptions.open, train, load_torch_captioner, _evaluate, _sizes, tuple(_SCORES))
 
 
 def ladder_table(measurements: Sequence[Measurement]) -> str:

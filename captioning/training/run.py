@@ -129,10 +129,10 @@ def export(
     initial_share: Share = 0.0,
     length_exponent: NonNegativeFloat | None = None,
 ) -> Path:
-    """Write the model folder of a training run's best epoch.
+    """Write the model folder of a training run's best epoch, with the graphs that onnxruntime needs.
 
     Args:
-        run: run folder, the output of captioning train
+        run: run folder, the output of captioning train; or a model, to write it again
         output: model folder to write; an existing one is replaced
         evaluation: file that evaluate -o wrote, to be quoted in the model card
         initial_share: share, 0 to 1, of the weights that the run started from (init_from) in a mean with the trained
@@ -146,18 +146,36 @@ def export(
         UserError: The run has no checkpoint yet, `output` holds something else, `evaluation` is not an evaluation file,
             or the run did not start from a trained model while `initial_share` is not 0.
     """
-    from captioning.captioner import Captioner, load_captioner
+    from captioning.captioner import load_torch_captioner
     from captioning.model_card import model_card
-    from vision_rnn.files import MANIFEST, read_json
-    from vision_rnn.model_folder import save_model
-    from vision_rnn.run_folder import best_checkpoint, read_checkpoint, read_settings
+    from vision_rnn.files import read_json
+    from vision_rnn.model_folder import is_model
+    from vision_rnn.saved_model import save_model
 
-    folder = Path(run)
-    path = best_checkpoint(folder, "captioning train")
     measured = read_json(evaluation) if evaluation else None
     if evaluation and not (isinstance(measured, dict) and {"protocol", "CIDEr-D", "content_hash"} <= measured.keys()):
         raise UserError(f"{evaluation}: not an evaluation; write one with: captioning evaluate -o FILE")
-    checkpoint = read_checkpoint(path, "captioner", "a captioner")
+    if not is_model(run):
+        captioner = _trained_captioner(Path(run), initial_share)
+    elif initial_share:
+        raise UserError(f"{run}: a model, and not the run that trained it; omit --initial-share")
+    else:
+        captioner = load_torch_captioner(run)
+    if length_exponent is not None:
+        captioner.search = replace(captioner.search, length_exponent=length_exponent)
+        captioner.card = ""
+    card = captioner.card if captioner.card and not measured else model_card(captioner, measured)
+    save_model(captioner, output, card)
+    return Path(output)
+
+
+def _trained_captioner(folder: Path, initial_share: float) -> "Captioner":
+    """Return the captioner of a run's best epoch, with the run in its history."""
+    from captioning.captioner import Captioner, load_torch_captioner
+    from vision_rnn.files import MANIFEST, read_json
+    from vision_rnn.run_folder import best_checkpoint, read_checkpoint, read_settings
+
+    checkpoint = read_checkpoint(best_checkpoint(folder, "captioning train"), "captioner", "a captioner")
     captioner = Captioner.from_description(checkpoint["captioner"])
     prefix = "captioner."
     states = checkpoint["state_dict"].items()
@@ -168,15 +186,12 @@ def export(
     kept = {name: settings[name] for name in ("encoder", "decoder", "search", "training")}
     if initial_share:
         if not settings["init_from"]:
-            raise UserError(f"{run}: did not start from a trained model; omit --initial-share")
-        _mix_in(captioner, load_captioner(settings["init_from"]), initial_share)
+            raise UserError(f"{folder}: did not start from a trained model; omit --initial-share")
+        _mix_in(captioner, load_torch_captioner(settings["init_from"]), initial_share)
         kept["initial_share"] = initial_share
-    if length_exponent is not None:
-        captioner.search = replace(captioner.search, length_exponent=length_exponent)
     described = {name: manifest[name] for name in ("source", "format", "splits", "content_hash")}
     captioner.history.append({"data": described, **kept})
-    save_model(captioner, output, model_card(captioner, measured))
-    return Path(output)
+    return captioner
 
 
 def _mix_in(captioner: "Captioner", initial: "Captioner", share: float) -> None:
@@ -196,13 +211,13 @@ def _initial_captioner(
     search: SearchConfig,
     init_from: str | None,
 ) -> "Captioner":
-    from captioning.captioner import Captioner, load_captioner
+    from captioning.captioner import Captioner, load_torch_captioner
     from captioning.network.encoder import GridEncoder
     from vision_rnn.run_folder import check_same
 
     if init_from:
         try:
-            trained = load_captioner(init_from)
+            trained = load_torch_captioner(init_from)
         except UserError as error:
             raise UserError(f"init_from: {error}") from error
         check_same("encoder", encoder, trained.encoder.config, init_from)

@@ -21,6 +21,7 @@ import math
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
@@ -37,6 +38,7 @@ from captioning.network.attention import (
 )
 from captioning.network.decoder import Reading
 from captioning.network.gradient_flow import geometric_mean, gradient_flow
+from captioning.network.torch_decoding import TorchDecoding
 from captioning.search import NEVER_EMITTED, beam_search, sample
 from captioning.training.batches import CaptionBatch, CaptionedImages
 from data_prep.vocabulary import EOS, PAD
@@ -116,7 +118,8 @@ class CaptioningTask(lightning.LightningModule):
         memory = decoder.remember(self._grid(batch.images))
         self._nats -= decoder.bounded_log_likelihoods(memory, batch.words).double().sum().item()
         self._words += int((batch.targets != PAD).sum())
-        decoded = beam_search(decoder, memory, search.beam_size, search.length_exponent, search.max_words)
+        decoding = TorchDecoding(decoder, memory)
+        decoded = beam_search(decoding, search.beam_size, search.length_exponent, search.max_words)
         for index, words in zip(batch.indices.tolist(), decoded.words[:, 0].tolist(), strict=True):
             self._candidates[index] = self.captioner.vocabulary.decode(words)
 
@@ -239,16 +242,24 @@ class CaptioningTask(lightning.LightningModule):
         # No dropout: the gradient must be that of the probabilities from which the captions are drawn.
         decoder.eval()
         memory = decoder.remember(grid)
-        words = sample(decoder, memory, self.config.samples, self.config.temperature, captioner.search.max_words)
+        # A resumed training draws the same captions, whatever was drawn before it.
+        generator = np.random.default_rng([self.config.seed, self.global_step])
+        drawn = sample(
+            TorchDecoding(decoder, memory),
+            self.config.samples,
+            self.config.temperature,
+            captioner.search.max_words,
+            generator=generator,
+        )
         rewards = torch.tensor(
             [
                 [self._rewards.score(index, _until_end(caption)) for caption in captions]
-                for index, captions in zip(batch.indices.tolist(), words.words.tolist(), strict=True)
+                for index, captions in zip(batch.indices.tolist(), drawn.words.tolist(), strict=True)
             ],
             device=grid.device,
         )  # (B, K)
         baseline = (rewards.sum(dim=1, keepdim=True) - rewards) / (self.config.samples - 1)
-        targets = words.words
+        targets = torch.from_numpy(drawn.words).to(grid.device)
         inputs = torch.cat([batch.words[:, :1, :1].expand(-1, self.config.samples, -1), targets[..., :-1]], dim=-1)
         outputs, *_ = decoder(memory, inputs)
         mask = targets != PAD

@@ -115,8 +115,8 @@ def export(run: str | Path, *, output: str | Path, evaluation: str | Path | None
     from pixelrnn.model import PixelModel
     from pixelrnn.model_card import model_card
     from vision_rnn.files import MANIFEST, read_json
-    from vision_rnn.model_folder import save_model
     from vision_rnn.run_folder import best_checkpoint, read_checkpoint, read_settings
+    from vision_rnn.saved_model import save_model
 
     folder = Path(run)
     path = best_checkpoint(folder, "pixelrnn train")

@@ -4,14 +4,18 @@ Each group compares the chosen implementation with the plain one in one run; a c
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from captioning.captioner_config import DecoderConfig
+from captioning import load_captioner
+from captioning.captioner_config import DecoderConfig, Engine
 from captioning.network.decoder import Decoder, Memory
+from captioning.network.torch_decoding import TorchDecoding
 from captioning.search import beam_search
 
 IMAGES, CAPTIONS, WORDS = 16, 5, 12
@@ -97,11 +101,20 @@ def test_beam_search(benchmark: BenchmarkFixture, decoder: Decoder, grid: Tensor
     memory = decoder.remember(grid)
 
     def together() -> Tensor:
-        return beam_search(decoder, memory, max_words=WORDS).log_probabilities
+        return torch.from_numpy(beam_search(TorchDecoding(decoder, memory), max_words=WORDS).log_probabilities)
 
     def one_at_a_time() -> Tensor:
         each = zip(memory.values.split(1), memory.keys.split(1), strict=True)
-        found = [beam_search(decoder, Memory(values, keys), max_words=WORDS) for values, keys in each]
-        return torch.cat([decoded.log_probabilities for decoded in found])
+        found = [beam_search(TorchDecoding(decoder, Memory(values, keys)), max_words=WORDS) for values, keys in each]
+        return torch.cat([torch.from_numpy(decoded.log_probabilities) for decoded in found])
 
     compare(benchmark, {"one batch": together, "one at a time": one_at_a_time}, variant, tolerance=1e-3)
+
+
+@pytest.mark.benchmark(group="one photo, encoded and captioned by beam search of 5")
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_engines(benchmark: BenchmarkFixture, engine: Engine) -> None:
+    photo = Image.open(Path(__file__).parents[2] / "examples" / "photos" / "dog-in-the-woods.jpg").convert("RGB")
+    captioner = load_captioner(engine=engine)
+    assert captioner.caption(photo)[0].words == load_captioner(engine="torch").caption(photo)[0].words
+    benchmark.pedantic(lambda: captioner.caption(photo), rounds=20, warmup_rounds=2)

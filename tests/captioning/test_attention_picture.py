@@ -4,11 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from captioning.attention_picture import attention_picture
-from captioning.captioner import Caption
+from captioning.caption_generator import Caption
 from data_prep.images import load_image
 
 GREY = (120, 120, 120)
@@ -26,7 +25,7 @@ def panels(picture: Image.Image) -> list[np.ndarray]:
 
 
 def draw(
-    path: Path, attention: torch.Tensor, size: tuple[int, int] = (60, 60), words: list[str] | None = None
+    path: Path, attention: np.ndarray, size: tuple[int, int] = (60, 60), words: list[str] | None = None
 ) -> Image.Image:
     words = words or ["a", "red", "dog", "runs"][: len(attention)]
     attention_picture(Image.new("RGB", size, GREY), Caption(words, -1.0, attention), path)
@@ -34,7 +33,7 @@ def draw(
 
 
 def test_each_word_is_bright_where_the_model_looked(tmp_path: Path) -> None:
-    corners = torch.zeros(4, 4, 4)
+    corners = np.zeros((4, 4, 4))
     places = [(0, 0), (0, 3), (3, 0), (3, 3)]
     for word, (row, column) in enumerate(places):
         corners[word, row, column] = 1.0
@@ -55,7 +54,7 @@ def test_each_word_is_bright_where_the_model_looked(tmp_path: Path) -> None:
 
 
 def test_looking_everywhere_alike_is_one_colour(tmp_path: Path) -> None:
-    _, alike, pointed = panels(draw(tmp_path / "out.png", torch.stack([torch.full((3, 3), 1 / 9), torch.eye(3) / 3])))
+    _, alike, pointed = panels(draw(tmp_path / "out.png", np.stack([np.full((3, 3), 1 / 9), np.eye(3) / 3])))
     assert np.ptp(alike[5:-5, 5:-5]) <= 2
     assert np.ptp(pointed[5:-5, 5:-5]) > 50
 
@@ -70,5 +69,5 @@ def test_looking_everywhere_alike_is_one_colour(tmp_path: Path) -> None:
     ],
 )
 def test_odd_photos_and_captions_are_drawn(tmp_path: Path, size: tuple[int, int], words: list[str]) -> None:
-    picture = draw(tmp_path / "out.png", torch.full((len(words), 7, 7), 1 / 49), size, words)
+    picture = draw(tmp_path / "out.png", np.full((len(words), 7, 7), 1 / 49), size, words)
     assert picture.width <= 5 * 400

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from captioning.captioner import Captioner, load_captioner
+from captioning.captioner import Captioner, load_torch_captioner
 from captioning.scoring.model import evaluate
 from data_prep.captions import prepare_captions
 from data_prep.image_files import find_images
@@ -18,7 +18,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "photos"
 
 def test_it_names_what_the_example_photos_show():
     paths = find_images(EXAMPLES)
-    captions = load_captioner().caption([load_image(path) for path in paths])
+    captions = load_torch_captioner().caption([load_image(path) for path in paths])
     texts = {path.stem: best.text for path, (best, *_) in zip(paths, captions, strict=True)}
     assert "dog" in texts["dog-in-the-woods"]
     assert re.search(r"\b(people|men|hikers|group)\b", texts["hikers-on-a-sand-dune"])
@@ -33,7 +33,7 @@ def test_it_fits_the_size_kept_for_it():
 @pytest.mark.data
 def test_its_scores_on_the_test_split_are_those_released(flickr8k: Path, tmp_path: Path):
     prepare_captions(flickr8k, tmp_path / "data")
-    scores = evaluate(load_captioner(), PreparedCaptions.open(tmp_path / "data"), "test")
+    scores = evaluate(load_torch_captioner(), PreparedCaptions.open(tmp_path / "data"), "test")
     assert scores["images"] == 1000
     assert scores["BLEU-4"] >= 0.213
     assert scores["CIDEr-D"] >= 0.58

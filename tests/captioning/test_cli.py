@@ -14,12 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from captioning.captioner import Caption, Captioner, load_captioner
+from captioning.caption_generator import Caption
+from captioning.captioner import load_torch_captioner
 from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig, TrainingConfig
 from captioning.cli import COMMANDS, main
+from captioning.onnx.engine import OnnxCaptioner, OnnxDecoding
+from captioning.photos import framed
 from captioning.training.task import CaptioningTask
 from data_prep.captions import prepare_captions
 from data_prep.images import load_image
@@ -73,7 +77,7 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def captions_of(model_folder: Path) -> CaptionsOf:
     """The captions of one photo from the library."""
-    model = load_captioner(model_folder)
+    model = load_torch_captioner(model_folder)
 
     def call(path: Path, **how: Any) -> list[Caption]:
         return model.caption([load_image(path)], **how)[0]
@@ -90,15 +94,15 @@ def prepared(synthetic_captions: Path, tmp_path_factory: pytest.TempPathFactory)
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
     """Interrupt with Ctrl-C while the batch after this many is captioned."""
-    original, calls = Captioner.caption, []
+    original, calls = OnnxCaptioner.decoding, []
 
-    def caption(self: Captioner, *arguments: Any, **options: Any) -> list[list[Caption]]:
+    def decoding(self: OnnxCaptioner, pixels: np.ndarray) -> OnnxDecoding:
         calls.append(1)
         if len(calls) > batches:
             raise KeyboardInterrupt
-        return original(self, *arguments, **options)
+        return original(self, pixels)
 
-    monkeypatch.setattr(Captioner, "caption", caption)
+    monkeypatch.setattr(OnnxCaptioner, "decoding", decoding)
 
 
 # Inputs and printed output
@@ -421,6 +425,55 @@ def test_an_output_is_replaced_unless_told_otherwise(caption: Run, photos: Path,
     assert len(path.read_text().splitlines()) == 2
     assert caption(photos / "red.png", "-o", path).status == 0
     assert len(path.read_text().splitlines()) == 1
+
+
+def test_texts_for_training_tools_have_their_suffix_and_their_trigger_words(
+    caption: Run, photos: Path, captions_of: CaptionsOf
+) -> None:
+    how = ("--sidecar", "--extension", ".caption", "--prepend", "myword,", "--append", ", on film")
+    assert caption(photos, *how) == Result(0, [], [])
+    texts = {path.stem: path.read_text() for path in photos.glob("*.caption")}
+    assert texts == {
+        path.stem: f"myword, {captions_of(path)[0].text}, on film\n" for path in sorted(photos.glob("*.png"))
+    }
+    refused = caption(photos, *how)
+    assert (refused.status, "(text files that exist: 5)" in refused.errors[0]) == (2, True)
+    assert caption(photos, *how, "--skip-existing").errors == [
+        "captioning: 5 of 5 photos have captions and are skipped"
+    ]
+    assert caption(photos / "red.png", "--extension", ".caption").status == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("", "", "a dog"),
+        ("x", "y", "x a dog y"),
+        ("x ", ".", "x a dog."),
+        ("", " y", "a dog y"),
+        ("x, ", ", y", "x, a dog, y"),
+    ],
+)
+def test_text_around_a_caption_is_set_off_by_a_space(before: str, after: str, expected: str) -> None:
+    assert framed("a dog", before, after) == expected
+
+
+def test_search_settings_of_the_command_take_precedence(caption: Run, photos: Path, captions_of: CaptionsOf) -> None:
+    path = photos / "red.png"
+    for options, search in (
+        (("--max-words", 2), SearchConfig(beam_size=2, max_words=2)),
+        (("--length-exponent", 0), SearchConfig(beam_size=2, max_words=6, length_exponent=0)),
+    ):
+        assert caption(path, *options).output == [captions_of(path, search=search)[0].text]
+    assert len(caption(path, "--max-words", 2).output[0].split()) <= 2
+
+
+def test_an_address_is_refused_with_the_way_to_do_it(caption: Run, photos: Path) -> None:
+    address = "https://example.org/dog.jpg"
+    said = f"captioning: error: {address}: an address, and nothing is downloaded; save the photo and name the file"
+    assert caption(address) == Result(2, [], [said])
+    result = caption(photos / "red.png", address)
+    assert (result.status, len(result.output), result.errors) == (1, 1, [said.replace("error: ", "")])
 
 
 def test_sidecars_are_made_skipped_and_replaced(caption: Run, photos: Path, captions_of: CaptionsOf) -> None:

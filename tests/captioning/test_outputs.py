@@ -7,20 +7,17 @@ import string
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from captioning.captioner import Caption
-from captioning.outputs import RecordFile, Sidecars
+from captioning.outputs import RecordFile, Sidecars, Written
 from vision_rnn.errors import UserError
 
 FORMATS = (".jsonl", ".csv", ".txt")
 
 
-def make_caption(text: str, log_probability: float = -1.5) -> Caption:
-    words = text.split()
-    return Caption(words, log_probability, torch.full((len(words), 2, 2), 0.25))
+def make_caption(text: str, log_probability: float = -1.5) -> Written:
+    return Written(text, log_probability)
 
 
 def write(path: Path, captions: dict[str, list[str]], go_on: bool = False) -> None:
@@ -31,7 +28,7 @@ def write(path: Path, captions: dict[str, list[str]], go_on: bool = False) -> No
 
 
 def test_jsonl_is_a_record_a_photo(tmp_path: Path) -> None:
-    write(tmp_path / "out.jsonl", {"é.jpg": ["a dog", "a cat"], "b.jpg": ["it 's red"]})
+    write(tmp_path / "out.jsonl", {"é.jpg": ["a dog", "a cat"], "b.jpg": ["it's red"]})
     lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
     assert "é.jpg" in lines[0]
     assert [json.loads(line) for line in lines] == [
@@ -180,7 +177,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 
 def test_sidecars_hold_a_caption_a_line(tmp_path: Path) -> None:
     image = tmp_path / "photo.jpg"
-    output = Sidecars([image], keep=False, overwrite=False)
+    output = Sidecars([image], ".txt", keep=False, overwrite=False)
     assert not output.holds(image)
     output.add(image, [make_caption("a dog"), make_caption("a cat")])
     assert (tmp_path / "photo.txt").read_text() == "a dog\na cat\n"
@@ -190,4 +187,10 @@ def test_sidecars_hold_a_caption_a_line(tmp_path: Path) -> None:
 
 def test_sidecars_refuse_two_photos_of_one_name() -> None:
     with pytest.raises(UserError, match=r"b/photo\.png: would share its text file with b/photo\.jpg"):
-        Sidecars([Path("a/photo.jpg"), Path("b/photo.jpg"), Path("b/photo.png")], keep=False, overwrite=False)
+        Sidecars([Path("a/photo.jpg"), Path("b/photo.jpg"), Path("b/photo.png")], ".txt", keep=False, overwrite=False)
+
+
+@pytest.mark.parametrize("suffix", ["txt", ".", "", ".a/b", ".jpg", ".PNG", ".."])
+def test_the_suffix_of_sidecars_is_one_of_texts(suffix: str) -> None:
+    with pytest.raises(UserError, match=r"--extension .*: not the suffix of a text file"):
+        Sidecars([Path("photo.jpg")], suffix, keep=True, overwrite=False)

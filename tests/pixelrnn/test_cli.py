@@ -26,7 +26,7 @@ from pixelrnn.model import PixelModel
 from pixelrnn.pictures import GAP, TITLE_PIXELS, cell_scale
 from pixelrnn.pixel_config import ModelConfig, TrainingConfig
 from pixelrnn.studies.causality import Certificate
-from vision_rnn.model_folder import load_model, save_model
+from vision_rnn.saved_model import load_model, save_model
 
 ROOT = Path(__file__).parents[2]
 CAPTIONER = ROOT / "captioning" / "pretrained" / "flickr8k"

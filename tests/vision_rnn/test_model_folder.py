@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from vision_rnn import model_folder
+from vision_rnn import saved_model
 from vision_rnn.errors import UserError
-from vision_rnn.model_folder import CHECKSUMS, CONFIG, WEIGHTS, SavedModel, load_model, save_model
+from vision_rnn.model_folder import CHECKSUMS, CONFIG, WEIGHTS
+from vision_rnn.saved_model import SavedModel, load_model, save_model
 
 BUNDLED_CAPTIONER = Path(__file__).parents[2] / "captioning" / "pretrained" / "flickr8k"
 
@@ -25,6 +26,7 @@ class Scale(SavedModel):
 
     kind = "pixel-model"
     program = "scaling"
+    bundled = BUNDLED_CAPTIONER.parent
 
     def __init__(self, width: int, names: list[str] | None = None):
         super().__init__()
@@ -190,7 +192,7 @@ def test_a_model_is_written_over_a_model_and_over_nothing_else(model: Scale, fol
 def test_a_hub_name_loads_what_the_hub_holds_and_knows_its_kind(
     model: Scale, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    for module in (huggingface_hub.hub_mixin, model_folder):
+    for module in (huggingface_hub.hub_mixin, saved_model):
         monkeypatch.setattr(module, "hf_hub_download", lambda repo_id, filename, **_: str(folder / filename))
     assert torch.equal(load_model(Scale, "hub:someone/model").factors, model.factors.half().float())
     with pytest.raises(UserError, match="someone/model: a pixel model, not a captioner"):

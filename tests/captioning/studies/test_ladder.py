@@ -12,7 +12,7 @@ import pytest
 from jsonargparse import ArgumentParser
 from matplotlib.figure import Figure
 
-from captioning.captioner import Captioner, load_captioner
+from captioning.captioner import Captioner, load_torch_captioner
 from captioning.captioner_config import DecoderConfig, EncoderConfig, TrainingConfig
 from captioning.cli import main
 from captioning.scoring.model import evaluate
@@ -67,7 +67,7 @@ def test_the_command_trains_measures_and_prints_the_table(synthetic_captions: Pa
     assert table == (output / "ladder.md").read_text()
     assert [line.split(" | ")[0] for line in table.splitlines()[2:4]] == ["| a-window", "| b-lstm"]
     (_, lstm) = json.loads((output / "ladder.json").read_text())
-    captioner = load_captioner(output / "b-lstm-seed1" / "model")
+    captioner = load_torch_captioner(output / "b-lstm-seed1" / "model")
     measured = evaluate(captioner, PreparedCaptions.open(tmp_path / "data"), "test")
     for score in ("BLEU-4", "CIDEr-D", "perplexity"):
         assert lstm["scores"]["test"][score]["of_each_seed"][1] == pytest.approx(measured[score])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from captioning import load_captioner
+from captioning.captioner import load_torch_captioner
 from captioning.captioner_config import DecoderConfig, EncoderConfig, TrainingConfig
 from captioning.network.decoder import Decoder
 from captioning.scoring.model import evaluate
@@ -65,7 +65,7 @@ def test_validation_and_evaluation_have_one_perplexity(trained: Path):
     """Although training cuts captions, both count all words and the end token."""
     rows = csv.DictReader((trained / "run" / "logs" / "csv" / "version_0" / "metrics.csv").read_text().splitlines())
     (logged,) = [float(row["perplexity"]) for row in rows if row.get("perplexity")]
-    captioner = load_captioner(trained / "run" / "model")
+    captioner = load_torch_captioner(trained / "run" / "model")
     document = evaluate(captioner, PreparedCaptions.open(trained / "data"), "validation")
     # The model folder contains weights in half precision.
     assert document["perplexity"] == pytest.approx(logged, rel=2e-3)

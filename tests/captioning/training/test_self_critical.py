@@ -4,6 +4,7 @@ import itertools
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -71,8 +72,8 @@ def test_its_expectation_is_the_gradient_of_the_expected_reward(monkeypatch: pyt
     batch = CaptionBatch(grid, torch.tensor([[[BOS, EOS]]]), torch.tensor([0]))
     estimated = torch.zeros_like(exact)
     for (one, p), (other, q) in itertools.product(zip(captions, probabilities, strict=True), repeat=2):
-        padded = torch.tensor([[caption + [PAD] * (MAX_WORDS - len(caption)) for caption in (one, other)]])
-        drawn = Decoded(padded, torch.zeros(1, 2), torch.zeros(1, 2, MAX_WORDS, 1))
+        padded = np.array([[caption + [PAD] * (MAX_WORDS - len(caption)) for caption in (one, other)]])
+        drawn = Decoded(padded, np.zeros((1, 2)), np.zeros((1, 2, MAX_WORDS, 1)))
         monkeypatch.setattr(task_module, "sample", lambda *_, drawn=drawn, **__: drawn)
         estimated += (p * q).item() * flat_gradient(task.training_step(batch, 0), decoder)
 

@@ -21,12 +21,13 @@ import yaml
 from PIL import Image
 from torch.nn import functional as F
 
-from captioning.captioner import load_captioner
+from captioning.captioner import load_torch_captioner
 from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig, TrainingConfig
 from captioning.cli import main
 from captioning.network import encoder
 from captioning.network.attention import Attention
 from captioning.network.gradient_flow import gradient_flow
+from captioning.network.torch_decoding import TorchDecoding
 from captioning.scoring.model import evaluate
 from captioning.search import sample
 from captioning.training.batches import CaptionedImages, batches
@@ -88,7 +89,7 @@ def uninterrupted(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def test_every_step_is_logged_and_the_model_folder_captions(uninterrupted: Path, prepared: Path):
     assert sorted(losses(uninterrupted)) == list(range(4 * 8))  # 16 images and their mirror images, 4 per batch
-    captioner = load_captioner(uninterrupted / "model")
+    captioner = load_torch_captioner(uninterrupted / "model")
     scores = evaluate(captioner, PreparedCaptions.open(prepared), "test")
     assert scores["images"] == 4
     assert len(scores["captions"]) == 4
@@ -148,7 +149,7 @@ def test_every_rung_trains_resumes_and_captions(
     run(prepared, tmp_path / "whole", **options)
     stop_and_resume(11, prepared, tmp_path / "resumed", monkeypatch, **options)
     assert_same(tmp_path / "resumed", tmp_path / "whole")
-    captioner = load_captioner(tmp_path / "whole" / "model")
+    captioner = load_torch_captioner(tmp_path / "whole" / "model")
     assert len(evaluate(captioner, PreparedCaptions.open(prepared), "test")["captions"]) == 4
 
 
@@ -214,7 +215,7 @@ def test_a_model_tells_how_it_came_about(uninterrupted: Path, prepared: Path, tm
     """A second training starts from the decoder of the first, regardless of the configuration, and records it."""
     again = dataclasses.replace(TRAINING, epochs=1, learning_rate=1e-5)
     model = run(prepared, tmp_path, again, init_from=str(uninterrupted / "model"), decoder=DecoderConfig())
-    first, second = load_captioner(model).history
+    first, second = load_torch_captioner(model).history
     assert (first["training"]["epochs"], second["training"]["epochs"]) == (4, 1)
     assert second["decoder"] == first["decoder"] == dataclasses.asdict(DECODER)
     card = (model / "README.md").read_text()
@@ -228,7 +229,7 @@ def test_a_model_may_keep_a_share_of_the_weights_it_began_with(uninterrupted: Pa
     again = dataclasses.replace(TRAINING, epochs=1)
     ended = run(prepared, tmp_path / "run", again, init_from=str(began))
     export(tmp_path / "run", output=tmp_path / "mean", initial_share=0.25, length_exponent=0.5)
-    first, last, mean = (load_captioner(folder) for folder in (began, ended, tmp_path / "mean"))
+    first, last, mean = (load_torch_captioner(folder) for folder in (began, ended, tmp_path / "mean"))
     for name in ("decoder.embedding.weight", "decoder.cell.input_to_gates.weight"):
         expected = 0.25 * first.state_dict()[name] + 0.75 * last.state_dict()[name]
         torch.testing.assert_close(mean.state_dict()[name], expected, atol=1e-3, rtol=1e-3)
@@ -240,7 +241,7 @@ def test_a_model_may_keep_a_share_of_the_weights_it_began_with(uninterrupted: Pa
 
 def test_the_cross_entropy_is_that_of_its_equation(known: PreparedCaptions, tmp_path: Path):
     """Equation 14: the mean over words of the smoothed negative log-probability, plus the attention penalty."""
-    captioner = load_captioner(learn(known, tmp_path, epochs=1))
+    captioner = load_torch_captioner(learn(known, tmp_path, epochs=1))
     images = CaptionedImages(known, "train", captioner.encoder, captioner.vocabulary, cached=True)
     training = dataclasses.replace(TRAINING, label_smoothing=0.1, doubly_stochastic=0.5)
     task = CaptioningTask(captioner, training, images, images)
@@ -295,7 +296,7 @@ def test_writing_needs_a_language_model(uninterrupted: Path, capsys):
 
 
 def test_a_look_earns_the_words_from_its_own_on_less_their_moving_average(known: PreparedCaptions, tmp_path: Path):
-    captioner = load_captioner(learn(known, tmp_path, epochs=1, decoder=dataclasses.replace(DECODER, hard=True)))
+    captioner = load_torch_captioner(learn(known, tmp_path, epochs=1, decoder=dataclasses.replace(DECODER, hard=True)))
     images = CaptionedImages(known, "train", captioner.encoder, captioner.vocabulary, cached=True)
     task = CaptioningTask(captioner, TRAINING, images, images)
     words = torch.tensor([[[-1.0, -2.0, -4.0], [-3.0, -5.0, 0.0]]])
@@ -313,7 +314,7 @@ def test_a_look_earns_the_words_from_its_own_on_less_their_moving_average(known:
 def test_a_look_gains_nothing_where_all_locations_are_alike(known: PreparedCaptions, tmp_path: Path):
     """Then the expectation equals the look for any dropout mask, and the gain is only rounding error."""
     decoder = dataclasses.replace(DECODER, hard=True, dropout=0.5)
-    captioner = load_captioner(learn(known, tmp_path, epochs=1, decoder=decoder)).train()
+    captioner = load_torch_captioner(learn(known, tmp_path, epochs=1, decoder=decoder)).train()
     images = CaptionedImages(known, "train", captioner.encoder, captioner.vocabulary, cached=True)
     task = CaptioningTask(captioner, TRAINING, images, images)
     batch = next(iter(batches(images, 4)))
@@ -418,7 +419,7 @@ def learn(known: PreparedCaptions, output: Path, epochs: int, **options: Any) ->
 
 
 def test_a_synthetic_set_is_overfitted(known: PreparedCaptions, tmp_path: Path):
-    scores = evaluate(load_captioner(learn(known, tmp_path, epochs=60)), known, "train")
+    scores = evaluate(load_torch_captioner(learn(known, tmp_path, epochs=60)), known, "train")
     assert scores["BLEU-4"] == pytest.approx(1.0)
 
 
@@ -437,13 +438,15 @@ def test_the_self_critical_loss_is_that_of_its_equation(
 
     The words are drawn at a temperature; p is the probability at that temperature among the tokens that can be drawn.
     """
-    captioner = load_captioner(learn(known, tmp_path, epochs=1))
+    captioner = load_torch_captioner(learn(known, tmp_path, epochs=1))
     images = CaptionedImages(known, "train", captioner.encoder, captioner.vocabulary, cached=True)
     training = dataclasses.replace(TRAINING, objective="self_critical", samples=3)
     task = CaptioningTask(captioner, training, images, images)
     monkeypatch.setattr(task, "log", lambda *_, **__: None)
     batch = next(iter(batches(images, 2)))
-    drawn = sample(captioner.decoder, captioner.decoder.remember(batch.images), 3, max_words=SEARCH.max_words)
+    drawn = sample(
+        TorchDecoding(captioner.decoder, captioner.decoder.remember(batch.images)), 3, max_words=SEARCH.max_words
+    )
     monkeypatch.setattr("captioning.training.task.sample", lambda *_, **__: drawn)
     loss = task.training_step(batch, 0)
 
@@ -471,7 +474,7 @@ def test_the_self_critical_loss_is_that_of_its_equation(
 def test_the_encoder_is_fine_tuned_only_when_asked(prepared: Path, tmp_path: Path):
     frozen = run(prepared, tmp_path / "frozen", dataclasses.replace(TRAINING, epochs=1))
     tuned = run(prepared, tmp_path / "tuned", dataclasses.replace(TRAINING, epochs=1, encoder_learning_rate=1e-3))
-    before, after = (load_captioner(model).encoder.state_dict() for model in (frozen, tuned))
+    before, after = (load_torch_captioner(model).encoder.state_dict() for model in (frozen, tuned))
     changed = [name for name in before if not torch.equal(before[name], after[name])]
     assert any("conv" in name for name in changed)
     assert not any("running" in name for name in changed)
@@ -495,7 +498,7 @@ def test_the_logged_norms_are_those_of_each_caption_that_is_long_enough(
         def log_metrics(self, metrics: dict[str, float], step: int) -> None:
             found.update(metrics)
 
-    captioner = load_captioner(learn(known, tmp_path, epochs=1)).train()
+    captioner = load_torch_captioner(learn(known, tmp_path, epochs=1)).train()
     images = CaptionedImages(known, "train", captioner.encoder, captioner.vocabulary, cached=True)
     task = CaptioningTask(captioner, dataclasses.replace(TRAINING, log_gradients=1), images, images)
     found: dict[str, float] = {}

@@ -17,7 +17,7 @@ from pixelrnn.cli import main
 from pixelrnn.coding.exactness import loss
 from pixelrnn.model import PixelModel
 from pixelrnn.pixel_config import ImageShape
-from vision_rnn.model_folder import save_model
+from vision_rnn.saved_model import save_model
 
 HEIGHT, WIDTH = 5, 7
 MODELS = {"binary": (1, 2), "grey": (1, 256), "rgb": (3, 256)}

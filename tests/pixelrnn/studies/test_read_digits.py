@@ -11,7 +11,7 @@ import torch
 
 from data_prep.prepared_pixels import PreparedPixels
 from pixelrnn.model import PixelModel
-from vision_rnn.model_folder import save_model
+from vision_rnn.saved_model import save_model
 
 SCRIPT = runpy.run_path(str(Path(__file__).with_name("read_digits.py")))
 

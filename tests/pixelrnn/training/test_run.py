@@ -27,7 +27,7 @@ from pixelrnn.training.run import export, train
 from pixelrnn.training.task import PixelTask
 from vision_rnn.errors import UserError
 from vision_rnn.files import write_json
-from vision_rnn.model_folder import load_model
+from vision_rnn.saved_model import load_model
 
 CONFIGS = sorted((Path(__file__).parents[3] / "configs" / "pixelrnn").glob("*.yaml"))
 MODEL = ModelConfig(num_layers=2, hidden_channels=4, output_channels=6, dilations=(1, 2), extra_column=True, skip=True)

@@ -1,0 +1,200 @@
+"""What every engine of the captioner shares: photos in any form become captions with scores and attention.
+
+An engine encodes pixels and takes decoding steps; the preprocessing, the search and the reading of its result are the
+same for all, so that they give the same captions.
+"""
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypedDict, Unpack, cast, overload
+
+import numpy as np
+from PIL import Image
+
+from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig
+from captioning.preprocessing import squashed
+from captioning.read_ahead import read_ahead
+from captioning.search import Decoded, Decoding, beam_search, sample
+from data_prep.images import ImageSource, to_image
+from data_prep.vocabulary import Vocabulary
+from vision_rnn.errors import UserError
+
+_CLITICS = frozenset({"'s", "n't", "'re", "'ve", "'ll", "'m", "'d"})
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One caption of one image.
+
+    Attributes:
+        words: The words, in lower case, without the end token.
+        log_probability: Natural log-probability of the words and the end token under the model.
+        attention: Attention weights of each word, (words, h, w) float32; the weights of a word sum to 1.
+    """
+
+    words: list[str]
+    log_probability: float
+    attention: np.ndarray
+
+    @property
+    def text(self) -> str:
+        """The words as a sentence, with clitics joined to the word before."""
+        return "".join(word if word in _CLITICS else f" {word}" for word in self.words).strip()
+
+
+class OpenGates(NamedTuple):
+    """The gates of equation 1 and the cell of equation 2 in the top layer at every word, each (words, H) float32.
+
+    Show, Attend and Tell (arXiv 1502.03044), section 3.1.2.
+    """
+
+    input: np.ndarray
+    forget: np.ndarray
+    output: np.ndarray
+    candidate: np.ndarray
+    cell: np.ndarray
+
+
+class CaptionOptions(TypedDict, total=False):
+    """How images are captioned.
+
+    Attributes:
+        search: Beam search settings (default: the model's).
+        prefix: Text that every caption starts with.
+        samples: Number of random captions per image; 0 searches for the best captions instead.
+        temperature: Sampling temperature; lower is more conservative.
+        generator: Random generator for sampling (default: a new one with a random seed).
+        batch_size: Number of images encoded and captioned at once.
+    """
+
+    search: SearchConfig | None
+    prefix: str
+    samples: int
+    temperature: float
+    generator: np.random.Generator | None
+    batch_size: int
+
+
+class CaptionGenerator(ABC):
+    """A captioner in use.
+
+    Attributes:
+        vocabulary: Words that the model knows.
+        search: Default search settings of `caption`.
+        encoder_config: Architecture and preprocessing of the encoder.
+        decoder_config: Architecture of the decoder.
+    """
+
+    vocabulary: Vocabulary
+    search: SearchConfig
+    encoder_config: EncoderConfig
+    decoder_config: DecoderConfig
+
+    @abstractmethod
+    def decoding(self, pixels: np.ndarray) -> Decoding:
+        """Encode images, (B, 3, S, S) uint8 from `squashed`, for a search."""
+
+    @abstractmethod
+    def open_gates(self, image: Image.Image, words: Sequence[str]) -> OpenGates:
+        """Return the gates of the decoder's LSTM at every word of a caption, given the words before it.
+
+        Args:
+            image: The photo, RGB.
+            words: Words of the caption, without the end token.
+        """
+
+    @property
+    def blind(self) -> bool:
+        """Whether there is no image input, and the model is a language model."""
+        return self.encoder_config.backbone == "none"
+
+    @overload
+    def caption(self, images: ImageSource, **options: Unpack[CaptionOptions]) -> list[Caption]: ...
+    @overload
+    def caption(self, images: Iterable[ImageSource], **options: Unpack[CaptionOptions]) -> list[list[Caption]]: ...
+
+    def caption(
+        self, images: ImageSource | Iterable[ImageSource], **options: Unpack[CaptionOptions]
+    ) -> list[Caption] | list[list[Caption]]:
+        """Caption one image, or several.
+
+        Args:
+            images: One image, or several in any iterable or in an array (B, H, W, C): paths, encoded bytes, Pillow
+                images of any mode and size, or arrays, as accepted by `data_prep.images.to_image`.
+            options: See `CaptionOptions`.
+
+        Returns:
+            For one image, the list of its captions, best first; for several images, one list per image.
+
+        Raises:
+            ImageError: An image cannot be read.
+            UserError: The model does not know a word of the prefix, or the prefix leaves no room for more words.
+        """
+        is_array = isinstance(images, np.ndarray) and images.ndim < 4
+        if is_array or isinstance(images, str | Path | bytes | Image.Image):
+            return next(self.stream([cast("ImageSource", images)], **options))
+        return list(self.stream(cast("Iterable[ImageSource]", images), **options))
+
+    def stream(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        search: SearchConfig | None = None,
+        prefix: str = "",
+        samples: int = 0,
+        temperature: float = 1.0,
+        generator: np.random.Generator | None = None,
+        batch_size: int = 16,
+    ) -> Iterator[list[Caption]]:
+        """Yield the captions of any number of images, in order; memory does not grow with their number.
+
+        The next images are read and reduced in another thread while a batch is captioned. Only one image is in memory
+        in full size at a time. The arguments are those of `caption`, and so are the errors.
+        """
+        search = search or self.search
+        forced = self._forced(prefix, search)
+        reduced = (self.preprocess(to_image(source)) for source in images)
+
+        def captions() -> Iterator[list[Caption]]:
+            ahead = read_ahead(reduced, batch_size)
+            while batch := list(itertools.islice(ahead, batch_size)):
+                decoding = self.decoding(np.stack(batch))
+                if samples:
+                    decoded = sample(decoding, samples, temperature, search.max_words, forced, generator)
+                else:
+                    decoded = beam_search(decoding, search.beam_size, search.length_exponent, search.max_words, forced)
+                yield from self.read(decoded)
+
+        return captions()
+
+    def preprocess(self, image: Image.Image) -> np.ndarray:
+        """Return an RGB image as (3, S, S) uint8."""
+        return squashed(image, self.encoder_config.image_size)
+
+    def read(self, decoded: Decoded) -> list[list[Caption]]:
+        """Convert decoded ids to captions, without empty beams."""
+        side = round(decoded.attention.shape[-1] ** 0.5)
+        captions = []
+        for words, scores, attention in zip(decoded.words, decoded.log_probabilities, decoded.attention, strict=True):
+            captions.append([])
+            for ids, score, weights in zip(words.tolist(), scores.tolist(), attention, strict=True):
+                if score > -np.inf:
+                    text = self.vocabulary.decode(ids)
+                    captions[-1].append(Caption(text, score, weights[: len(text)].reshape(-1, side, side)))
+        return captions
+
+    def _forced(self, prefix: str, search: SearchConfig) -> list[int]:
+        if not prefix:
+            return []
+        from data_prep.tokenizer import tokenize  # Half of the time of importing this module, for few calls.
+
+        words = tokenize(prefix)
+        for word in words:
+            if word not in self.vocabulary:
+                raise UserError(f"prefix: the model does not know the word '{word}'; choose another")
+        if len(words) >= search.max_words:
+            raise UserError(f"prefix: has {len(words)} words, and captions at most {search.max_words}; shorten it")
+        return self.vocabulary.encode(words)

@@ -1,0 +1,66 @@
+"""Loading of a captioner for use, on the engine that suits it."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, overload
+
+from captioning.caption_generator import CaptionGenerator
+from captioning.captioner_config import BUNDLED, Engine
+from captioning.onnx.names import DECODER, ENCODER
+from vision_rnn.console import note
+from vision_rnn.devices import Device
+from vision_rnn.errors import UserError
+from vision_rnn.model_folder import find_folder
+
+if TYPE_CHECKING:
+    from captioning.captioner import Captioner
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+@overload
+def load_captioner(model: str | Path = ..., device: Device = ..., *, engine: Literal["torch"]) -> "Captioner": ...
+@overload
+def load_captioner(model: str | Path = ..., device: Device = ..., engine: Engine = ...) -> CaptionGenerator: ...
+
+
+def load_captioner(model: str | Path = BUNDLED, device: Device = "auto", engine: Engine = "auto") -> CaptionGenerator:
+    """Load a captioner for use.
+
+    Args:
+        model: Model folder, `bundled:NAME`, or `hub:OWNER/NAME` on the Hugging Face hub.
+        device: Device to compute on; onnxruntime computes on the processor.
+        engine: `onnx` (onnxruntime) starts in a fraction of torch's time and gives the same captions; `torch` gives a
+            `Captioner`, which can also be trained, evaluated and pushed to the hub, and computes on any device. `auto`
+            chooses onnxruntime for a model folder with graphs, unless a device other than the processor is named.
+
+    Raises:
+        UserError: There is no such model, it is damaged, or it does not suit the engine or the device.
+    """
+    on_processor = device in ("auto", "cpu")
+    if engine == "torch" or (engine == "auto" and not on_processor):
+        return _load_with_torch(model, device)
+    if not on_processor:
+        raise UserError(f"--engine onnx: computes on the processor, not on {device}; omit --device, or use torch")
+    if str(model).startswith("hub:"):
+        if engine == "onnx":
+            raise UserError("--engine onnx: needs a model folder on this machine; download it, or omit --engine")
+        return _load_with_torch(model, device)
+    folder = find_folder(model, PRETRAINED, "captioning")
+    has_graphs = (folder / ENCODER).is_file() and (folder / DECODER).is_file()
+    fix = f"add its graphs with: captioning export {model} -o {folder}"
+    if engine == "onnx" and not has_graphs:
+        raise UserError(f"{folder}: has no graphs for onnxruntime; {fix}")
+    if engine == "auto" and not (has_graphs and find_spec("onnxruntime")):
+        if not has_graphs:
+            note(f"{folder}: runs on torch, which starts slower than onnxruntime; {fix}")
+        return _load_with_torch(model, device)
+    from captioning.onnx.engine import OnnxCaptioner
+
+    return OnnxCaptioner(folder)
+
+
+def _load_with_torch(model: str | Path, device: Device) -> "Captioner":
+    from captioning.captioner import load_torch_captioner
+
+    return load_torch_captioner(model, device)

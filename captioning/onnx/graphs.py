@@ -1,0 +1,147 @@
+"""Writing of a captioner's graphs for onnxruntime: one encodes images, the other takes a decoding step.
+
+The graphs contain no weights. They refer to those in `model.safetensors` by position, in half precision, so that the
+weights of a model folder are stored once. Names of inputs and outputs are those of `captioning.onnx.engine`.
+"""
+
+import io
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from captioning.network.decoder import Memory, State
+from captioning.network.recurrent import LSTMCell, recorded_gates
+from captioning.onnx.names import DECODER, ENCODER, ENCODER_OUTPUTS, GATES, STEP_INPUTS, STEP_OUTPUTS
+from vision_rnn.model_folder import WEIGHTS
+
+if TYPE_CHECKING:
+    from captioning.captioner import Captioner
+
+# Supported by onnxruntime since 1.14; later versions read it too.
+_OPSET = 17
+_CAPTIONER = "captioner."
+
+
+class _Encode(nn.Module):
+    """From pixels to the decoder's memory and the initial state of one caption per image."""
+
+    def __init__(self, captioner: "Captioner"):
+        super().__init__()
+        self.captioner = captioner
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        memory = self.captioner.remember_pixels(pixels)
+        return *memory, *self.captioner.decoder.initial_state(memory, 1)
+
+
+class _Step(nn.Module):
+    """From the last words to the log-probabilities of the next ones, the attention, the next state, and any gates."""
+
+    def __init__(self, captioner: "Captioner"):
+        super().__init__()
+        self.captioner = captioner
+
+    def forward(self, word: Tensor, hidden: Tensor, cell_state: Tensor, values: Tensor, keys: Tensor) -> Any:
+        decoder = self.captioner.decoder
+        with recorded_gates(decoder.top_cell) as gates:
+            logits, state, weights = decoder.step(word, State(hidden, cell_state), Memory(values, keys))
+        opened = [torch.stack([*gates[0], state.cell_state[:, :, -1]], dim=2)] if gates else []
+        return logits.log_softmax(-1), weights, *state, *opened
+
+
+@torch.no_grad()
+def write_graphs(captioner: "Captioner", folder: Path) -> list[str]:
+    """Write both graphs into a model folder that holds the weights; return the names of the files.
+
+    A language model has none.
+    """
+    if captioner.blind:
+        return []
+    captioner.eval()
+    size, device = captioner.encoder.config.image_size, captioner.device
+    # Two of each, since a size of 1 would be taken for a constant.
+    pixels = torch.zeros(2, 3, size, size, dtype=torch.uint8, device=device)
+    memory = captioner.remember_pixels(pixels)
+    state = captioner.decoder.initial_state(memory, 3)
+    words = torch.ones(2, 3, dtype=torch.long, device=device)
+    has_gates = isinstance(captioner.decoder.top_cell, LSTMCell)
+    images, captions = {0: "images"}, {0: "images", 1: "captions"}
+    _write(
+        folder / ENCODER,
+        _export(_Encode(captioner), (pixels,), {"pixels": images}, dict.fromkeys(ENCODER_OUTPUTS, images)),
+    )
+    inputs = {name: images if name in ("values", "keys") else captions for name in STEP_INPUTS}
+    outputs = dict.fromkeys([*STEP_OUTPUTS, *[GATES] * has_gates], captions)
+    arguments = (words, *(tensor.contiguous() for tensor in state), *memory)
+    _write(folder / DECODER, _export(_Step(captioner), arguments, inputs, outputs))
+    return [ENCODER, DECODER]
+
+
+def _export(
+    module: nn.Module, arguments: tuple[Tensor, ...], inputs: dict[str, dict[int, str]], outputs: dict[str, Any]
+) -> bytes:
+    """Trace a module; the values of `inputs` and `outputs` are their dimensions of any size."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # Warnings of the tracer about sizes that are constant here, and that there is a newer exporter: it takes twenty
+        # times as long.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(),
+            arguments,
+            buffer,  # pyright: ignore[reportArgumentType]  # the tracer writes to any file
+            dynamo=False,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes=inputs | outputs,
+            # Folded constants would be copies of weights.
+            do_constant_folding=False,
+            opset_version=_OPSET,
+        )
+    return buffer.getvalue()
+
+
+def _write(path: Path, exported: bytes) -> None:
+    """Write a graph with its weights replaced by references to the file of weights beside it."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    positions = _positions(path.with_name(WEIGHTS))
+    model = onnx.load_model_from_string(exported)
+    kept, casts = [], []
+    for tensor in model.graph.initializer:
+        name = tensor.name.removeprefix(_CAPTIONER)
+        if name not in positions:
+            kept.append(tensor)
+            continue
+        kind, offset, length = positions[name]
+        is_half = kind == "F16"
+        stored = TensorProto(name=f"{name}.half" if is_half else tensor.name, dims=tensor.dims)
+        stored.data_type = TensorProto.FLOAT16 if is_half else tensor.data_type
+        stored.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", WEIGHTS), ("offset", offset), ("length", length)):
+            stored.external_data.add(key=key, value=str(value))
+        kept.append(stored)
+        if is_half:
+            casts.append(helper.make_node("Cast", [stored.name], [tensor.name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(kept)
+    model.graph.node.extend(nodes)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _positions(weights: Path) -> dict[str, tuple[str, int, int]]:
+    """Return the number type, the offset in the file and the length in bytes of each tensor of a safetensors file."""
+    with weights.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    header.pop("__metadata__", None)
+    return {
+        name: (entry["dtype"], 8 + size + entry["data_offsets"][0], entry["data_offsets"][1] - entry["data_offsets"][0])
+        for name, entry in header.items()
+    }
