@@ -1,12 +1,18 @@
-"""Fixtures of several packages' tests: small images, a synthetic captioned data set, and the real data if available."""
+"""Fixtures of several packages' tests.
 
+Small images, a synthetic captioned data set, the real data if available, and a headless browser if installed.
+"""
+
+import base64
 import itertools
 import json
 import os
+import shutil
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -171,3 +177,78 @@ def draw_shape(shape: str, colour: str, background: str) -> Image.Image:
     outline = pen.rectangle if shape == "square" else pen.ellipse
     outline((8, 8, 23, 23), fill=COLOURS[colour])
     return image
+
+
+class Browser:
+    """A headless Chromium with one page, which has no network but 127.0.0.1.
+
+    Attributes:
+        driver: Selenium's driver, to find elements, press keys and run scripts.
+    """
+
+    def __init__(self, driver: Any):
+        self.driver = driver
+
+    def open(self, page: str | Path, width: int = 1000, height: int = 800, dark: bool = False) -> None:
+        """Open a file or an address in a viewport of this size in pixels, in light or dark colours."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        self.driver.get(page.resolve().as_uri() if isinstance(page, Path) else page)
+
+    def console_errors(self) -> list[str]:
+        """Return the errors since the last call: exceptions of scripts, blocked or missing files, log entries."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+    def press(self, *keys: str) -> None:
+        """Press keys one after the other, as a user does, wherever the focus is."""
+        from selenium.webdriver import ActionChains
+
+        for key in keys:
+            ActionChains(self.driver).send_keys(key).perform()
+
+    def screenshot(self, path: Path) -> Image.Image:
+        """Write a PNG file of the whole page, however long, and return the picture."""
+        taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
+        path.write_bytes(base64.b64decode(taken["data"]))
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+
+    def evaluate(self, expression: str) -> Any:
+        """Return the value of a JavaScript expression in the page."""
+        return self.driver.execute_script(f"return ({expression})")
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One browser for all tests of a process."""
+    binary, driver_binary = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (binary and driver_binary):
+        pytest.skip("Chromium is not installed; on Debian: apt-get install chromium chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",  # Root has no sandbox.
+        "--disable-dev-shm-usage",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_binary))
+    yield Browser(driver)
+    driver.quit()
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
+    """The browser at an empty page; the test fails if there were console errors that it did not ask for."""
+    chromium.driver.get("about:blank")
+    chromium.console_errors()
+    yield chromium
+    assert chromium.console_errors() == []
