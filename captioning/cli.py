@@ -1,13 +1,13 @@
 """The command `captioning`. Each command imports what it computes with, so that no help imports torch."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioning.captioner_config import BUNDLED, Engine
 from captioning.training.run import export, train
-from vision_rnn.cli import Outcome, configs_of, run
+from vision_rnn.cli import LOCAL_HOST, PORT, Outcome, configs_of, run
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
 from vision_rnn.files import check_output_file, write_json
@@ -188,7 +188,10 @@ def evaluate(
         check_output_file(output)
     prepared = PreparedCaptions.open(data)
     captioner = _load(model, device)
-    document = evaluate(captioner, prepared, split, _search(captioner, beam_size, length_exponent))
+    search = _search(captioner, beam_size, length_exponent)
+    document = evaluate(captioner, prepared, split, search)
+    # What `report` needs to caption some of the images again.
+    document |= {"model": model, "data": data, "search": asdict(search)}
     note_if_all_equal(list(document["captions"].values()))
     if output:
         write_json(output, document)
@@ -241,6 +244,62 @@ def score(
     if audit or claimed:
         document["audit"] = audit_document(captioned, training, claimed)
     return Outcome(score_table(document), document)
+
+
+def report(
+    source: str,
+    *,
+    output: str,
+    data: str | None = None,
+    model: str | None = None,
+    split: str | None = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> Path:
+    """Write one HTML file about a training run or an evaluation, to be opened in any browser, without a network.
+
+    It shows training curves, scores with 95 % intervals, the best, median, worst and random captions with their photos
+    and the attention of each word, and the lengths and words of the captions. A run's model first captions the split.
+
+    Args:
+        source: run folder, or file that evaluate -o wrote
+        output: .html file to write
+        data: prepared data set (default: the one that the run or evaluation names)
+        model: model folder, bundled:NAME or hub:OWNER/NAME (default: the run's, or the one that the evaluation names)
+        split: split of the data set, for a run (default: test, or validation if there is no test)
+    """
+    from captioning.report import caption_report, open_subject
+    from vision_rnn.page import write_page
+
+    target = check_output_file(output, (".html", ".htm"))
+    write_page(target, caption_report(open_subject(source, data, model, split, device), seed))
+    return target
+
+
+def serve(
+    *,
+    model: str = BUNDLED,
+    host: str = LOCAL_HOST,
+    port: PositiveInt = PORT,
+    device: Device = "auto",
+) -> int:
+    """Serve a page that captions photos, for a browser on this machine; photos are not stored.
+
+    Needs gradio: pip install 'vision-rnn[demo]'.
+
+    Args:
+        model: model folder, bundled:NAME or hub:OWNER/NAME
+    """
+    from captioning.loading import load_captioner
+    from captioning.photos import check_photo_model
+    from captioning.serve import serve_captioner
+    from vision_rnn.demo import check_gradio
+
+    check_gradio()
+    captioner = load_captioner(model, device)
+    check_photo_model(captioner, {})
+    serve_captioner(captioner, host, port)
+    return 0
 
 
 def gradients(
@@ -340,6 +399,8 @@ COMMANDS = {
     "sample": sample,
     "evaluate": evaluate,
     "score": score,
+    "report": report,
+    "serve": serve,
     "train": train,
     "export": export,
     "gradients": gradients,

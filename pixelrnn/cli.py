@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from data_prep.image_files import images_of
 from pixelrnn.pixel_config import BUNDLED, WRITER
 from pixelrnn.training.run import export, train
-from vision_rnn.cli import Outcome, configs_of, run
+from vision_rnn.cli import LOCAL_HOST, PORT, Outcome, configs_of, run
 from vision_rnn.console import Progress, note
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
@@ -286,6 +286,59 @@ def evaluate(
     return Outcome(likelihood_table(document), document, int(failed))
 
 
+def report(
+    run: str,
+    *,
+    output: str,
+    data: str | None = None,
+    split: str | None = None,
+    without_coverage: bool = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> Path:
+    """Write one HTML file about a training run, to be opened in any browser, without a network.
+
+    It shows training curves, samples through training, the likelihood with its 95 % interval, maps of surprise and
+    entropy by pixel, completions, samples with their nearest training images, and the coverage.
+
+    Args:
+        run: run folder, the output of train
+        output: .html file to write
+        data: prepared data set that the run was trained on (default: the folder that the run names)
+        split: split of the data set (default: test, or validation if there is no test)
+        without_coverage: omit the coverage, which takes a backward pass for every pixel and channel
+    """
+    from pixelrnn.report import open_subject, pixel_report
+    from vision_rnn.page import write_page
+
+    target = check_output_file(output, (".html", ".htm"))
+    write_page(target, pixel_report(open_subject(Path(run), data, split, seed, device), seed, not without_coverage))
+    return target
+
+
+def serve(
+    *,
+    model: str = BUNDLED,
+    host: str = LOCAL_HOST,
+    port: PositiveInt = PORT,
+    device: Device = "auto",
+) -> int:
+    """Serve a page on which the model completes painted regions, for a browser on this machine.
+
+    Needs gradio: pip install 'vision-rnn[demo]'. Pictures are not stored.
+
+    Args:
+        model: model folder, bundled:NAME or hub:OWNER/NAME
+    """
+    from pixelrnn.model import load_pixel_model
+    from pixelrnn.serve import serve_pixel_model
+    from vision_rnn.demo import check_gradio
+
+    check_gradio()
+    serve_pixel_model(load_pixel_model(model, device), host, port)
+    return 0
+
+
 def verify(*, model: str = BUNDLED, output: str | None = None, device: Device = "auto") -> Outcome:
     """Prove that a model predicts every pixel from earlier ones alone; exit status 1 if it does not.
 
@@ -352,6 +405,8 @@ COMMANDS = {
     "decompress": decompress,
     "evaluate": evaluate,
     "verify": verify,
+    "report": report,
+    "serve": serve,
     "train": train,
     "export": export,
     "ladder": ladder,

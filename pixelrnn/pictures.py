@@ -75,16 +75,27 @@ def cell_scale(height: int, width: int) -> int:
 
 
 def completion_picture(rows: Sequence[CompletionRow], mask: Tensor, levels: int, path: str | Path) -> None:
+    """Write the picture of `completion_image`.
+
+    Args:
+        rows: One or more rows, all with the same number of samples.
+        mask: (H, W) bool, True where pixels were drawn.
+        levels: Number of levels, 2 or 256.
+        path: Path of the picture, whose suffix sets the format; an existing file is overwritten.
+
+    Raises:
+        UserError: The picture cannot be written.
+    """
+    save_picture(completion_image(rows, mask, levels), path)
+
+
+def completion_image(rows: Sequence[CompletionRow], mask: Tensor, levels: int) -> Image.Image:
     """Draw one row per image: the original, the known pixels, the completions and their mean.
 
     Args:
         rows: One or more rows, all with the same number of samples.
         mask: (H, W) bool, True where pixels were drawn; these have a flat colour in the second column.
         levels: Number of levels, 2 or 256.
-        path: Path of the picture, whose suffix sets the format; an existing file is overwritten.
-
-    Raises:
-        UserError: The picture cannot be written.
     """
     cells = []
     for row in rows:
@@ -105,7 +116,7 @@ def completion_picture(rows: Sequence[CompletionRow], mask: Tensor, levels: int,
         label = Image.new("RGB", (width * scale, TITLE_PIXELS), "white")
         ImageDraw.Draw(label).text((0, 1), title, fill="black")
         picture.paste(label, (GAP + column * (width * scale + GAP), 0))
-    save_picture(picture, path)
+    return picture
 
 
 def coverage_picture(certificate: "Certificate", path: str | Path) -> None:
@@ -154,6 +165,14 @@ def _kinds(certificate: "Certificate", row: int, column: int) -> np.ndarray:
     leaks = certificate.sees & ~certificate.past
     kinds[leaks[row, column].any(dim=3).any(dim=0).numpy()] = 5
     return kinds
+
+
+def heat_image(values: np.ndarray, top: float) -> Image.Image:
+    """Colour a map (H, W) from dark at 0 to the brightest colour at `top` and above."""
+    from matplotlib import colormaps
+
+    coloured = colormaps["viridis"](np.clip(values / top, 0, 1), bytes=True)
+    return Image.fromarray(coloured[..., :3])
 
 
 def save_picture(picture: Image.Image, path: str | Path) -> None:

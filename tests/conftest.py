@@ -8,11 +8,13 @@ import itertools
 import json
 import os
 import shutil
+import socket
+import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -252,3 +254,51 @@ def browser(chromium: Browser) -> Iterator[Browser]:
     chromium.console_errors()
     yield chromium
     assert chromium.console_errors() == []
+
+
+class Served(NamedTuple):
+    """A page that a process serves.
+
+    Attributes:
+        address: Its address.
+        process: The process.
+        temporary: Folder for the temporary files of the process, which has no other.
+    """
+
+    address: str
+    process: subprocess.Popen[str]
+    temporary: Path
+
+    def stored(self) -> list[Path]:
+        """Return the temporary files that have a content."""
+        return [path for path in self.temporary.rglob("*") if path.is_file() and path.stat().st_size]
+
+
+@pytest.fixture(scope="module")
+def serve_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Served]]:
+    """A function that runs `PROGRAM serve ARGUMENTS` until the end of the tests of a file."""
+    pytest.importorskip("gradio", reason="gradio is not installed")
+    processes = []
+
+    def serve(program: str, *arguments: object) -> Served:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        temporary = tmp_path_factory.mktemp("served")
+        process = subprocess.Popen(
+            [sys.executable, "-m", program, "serve", "--port", str(port), *map(str, arguments)],
+            cwd=Path(__file__).parents[1],
+            env=os.environ | {"TMPDIR": str(temporary)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith(f"http://127.0.0.1:{port} ")
+        return Served(line.split()[0], process, temporary)
+
+    yield serve
+    for process in processes:
+        process.kill()
+        process.communicate()

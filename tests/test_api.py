@@ -22,7 +22,19 @@ from vision_rnn.version import tool_version
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("captioning", "pixelrnn", "data_prep", "evaluation", "vision_rnn")
 # Names that both models have, as the design says.
-SHARED_NAMES = {"__init__", "__main__", "cli", "model_card", "batches", "task", "run", "ladder", "model"}
+SHARED_NAMES = {
+    "__init__",
+    "__main__",
+    "cli",
+    "model_card",
+    "batches",
+    "task",
+    "run",
+    "ladder",
+    "model",
+    "report",
+    "serve",
+}
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -28,11 +28,15 @@ from vision_rnn.version import tool_version
 SHARED_HELP = {
     "seed": "random seed; the same seed gives the same result",
     "device": "device to compute on: auto takes a CUDA GPU where there is one",
+    "host": "address to listen on; 0.0.0.0 lets other machines use the page",
+    "port": "port to listen on",
     "json": "print one JSON document",
     "quiet": "print problems alone",
 }
 SHORT_NAMES = {"output": "-o", "number": "-n"}
 BUNDLED = "bundled:"
+# Where a page is served: only for this machine.
+LOCAL_HOST, PORT = "127.0.0.1", 7860
 
 
 @dataclass(frozen=True)

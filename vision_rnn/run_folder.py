@@ -5,20 +5,24 @@ A run folder holds `config.yaml` (the resolved configuration), `manifest.json` (
 """
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 import yaml
 
+from vision_rnn.console import note
 from vision_rnn.errors import UserError
-from vision_rnn.files import MANIFEST, atomic_path, read_json, write_json
+from vision_rnn.files import MANIFEST, atomic_path, read_json, read_text, write_json
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 CONFIG = "config.yaml"
+
+Model = TypeVar("Model")
 
 
 class Prepared(Protocol):
@@ -80,8 +84,81 @@ def write_settings(run: Path, prepared: Prepared, settings: Mapping[str, Any]) -
 
 
 def read_settings(run: Path) -> dict[str, Any]:
-    """Return the resolved configuration of a run."""
-    return yaml.safe_load((run / CONFIG).read_text())
+    """Return the resolved configuration of a run.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
+    try:
+        settings = yaml.safe_load(read_text(run / CONFIG))
+    except yaml.YAMLError as error:
+        raise UserError(f"{run / CONFIG}: not valid YAML ({' '.join(str(error).split())}); train again") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{run / CONFIG}: not the settings of a run; train again")
+    return settings
+
+
+def settings_of_run(path: Path, keys: Collection[str], kind: str) -> dict[str, Any]:
+    """Return the settings of what should be a run folder.
+
+    Args:
+        path: The folder.
+        keys: Settings that every run of this kind has.
+        kind: What messages call such a run: the command that writes it.
+
+    Raises:
+        UserError: It is not a run folder, or a run of another kind.
+    """
+    if not (path / CONFIG).is_file():
+        raise UserError(f"{path}: not a run folder (no {CONFIG}); name the --output of {kind}")
+    settings = read_settings(path)
+    if missing := set(keys) - settings.keys():
+        raise UserError(f"{path}: not a run of {kind} (no '{min(missing)}' in {CONFIG}); name one")
+    return settings
+
+
+def data_folder(source: str | Path, given: str | None, named: str | None) -> Path:
+    """Return the folder of the data set that a run or a result is of.
+
+    Args:
+        source: The run or result.
+        given: The folder that the user gave, if any.
+        named: The folder that `source` names, if any.
+
+    Raises:
+        UserError: There is no such folder.
+    """
+    if not (given or named):
+        raise UserError(f"{source}: does not name its data set; add --data FOLDER")
+    if not given and not Path(str(named)).is_dir():
+        raise UserError(f"{source}: names the data set {named}, which is not here; add --data FOLDER")
+    return Path(str(given or named))
+
+
+def default_split(splits: Collection[str]) -> str:
+    """Return the split that a report is of: `test` if there is one, otherwise `validation`; and say so."""
+    split = "test" if "test" in splits else "validation"
+    note(f"the report is of the split {split}; --split chooses another")
+    return split
+
+
+def load_best(run: Path, load: Callable[[Path], Model], export: Callable[..., Path]) -> Model:
+    """Load the model of a run; if the run is not finished, that of its best epoch so far.
+
+    Args:
+        run: The run folder.
+        load: Function that loads a model folder.
+        export: Function that writes the model folder of a run, given the run and `output`.
+
+    Raises:
+        UserError: No epoch has been completed.
+    """
+    if (run / "model").is_dir():
+        return load(run / "model")
+    with tempfile.TemporaryDirectory() as folder:
+        model = load(export(run, output=Path(folder, "model")))
+    note(f"{run}: has no model yet; the report is of its best epoch so far")
+    return model
 
 
 def check_settings(run: Path, settings: Mapping[str, Any]) -> None:

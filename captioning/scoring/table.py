@@ -11,7 +11,7 @@ def score_table(document: dict[str, Any]) -> str:
     Args:
         document: The document that the command prints with `--json`.
     """
-    parts = [document["protocol"], _scores(document), _captions(document)]
+    parts = [document["protocol"], _scores(document), f"captions: {diversity_line(document['captions'])}"]
     if "against" in document:
         parts.append(_comparison(document["against"]))
     if "audit" in document:
@@ -57,11 +57,15 @@ def _scores(document: dict[str, Any]) -> str:
     return f"{markdown_table(['score', 'value', '95 % interval'], rows)}\n{counts}"
 
 
-def _captions(document: dict[str, Any]) -> str:
-    like = document["captions"]
+def diversity_line(like: dict[str, Any]) -> str:
+    """Return the diversity of captions in one line.
+
+    Args:
+        like: Fields of `evaluation.diversity.Diversity`.
+    """
     never_seen = "" if like["never_seen"] is None else f", {100 * like['never_seen']:.1f} % in no training caption"
     return (
-        f"captions: {like['vocabulary']} different words, {like['mean_length']:.2f} words per caption, distinct-1 "
+        f"{like['vocabulary']} different words, {like['mean_length']:.2f} words per caption, distinct-1 "
         f"{like['distinct_1']:.4f}, distinct-2 {like['distinct_2']:.4f}, {100 * like['different']:.1f} % different"
         f"{never_seen}"
     )
