@@ -13,7 +13,7 @@ from data_prep.caption_sources.record import CaptionRecord, Skipped
 from data_prep.images import ImageError, load_image, read_encoded
 from data_prep.prepared_captions import KIND, VOCABULARY
 from data_prep.prepared_folder import check_replaceable, save_rows
-from data_prep.splits import SPLITS, complete_splits, count_repeated
+from data_prep.splits import SPLITS, complete_splits, count_repeated, draw_at_most
 from data_prep.tokenizer import tokenize
 from data_prep.vocabulary import Vocabulary
 from vision_rnn.console import Progress
@@ -35,6 +35,7 @@ def prepare_captions(
     image_root: str | Path | None = None,
     min_count: int = 5,
     seed: int = 0,
+    max_images: int | None = None,
 ) -> dict[str, Any]:
     """Read captioned images and write the prepared data set that `PreparedCaptions` opens, complete or not at all.
 
@@ -50,7 +51,9 @@ def prepare_captions(
         format: Layout of the source; `auto` detects it (a hub data set by its prefix `hub:`).
         image_root: Folder of the images, if not beside the captions.
         min_count: Number of occurrences in the training captions that a word needs to enter the vocabulary.
-        seed: Random seed for the splits that the source lacks.
+        seed: Random seed for the splits that the source lacks and for the draw of `max_images`.
+        max_images: Maximum number of images per split, drawn at random (default: all); the manifest has the number of
+            images before the draw, of the splits that had more, as `drawn_from`.
 
     Returns:
         The manifest, as written to `manifest.json`.
@@ -66,7 +69,10 @@ def prepare_captions(
     root = None if image_root is None else Path(image_root)
     records = merge_records(read_captions(source, format, root, skipped), skipped)
     given = [record.split for record in records]
-    splits_made, split_by = complete_splits(given, [record.name for record in records], seed)
+    names = [record.name for record in records]
+    splits_made, split_by = complete_splits(given, names, seed)
+    without_split = splits_made.count(None)
+    splits_made, drawn_from = draw_at_most(splits_made, names, max_images, seed)
     records = [replace(record, split=split) for record, split in zip(records, splits_made, strict=True)]
     with atomic_path(output) as folder:
         splits = _write_splits(records, folder, skipped)
@@ -83,9 +89,10 @@ def prepare_captions(
             "version": tool_version(),
             "source": source if format == "hub" else Path(source).absolute().name,
             "format": format,
-            "options": {"min_count": min_count, "seed": seed, "split_by": split_by},
+            "options": {"min_count": min_count, "seed": seed, "split_by": split_by, "max_images": max_images},
             "splits": {name: _count(rows) for name, rows in splits.items()},
-            "without_split": sum(record.split is None for record in records),
+            "without_split": without_split,
+            "drawn_from": drawn_from,
             "in_several_splits": count_repeated(digests.values()),
             "left_out": skipped.entries,
             "vocabulary": {"size": len(vocabulary), "min_count": min_count},

@@ -26,6 +26,7 @@ def captions(
     ] = "auto",
     image_root: str | None = None,
     min_count: PositiveInt = 5,
+    max_images: PositiveInt | None = None,
     seed: Seed = 0,
 ) -> Outcome:
     """Prepare captioned images: read and check every one, and write a self-contained data set.
@@ -36,11 +37,12 @@ def captions(
         format: layout of SOURCE; auto detects it
         image_root: folder of the images, if not beside SOURCE
         min_count: how often a word must occur in the training captions to be kept
+        max_images: maximum number of images per split, drawn by --seed (default: all)
     """
     from data_prep.captions import prepare_captions
 
     _disable_further_bars()
-    manifest = prepare_captions(source, output, format, image_root, min_count, seed)
+    manifest = prepare_captions(source, output, format, image_root, min_count, seed, max_images)
     if manifest["without_split"]:
         note(f"{manifest['without_split']} images are in no split and were not used")
     splits = manifest["splits"].items()
@@ -56,6 +58,7 @@ def pixels(
     size: str | None = None,
     channels: Literal[1, 3] | None = None,
     binarize: Literal["none", "threshold", "stochastic"] = "none",
+    max_images: PositiveInt | None = None,
     seed: Seed = 0,
 ) -> Outcome:
     """Prepare images as pixels: bring them to one shape, and write a self-contained data set of numbers.
@@ -71,11 +74,12 @@ def pixels(
         channels: 1 for grey, 3 for RGB (default: those of SOURCE)
         binarize: binarization of grey pixels: threshold gives 1 from grey level 128 on, stochastic draws each pixel
             once with P(1) = level / 255
+        max_images: maximum number of images per split, drawn by --seed (default: all)
     """
     from data_prep.pixels import prepare_pixels
 
     _disable_further_bars()
-    manifest = prepare_pixels(source, output, format, _height_and_width(size), channels, binarize, seed)
+    manifest = prepare_pixels(source, output, format, _height_and_width(size), channels, binarize, seed, max_images)
     counts = [f"{name}: {count['images']} images" for name, count in manifest["splits"].items()]
     shape = f"images: {manifest['height']}x{manifest['width']}, channels: {manifest['channels']}"
     levels = f"levels: {manifest['levels']}, binarization: {manifest['binarization']}"
@@ -142,6 +146,8 @@ def _prepared(output: str, manifest: dict[str, Any], lines: list[str]) -> Outcom
             "are; keep each in one"
         )
     note(f"split by {manifest['options']['split_by']}")
+    for split, number in manifest["drawn_from"].items():
+        note(f"{split}: {manifest['options']['max_images']} of {number} images were drawn (--max-images)")
     lines.append(f"written to {output} (read as {manifest['format']})")
     return Outcome("\n".join(lines), manifest, int(bool(skipped)))
 

@@ -15,7 +15,7 @@ from data_prep.pixel_sources.pixel_formats import read_pixels, resolve_format
 from data_prep.pixel_sources.source import PixelSource, SourceSplit
 from data_prep.prepared_folder import check_replaceable, save_rows
 from data_prep.prepared_pixels import KIND, LABEL, PIXELS
-from data_prep.splits import SPLITS, complete_splits, count_repeated
+from data_prep.splits import SPLITS, complete_splits, count_repeated, draw_at_most
 from vision_rnn.console import Progress
 from vision_rnn.errors import UserError
 from vision_rnn.files import MANIFEST, atomic_path, write_json
@@ -36,6 +36,7 @@ def prepare_pixels(
     channels: int | None = None,
     binarize: str = "none",
     seed: int = 0,
+    max_images: int | None = None,
 ) -> dict[str, Any]:
     """Read images and write the prepared data set that `PreparedPixels` opens, complete or not at all.
 
@@ -51,7 +52,10 @@ def prepare_pixels(
         size: Height and width to resize to, see `pixel_shape.resized` (default: the size of the images).
         channels: 1 for grey, 3 for RGB (default: the channels of the first image).
         binarize: Binarization method, one of `pixel_shape.BINARIZATIONS`.
-        seed: Random seed (0 or more) for a stochastic binarization and for the splits that the source lacks.
+        seed: Random seed (0 or more) for a stochastic binarization, for the splits that the source lacks and for the
+            draw of `max_images`.
+        max_images: Maximum number of images per split, drawn at random (default: all); the manifest has the number of
+            images before the draw, of the splits that had more, as `drawn_from`.
 
     Returns:
         The manifest, as written to `manifest.json`.
@@ -66,7 +70,7 @@ def prepare_pixels(
     data = read_pixels(source, format)
     if data.levels == 2 and binarize != "none":
         raise UserError(f"{source}: the images are already binary; omit --binarize")
-    places, split_by = _complete_splits(data, seed)
+    places, split_by, drawn_from = _complete_splits(data, seed, max_images)
     shaper = Shaper(source, size, channels, data.levels)
     left_out: list[dict[str, str]] = []
     with atomic_path(output) as folder:
@@ -90,7 +94,14 @@ def prepare_pixels(
             "version": tool_version(),
             "source": source if format == "hub" else Path(source).absolute().name,
             "format": format,
-            "options": {"size": size, "channels": channels, "binarize": binarize, "seed": seed, "split_by": split_by},
+            "options": {
+                "size": size,
+                "channels": channels,
+                "binarize": binarize,
+                "seed": seed,
+                "split_by": split_by,
+                "max_images": max_images,
+            },
             "height": height,
             "width": width,
             "channels": num_channels,
@@ -98,6 +109,7 @@ def prepare_pixels(
             "binarization": _describe_binarization(data.levels, binarize, seed),
             "num_classes": 1 + max(labels, default=-1),
             "splits": {split: {"images": len(rows)} for split, rows in splits.items()},
+            "drawn_from": drawn_from,
             "in_several_splits": count_repeated([digest for digest, _ in rows] for rows in splits.values()),
             "left_out": left_out,
             "content_hash": _content_hash((*shaper.shape, levels), splits),
@@ -106,16 +118,25 @@ def prepare_pixels(
     return manifest
 
 
-def _complete_splits(data: PixelSource, seed: int) -> tuple[dict[str, list[Place]], str]:
-    """Return the images of each split that training needs, in the order of the source, and the origin of the splits."""
+def _complete_splits(
+    data: PixelSource, seed: int, max_images: int | None
+) -> tuple[dict[str, list[Place]], str, dict[str, int]]:
+    """Return the images of each split that training needs, in the order of the source.
+
+    The other results are the origin of the splits and what `draw_at_most` returns: the number of images before the draw
+    of the splits that had more than `max_images`.
+    """
     places = [(part, index) for part in data.splits.values() for index in range(len(part.names))]
     given = [split for split, part in data.splits.items() for _ in part.names]
-    made, split_by = complete_splits(given, [part.names[index] for part, index in places], seed)
-    return {
+    names = [part.names[index] for part, index in places]
+    made, split_by = complete_splits(given, names, seed)
+    made, drawn_from = draw_at_most(made, names, max_images, seed)
+    chosen = {
         split: [place for place, of in zip(places, made, strict=True) if of == split]
         for split in SPLITS
         if split in made
-    }, split_by
+    }
+    return chosen, split_by, drawn_from
 
 
 def _decode(

@@ -50,19 +50,47 @@ def complete_splits(given: Sequence[str | None], names: Sequence[str], seed: int
     return _cut_tenths(given, names, "train", ("validation",), seed), "source; validation cut from train by seed"
 
 
+def draw_at_most(
+    splits: Sequence[str | None], names: Sequence[str], most: int | None, seed: int
+) -> tuple[list[str | None], dict[str, int]]:
+    """Draw at most `most` images of each split; the same seed draws the same ones, whatever their order.
+
+    Args:
+        splits: Split of each image, or None if it is in none.
+        names: Name of each image.
+        most: Number of images to keep per split; None keeps all.
+        seed: Random seed for the selection.
+
+    Returns:
+        Split of each image, None where it was not drawn, and the number of images before the draw, by the splits that
+        had more.
+    """
+    places, larger = list(splits), {}
+    for split in SPLITS if most is not None else ():
+        chosen = _shuffled([index for index, of in enumerate(splits) if of == split], names, f"{seed}/draw")
+        for index in chosen[most:]:
+            places[index] = None
+            larger[split] = len(chosen)
+    return places, larger
+
+
 def _cut_tenths(
     given: Sequence[str | None], names: Sequence[str], cut: str | None, into: Sequence[str], seed: int
 ) -> list[str | None]:
     """Move a tenth of the images of split `cut` to each of `into`, and the rest to train."""
     places = list(given)
-    chosen = [index for index, split in enumerate(given) if split == cut]
-    chosen.sort(key=lambda index: hashlib.sha256(f"{seed}/{names[index]}".encode()).digest())
+    chosen = _shuffled([index for index, split in enumerate(given) if split == cut], names, str(seed))
     tenth = max(1, len(chosen) // 10) if len(chosen) > len(into) else 0
     new = [split for split in into for _ in range(tenth)]
     new += ["train"] * (len(chosen) - len(new))
     for index, split in zip(chosen, new, strict=True):
         places[index] = split
     return places
+
+
+def _shuffled(indices: list[int], names: Sequence[str], key: str) -> list[int]:
+    """Sort the indices by a hash of the key and the name of each: a random order that depends on nothing else."""
+    return sorted(indices, key=lambda index: hashlib.sha256(f"{key}/{names[index]}".encode()).digest())
 
 
 def count_repeated(digests: Iterable[Iterable[Any]]) -> int:

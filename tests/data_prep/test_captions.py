@@ -275,6 +275,16 @@ def test_seeded_split_depends_on_seed_and_names_but_not_on_order(source, tmp_pat
     assert prepare_captions(source, tmp_path / "out", seed=2)["content_hash"] != first["content_hash"]
 
 
+def test_at_most_so_many_images_of_each_split_are_used(source, tmp_path):
+    manifest = prepare_captions(source, tmp_path / "out", min_count=1, max_images=4, seed=1)
+    assert [count["images"] for count in manifest["splits"].values()] == [4, 4, 4]
+    assert manifest["drawn_from"] == {"train": 16}
+    assert (manifest["options"]["max_images"], manifest["without_split"]) == (4, 0)
+    whole = {entry[0] for entry in entries_of(PreparedCaptions.open(tmp_path / "out"))}
+    prepare_captions(source, tmp_path / "out", min_count=1, max_images=4, seed=2)
+    assert {entry[0] for entry in entries_of(PreparedCaptions.open(tmp_path / "out"))} != whole
+
+
 @pytest.mark.parametrize(("images", "counts"), [(1, [1]), (2, [2]), (3, [1, 1, 1]), (9, [7, 1, 1])])
 def test_seeded_split_of_few_images(images, counts, source, tmp_path):
     edit_lines(source, without_splits)

@@ -253,7 +253,24 @@ def test_pixels_command(pixel_source, tmp_path, capsys):
         "binarize": "stochastic",
         "seed": 5,
         "split_by": "source; validation cut from train by seed",
+        "max_images": None,
     }
+
+
+def test_what_was_drawn_is_told(pixel_source, synthetic_captions, tmp_path, capsys):
+    assert main(["pixels", str(pixel_source), "-o", str(tmp_path / "pixels"), "--max-images", "6"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[:3] == ["train: 6 images", "validation: 6 images", "test: 6 images"]
+    assert [line for line in printed.err.splitlines() if "--max-images" in line] == [
+        "data-prep: train: 6 of 54 images were drawn (--max-images)",
+        "data-prep: test: 6 of 7 images were drawn (--max-images)",
+    ]
+    options = ["--max-images", "5", "--min-count", "1"]
+    assert main(["captions", str(synthetic_captions), "-o", str(tmp_path / "captions"), *options]) == 0
+    printed = capsys.readouterr()
+    assert "train: 5 images, " in printed.out
+    assert "data-prep: train: 5 of 16 images were drawn (--max-images)\n" in printed.err
+    assert "in no split" not in printed.err
 
 
 def test_a_single_size_is_a_square(pixel_source, tmp_path):

@@ -68,7 +68,7 @@ def test_splits_hold_the_source_in_its_order(prepared):
     }
     assert prepared.manifest["source"] == "grey.npz"
     options = {"size": None, "channels": None, "binarize": "none", "seed": 0, "split_by": "source"}
-    assert prepared.manifest["options"] == options
+    assert prepared.manifest["options"] == options | {"max_images": None}
 
 
 ARRAYS = st.one_of(
@@ -167,6 +167,23 @@ def test_a_source_without_splits_is_split_by_seed(tmp_path):
     ]
     assert all(of_split == sorted(of_split) for of_split in found)
     assert sorted(itertools.chain.from_iterable(found)) == list(range(105))
+
+
+def test_the_images_drawn_keep_their_labels_and_their_order(tmp_path):
+    arrays = {f"{kind}_{name}": rows[name] for kind, rows in (("x", GREY), ("y", LABELS)) for name in ("train", "test")}
+    source = save(tmp_path / "a.npz", **arrays)
+    manifest = prepare_pixels(source, tmp_path / "out", max_images=35, seed=4)
+    assert manifest["options"]["max_images"] == 35
+    assert manifest["drawn_from"] == {"train": 1890, "validation": 210, "test": len(GREY["test"])}
+    assert prepare_pixels(source, tmp_path / "again", max_images=35, seed=4)["content_hash"] == manifest["content_hash"]
+    assert prepare_pixels(source, tmp_path / "other", max_images=35, seed=5)["content_hash"] != manifest["content_hash"]
+    prepared = PreparedPixels.open(tmp_path / "out")
+    for split, name in (("train", "train"), ("validation", "train"), ("test", "test")):
+        rows, places = prepared.split(split), {image.tobytes(): i for i, image in enumerate(GREY[name])}
+        found = [places[image.tobytes()] for image in rows.pixels]
+        assert len(found) == 35
+        assert found == sorted(found)
+        np.testing.assert_array_equal(rows.labels, LABELS[name][found])
 
 
 def test_a_tenth_of_train_becomes_validation_with_its_labels(tmp_path):

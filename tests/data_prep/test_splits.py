@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.splits import complete_splits, count_repeated, parse_split
+from data_prep.splits import SPLITS, complete_splits, count_repeated, draw_at_most, parse_split
 from vision_rnn.errors import UserError
 
 GIVEN = st.lists(st.sampled_from([None, "train", "validation", "test"]), max_size=60)
@@ -44,6 +44,34 @@ def test_the_places_of_images_go_with_their_names(names, seed):
     assert dict(zip(names, made, strict=True)) == dict(
         zip(in_order, complete_splits([None] * 40, in_order, seed)[0], strict=True)
     )
+
+
+@given(GIVEN, st.none() | st.integers(1, 30), st.integers(0, 9))
+def test_at_most_so_many_images_of_each_split_are_drawn(splits, most, seed):
+    names = [str(index) for index in range(len(splits))]
+    drawn, drawn_from = draw_at_most(splits, names, most, seed)
+    assert all(new in (old, None) for old, new in zip(splits, drawn, strict=True))
+    before = Counter(splits)
+    assert drawn_from == {split: before[split] for split in SPLITS if most is not None and before[split] > most}
+    for split in SPLITS:
+        assert drawn.count(split) == (most if split in drawn_from else before[split])
+
+
+@given(st.permutations([f"image {index}" for index in range(40)]), st.integers(0, 9))
+def test_the_draw_goes_with_the_names_and_a_larger_one_contains_a_smaller_one(names, seed):
+    def drawn(in_order: list[str], most: int) -> set[str]:
+        places, _ = draw_at_most(["train"] * 40, in_order, most, seed)
+        return {name for name, place in zip(in_order, places, strict=True) if place}
+
+    assert drawn(names, 12) == drawn(sorted(names), 12)
+    assert drawn(names, 5) < drawn(names, 12)
+
+
+def test_seeds_draw_different_images():
+    names = [str(index) for index in range(1000)]
+    first, second = (draw_at_most(["train"] * 1000, names, 500, seed)[0] for seed in (0, 1))
+    both = sum(a is not None and b is not None for a, b in zip(first, second, strict=True))
+    assert 200 < both < 300  # 250 are expected, with a standard deviation of 8
 
 
 def test_repetitions_within_a_split_do_not_count():
