@@ -342,7 +342,7 @@ def gap(*, seeds: list[Seed] = [0, 1, 2], output: str = "gap.png") -> Outcome:  
 
     picture = check_output_file(output, _PICTURES)
     different = list(dict.fromkeys(seeds))
-    with Progress(len(LEARNERS) * len(different) * STEPS, "learning", "batch") as progress:
+    with Progress(len(LEARNERS) * len(different) * STEPS, "learning", "batch", "batches") as progress:
         curves = measure(different, progress=progress.update)
     document = [curve.document() for curve in curves]
     write_json(picture.with_suffix(".json"), document)

@@ -63,10 +63,11 @@ class Progress:
         total: How much there is to do.
         description: What is being done.
         unit: What is counted, in the singular. A single one shows no progress.
+        units: Its plural (default: with an s).
     """
 
-    def __init__(self, total: int, description: str, unit: str):
-        self._total, self._description, self._unit = total, description, unit
+    def __init__(self, total: int, description: str, unit: str, units: str | None = None):
+        self._total, self._description, self._unit, self._units = total, description, unit, units or f"{unit}s"
         quiet, terminal = _SPEAKER.get().quiet or total == 1, sys.stderr.isatty()
         self._bar = tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True, disable=quiet or not terminal)
         self._lines = not quiet and not terminal
@@ -99,13 +100,13 @@ class Progress:
     def _line(self, seconds: float) -> str:
         rate = self._done / seconds
         left = _duration((self._total - self._done) / rate) if self._done else "unknown time"
-        counts = f"{self._done:,} of {self._total:,} {self._unit}s ({self._done / max(self._total, 1):.0%})"
-        line = f"{self._description}: {counts}, {_rate(rate, self._unit)}, {left} left"
+        counts = f"{self._done:,} of {self._total:,} {self._units} ({self._done / max(self._total, 1):.0%})"
+        line = f"{self._description}: {counts}, {_rate(rate, self._unit, self._units)}, {left} left"
         return f"{line}; {self._figures}" if self._figures else line
 
 
-def _rate(rate: float, unit: str) -> str:
-    return f"{rate:.1f} {unit}s/s" if rate >= 1 or not rate else f"{1 / rate:.1f} s/{unit}"
+def _rate(rate: float, unit: str, units: str) -> str:
+    return f"{rate:.1f} {units}/s" if rate >= 1 or not rate else f"{1 / rate:.1f} s/{unit}"
 
 
 def _duration(seconds: float) -> str:

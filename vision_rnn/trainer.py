@@ -174,7 +174,9 @@ class _TrainingProgress(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start; what a resumed run did before does not count."""
-        self._progress = Progress(int(trainer.estimated_stepping_batches) - trainer.global_step, "training", "batch")
+        self._progress = Progress(
+            int(trainer.estimated_stepping_batches) - trainer.global_step, "training", "batch", "batches"
+        )
 
     def on_train_batch_end(
         self,

@@ -51,6 +51,15 @@ def test_slow_work_is_measured_in_seconds_per_unit_and_hours(clock: list[float],
     )
 
 
+def test_a_unit_has_the_plural_that_it_is_given(clock: list[float], capsys):
+    with Progress(3128, "training", "batch", "batches") as progress:
+        clock[0] += 39.0
+        progress.update(78)
+    assert capsys.readouterr().err == (
+        "vision-rnn: training: 78 of 3,128 batches (2%), 2.0 batches/s, 25 min 25 s left\n"
+    )
+
+
 def test_short_work_leaves_a_log_empty(clock: list[float], capsys):
     work(clock, [0.1] * 20, total=20)
     assert capsys.readouterr().err == ""
