@@ -353,8 +353,9 @@ def gap(*, seeds: list[Seed] = [0, 1, 2], output: str = "gap.png") -> Outcome:  
 def ladder(
     configs: str | None = None,
     *,
+    quick: bool = False,
     seeds: list[Seed] = [0],  # noqa: B006  # never changed
-    output: str = "runs/caption-ladder",
+    output: str | None = None,
     device: Device = "auto",
 ) -> Outcome:
     """Train and compare decoders, from a window of words to attention; finished runs are skipped, others continued.
@@ -364,16 +365,27 @@ def ladder(
 
     Args:
         configs: folder of YAML files, as of train --config (default: the bundled ladder)
+        quick: minutes in place of hours: fewer rungs, and data/flickr8k-quick, for which data-prep captions took
+            --max-images 1500
         seeds: random seeds, in place of training.seed
-        output: folder for the table, the figure and the run folders NAME-seedS
+        output: folder for the table, the figure and the run folders NAME-seedS (default: runs/caption-ladder, or
+            runs/caption-ladder-quick)
     """
     from captioning.studies.ladder import CAPTIONERS, ladder_picture, ladder_table
-    from vision_rnn.sweep import read_rungs, run_sweep, write_report
+    from data_prep.prepared_captions import PreparedCaptions
+    from vision_rnn.sweep import ladder_folder, quick_note, read_rungs, run_sweep, write_report
 
-    rungs = read_rungs(Path(configs) if configs else CONFIGS / "ladder", train)
-    measurements = run_sweep(CAPTIONERS, rungs, seeds, Path(output), device)
+    folder = ladder_folder(configs, quick, CONFIGS)
+    rungs = read_rungs(folder, train)
+    data = Path(rungs[0].data)
+    if quick and not data.is_dir():
+        raise UserError(f"{data}: no such folder; make it with: data-prep captions SOURCE -o {data} --max-images 1500")
+    runs = Path(output or f"runs/caption-{'ladder' if configs else folder.name}")
+    measurements = run_sweep(CAPTIONERS, rungs, seeds, runs, device)
     table = ladder_table(measurements)
-    write_report(measurements, Path(output), table, ladder_picture)
+    if quick:
+        table = f"{quick_note(measurements, CONFIGS, PreparedCaptions.open(data))}\n{table}"
+    write_report(measurements, runs, table, ladder_picture)
     return Outcome(table.rstrip(), [measurement.document() for measurement in measurements])
 
 

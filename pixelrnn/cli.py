@@ -365,8 +365,9 @@ def verify(*, model: str = BUNDLED, output: str | None = None, device: Device = 
 def ladder(
     configs: str | None = None,
     *,
+    quick: bool = False,
     seeds: list[Seed] = [0],  # noqa: B006  # never changed
-    output: str = "runs/pixel-ladder",
+    output: str | None = None,
     device: Device = "auto",
 ) -> Outcome:
     """Train and compare models of several depths; finished runs are skipped, others continued.
@@ -376,16 +377,27 @@ def ladder(
 
     Args:
         configs: folder of YAML files, as of train --config (default: the bundled ladder)
+        quick: minutes in place of hours: fewer rungs, and data/binarized_mnist-quick, for which data-prep pixels took
+            --max-images 10000
         seeds: random seeds, in place of training.seed
-        output: folder for the table, the figure and the run folders NAME-seedS
+        output: folder for the table, the figure and the run folders NAME-seedS (default: runs/pixel-ladder, or
+            runs/pixel-ladder-quick)
     """
+    from data_prep.prepared_pixels import PreparedPixels
     from pixelrnn.studies.ladder import PIXEL_MODELS, ladder_picture, ladder_table
-    from vision_rnn.sweep import read_rungs, run_sweep, write_report
+    from vision_rnn.sweep import ladder_folder, quick_note, read_rungs, run_sweep, write_report
 
-    rungs = read_rungs(Path(configs) if configs else CONFIGS / "ladder", train)
-    measurements = run_sweep(PIXEL_MODELS, rungs, seeds, Path(output), device)
+    folder = ladder_folder(configs, quick, CONFIGS)
+    rungs = read_rungs(folder, train)
+    data = Path(rungs[0].data)
+    if quick and not data.is_dir():
+        raise UserError(f"{data}: no such folder; make it with: data-prep pixels SOURCE -o {data} --max-images 10000")
+    runs = Path(output or f"runs/pixel-{'ladder' if configs else folder.name}")
+    measurements = run_sweep(PIXEL_MODELS, rungs, seeds, runs, device)
     table = ladder_table(measurements)
-    write_report(measurements, Path(output), table, ladder_picture)
+    if quick:
+        table = f"{quick_note(measurements, CONFIGS, PreparedPixels.open(data))}\n{table}"
+    write_report(measurements, runs, table, ladder_picture)
     return Outcome(table.rstrip(), [measurement.document() for measurement in measurements])
 
 

@@ -124,6 +124,40 @@ def over_seeds(measurements: Sequence[Measurement]) -> str:
     return f"mean ± standard deviation over the seeds {listed}" if len(seeds) > 1 else f"seed {listed}"
 
 
+def ladder_folder(configs: str | None, quick: bool, bundled: Path) -> Path:
+    """Return the folder of a ladder's configurations.
+
+    Args:
+        configs: Folder that the user named, or None for a bundled one.
+        quick: Choose the quick one of the bundled ladders.
+        bundled: Folder of the bundled configurations.
+
+    Raises:
+        UserError: A folder is named, and `quick` is set.
+    """
+    if configs and quick:
+        raise UserError(f"{configs}: --quick has configurations of its own; omit it, or the folder")
+    return Path(configs) if configs else bundled / ("ladder-quick" if quick else "ladder")
+
+
+def quick_note(measurements: Sequence[Measurement], bundled: Path, data: Prepared) -> str:
+    """Describe what a quick ladder omits, as a line of Markdown.
+
+    Args:
+        measurements: Measurements of the quick ladder.
+        bundled: Folder of the bundled configurations, with those of the full ladder.
+        data: Data set of the rungs.
+    """
+    rungs = len(list((bundled / "ladder").glob("*.yaml")))
+    images, drawn_from = data.manifest["splits"]["train"]["images"], data.manifest.get("drawn_from", {})
+    of_all = f" of {drawn_from['train']:,}" if "train" in drawn_from else ""
+    epochs = max(measurement.rung.configs["training"].epochs for measurement in measurements)
+    return (
+        f"Quick ladder: {len(measurements)} of {rungs} rungs, {images:,}{of_all} training images, epochs: {epochs}. It "
+        "shows an order, not what each rung can reach; for that, omit --quick.\n"
+    )
+
+
 def read_rungs(folder: Path, train: Callable[..., Path]) -> list[Rung]:
     """Read the configurations of a folder, sorted by name.
 
@@ -135,7 +169,7 @@ def read_rungs(folder: Path, train: Callable[..., Path]) -> list[Rung]:
         UserError: There is no configuration, a file is not one, or a rung would start from a trained model.
     """
     rungs, parser = [], command_parser("", "train", train)
-    for path in sorted(folder.glob("*.yaml")):
+    for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem):
         try:
             options = parser.instantiate(parser.parse_args(["--config", str(path)]))
         except (ArgumentError, UserError) as error:

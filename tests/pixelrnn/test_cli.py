@@ -567,6 +567,26 @@ def test_ladder_prints_the_table_that_it_writes(run: Run, rungs: Path) -> None:
     assert (again.output, len(again.errors)) == (output, 4)
 
 
+def test_the_quick_ladder_has_configurations_data_and_a_folder_of_its_own(
+    run: Run, rungs: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("ladder", rungs, "--quick") == Result(
+        2, [], [f"pixelrnn: error: {rungs}: --quick has configurations of its own; omit it, or the folder"]
+    )
+    shutil.copytree(rungs, "configs/ladder")
+    shutil.copytree(rungs, "configs/ladder-quick")
+    Path("configs/ladder-quick/depth-2.yaml").unlink()
+    monkeypatch.setattr("pixelrnn.cli.CONFIGS", Path("configs"))
+    output = run("ladder", "--quick").output
+    assert output == Path("runs/pixel-ladder-quick/ladder.md").read_text().splitlines()
+    images = PreparedPixels.open(prepared).manifest["splits"]["train"]["images"]
+    assert output[0].startswith(f"Quick ladder: 1 of 2 rungs, {images} training images, epochs: 1. ")
+    assert output[2].startswith("| rung |")
+    Path("configs/ladder-quick/depth-1.yaml").write_text("data: missing\noutput: never\n")
+    fix = "data-prep pixels SOURCE -o missing --max-images 10000"
+    assert run("ladder", "--quick") == Result(2, [], [f"pixelrnn: error: missing: no such folder; make it with: {fix}"])
+
+
 def test_an_interrupted_ladder_says_how_to_continue(run: Run, rungs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

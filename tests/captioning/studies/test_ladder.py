@@ -5,6 +5,7 @@ Training, skipping and continuing of runs is tested with the ladder of the pixel
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,36 @@ def test_the_command_trains_measures_and_prints_the_table(synthetic_captions: Pa
     assert capsys.readouterr().out == table
 
 
+def test_the_quick_ladder_says_what_it_omits(
+    synthetic_captions: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    for folder, names in (("ladder", ("a", "b", "b-c")), ("ladder-quick", ("b-c", "b"))):
+        Path("configs", folder).mkdir(parents=True)
+        for name in names:
+            Path("configs", folder, f"{name}.yaml").write_text(
+                "data: small\noutput: never\nencoder: {backbone: none}\n"
+                "decoder: {cell: rnn, attention: none, hidden_size: 4, embedding_size: 4}\n"
+                "search: {beam_size: 1, max_words: 8}\n"
+                "training: {epochs: 2, batch_size: 8, mirror: false, monitor: perplexity}\n"
+            )
+    monkeypatch.setattr("captioning.cli.CONFIGS", Path("configs"))
+    assert main(["ladder", "--quick"]) == 2
+    fix = "data-prep captions SOURCE -o small --max-images 1500"
+    assert capsys.readouterr().err == f"captioning: error: small: no such folder; make it with: {fix}\n"
+    prepare_captions(synthetic_captions / "captions.jsonl", "small", min_count=1, max_images=6)
+    capsys.readouterr()
+    assert main(["ladder", "--quick"]) == 0
+    table = capsys.readouterr().out
+    assert table == Path("runs/caption-ladder-quick/ladder.md").read_text()
+    assert table.startswith(
+        "Quick ladder: 2 of 3 rungs, 6 of 16 training images, epochs: 2. It shows an order, not what each rung can "
+        "reach; for that, omit --quick.\n\n| rung | "
+    )
+    assert [line.split(" | ")[0] for line in table.splitlines()[4:6]] == ["| b", "| b-c"]
+    assert sorted(path.name for path in Path("runs/caption-ladder-quick").glob("*-seed*")) == ["b-c-seed0", "b-seed0"]
+
+
 def measurement(name: str, cider: Sequence[float]) -> Measurement:
     rung = Rung(name, "data/some", {"decoder": DecoderConfig(), "training": TrainingConfig()})
     test = {"BLEU-4": [0.2 for _ in cider], "CIDEr-D": list(cider), "perplexity": [10.0 for _ in cider]}
@@ -120,6 +151,22 @@ def test_the_figure_has_every_run_and_the_means(tmp_path: Path, monkeypatch: pyt
     assert line.get_xdata() == pytest.approx([0.6, 0.4])
     assert [end for end in spread.get_segments()[0][:, 0]] == pytest.approx([0.6 - 0.02**0.5, 0.6 + 0.02**0.5])
     assert [label.get_text() for label in figures[0].axes[0].get_yticklabels()] == ["first", "second"]
+
+
+def test_a_rung_of_the_quick_ladder_differs_from_that_of_the_full_one_in_data_and_budget_alone():
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_function_arguments(train)
+    quick = sorted((CONFIGS.parent / "ladder-quick").iterdir(), key=lambda path: path.stem)
+    assert [path.stem for path in quick] == ["0-language-model", "3-lstm", "3-lstm-with-mean", "7-dot-attention"]
+    for path in quick:
+        few, all_ = (
+            parser.instantiate(parser.parse_args(["--config", str(each)])) for each in (path, CONFIGS / path.name)
+        )
+        assert (few.encoder, few.decoder, few.search) == (all_.encoder, all_.decoder, all_.search)
+        assert few.training == replace(all_.training, epochs=2, batch_size=8)
+        assert (few.data, few.output) == ("data/flickr8k-quick", f"runs/caption-ladder-quick/{path.stem}-seed0")
+        assert path.read_text().splitlines()[1] == f"#   captioning train --config bundled:ladder-quick/{path.stem}"
 
 
 def test_the_shipped_rungs_have_one_budget_and_differ_in_the_decoder():
