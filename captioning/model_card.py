@@ -53,7 +53,7 @@ _LANGUAGE_MODEL = {
 }
 
 _TRAINING = """\
-Trained on {source} ({counts}; content hash `{content_hash}`) by `captioning train` with these settings:
+Trained on {source} ({counts}; content hash `{content_hash}`) by `captioning train`{vocabulary} with these settings:
 
 ```yaml
 {settings}```
@@ -105,9 +105,14 @@ def model_card(captioner: Captioner, evaluation: dict[str, Any] | None = None) -
 
 
 def _training(training: dict[str, Any]) -> str:
-    data, settings = training["data"], {name: value for name, value in training.items() if name != "data"}
+    data = training["data"]
+    settings = {name: value for name, value in training.items() if name not in ("data", "words")}
     counts = ", ".join(
         f"{count['images']} images and {count['captions']} captions in {split}"
         for split, count in data["splits"].items()
     )
-    return _TRAINING.format(**data, counts=counts, settings=yaml.safe_dump(settings, sort_keys=False))
+    # The first release did not record the vocabulary of each training.
+    vocabulary = f", with a vocabulary of {training['words']} words," if "words" in training else ""
+    return _TRAINING.format(
+        **data, counts=counts, vocabulary=vocabulary, settings=yaml.safe_dump(settings, sort_keys=False)
+    )

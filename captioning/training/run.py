@@ -3,6 +3,8 @@
 Both functions are commands too. They import what they compute with when they run, not when their options are read.
 """
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,6 @@ from vision_rnn.option_types import NonNegativeFloat, Share
 
 if TYPE_CHECKING:
     from captioning.captioner import Captioner
-    from data_prep.prepared_captions import PreparedCaptions
 
 
 def train(
@@ -38,7 +39,8 @@ def train(
         decoder: Decoder settings
         search: Search settings
         training: Training settings
-        init_from: model to start from; its encoder, decoder and vocabulary replace the settings
+        init_from: model to start from; its encoder and decoder replace the settings, and words that it does not know
+            are added to its vocabulary
         ckpt_path: checkpoint to resume from; last is the run folder's own
         device: where to train
 
@@ -67,12 +69,13 @@ def train(
 
     folder = Path(output)
     checkpoint = checkpoint_to_resume(folder, ckpt_path)
-    if checkpoint:
-        read_checkpoint(checkpoint, "captioner", "a captioner")
+    begun = read_checkpoint(checkpoint, "captioner", "a captioner")["captioner"] if checkpoint else None
     prepared = PreparedCaptions.open(data)
     check_data(prepared, folder)
     lightning.seed_everything(training.seed, verbose=False)
-    captioner = _initial_captioner(prepared, encoder, decoder, search, init_from)
+    # A run of an earlier version that started from a model did not extend its vocabulary.
+    words = begun["vocabulary"] if begun else prepared.vocabulary.words
+    captioner, new = _initial_captioner(words, encoder, decoder, search, init_from)
     captioner.to(resolve_device(device))
     training = replace(training, precision=_resolved_precision(training.precision, resolve_device(device).type))
     settings = {
@@ -82,6 +85,13 @@ def train(
         "training": training,
     }
     check_settings(folder, settings)
+    if init_from and not begun:
+        tokens = itertools.chain.from_iterable(prepared.split("train")["tokens"][:])
+        note(
+            f"{data}: {new} of its {len(words)} words are new to {init_from}, and are added to its vocabulary; "
+            f"{1 - captioner.vocabulary.coverage(tokens):.2%} of the running words of the training captions stay "
+            f"unknown (words that occur fewer than {prepared.manifest['vocabulary']['min_count']} times)"
+        )
     if not checkpoint:
         places = {"data": str(data), "output": str(output), "init_from": init_from}
         write_settings(folder, prepared, {**places, **settings})
@@ -190,29 +200,28 @@ def _trained_captioner(folder: Path, initial_share: float) -> "Captioner":
         _mix_in(captioner, load_torch_captioner(settings["init_from"]), initial_share)
         kept["initial_share"] = initial_share
     described = {name: manifest[name] for name in ("source", "format", "splits", "content_hash")}
-    captioner.history.append({"data": described, **kept})
+    captioner.history.append({"data": described, "words": len(captioner.vocabulary.words), **kept})
     return captioner
 
 
 def _mix_in(captioner: "Captioner", initial: "Captioner", share: float) -> None:
-    """Replace the weights by their mean with those of `initial`, weighted by `share`."""
-    others = initial.state_dict()
-    mean = {
-        name: tensor.lerp(others[name], share) if tensor.is_floating_point() else tensor
-        for name, tensor in captioner.state_dict().items()
-    }
-    captioner.load_state_dict(mean)
+    """Replace the weights by their mean with those of `initial`, weighted by `share`; those of new words stay."""
+    for name, tensor in initial.state_dict().items():
+        if tensor.is_floating_point():
+            captioner.state_dict()[name][: len(tensor)].lerp_(tensor, share)
 
 
 def _initial_captioner(
-    prepared: "PreparedCaptions",
+    words: Sequence[str],
     encoder: EncoderConfig,
     decoder: DecoderConfig,
     search: SearchConfig,
     init_from: str | None,
-) -> "Captioner":
+) -> tuple["Captioner", int]:
+    """Return the captioner that training starts with, which knows `words`, and how many are new to `init_from`."""
     from captioning.captioner import Captioner, load_torch_captioner
     from captioning.network.encoder import GridEncoder
+    from captioning.training.new_words import add_words
     from vision_rnn.run_folder import check_same
 
     if init_from:
@@ -223,9 +232,11 @@ def _initial_captioner(
         check_same("encoder", encoder, trained.encoder.config, init_from)
         check_same("decoder", decoder, trained.decoder_config, init_from)
         trained.search = search
-        return trained
+        new = [word for word in words if word not in trained.vocabulary]
+        add_words(trained, new)
+        return trained, len(new)
     pretrained = GridEncoder(encoder, pretrained=True)
-    captioner = Captioner(pretrained.config, decoder, prepared.vocabulary.words, search)
+    captioner = Captioner(pretrained.config, decoder, list(words), search)
     # A model folder keeps weights in half precision. Rounded at once, a frozen encoder's cached grids are those of the
     # finished model, and serve whatever is trained from it.
     rounded: dict[str, Any] = {
@@ -233,7 +244,7 @@ def _initial_captioner(
         for name, tensor in pretrained.state_dict().items()
     }
     captioner.encoder.load_state_dict(rounded)
-    return captioner
+    return captioner, len(words)
 
 
 def _resolved_precision(precision: Precision, device: str) -> Precision:
