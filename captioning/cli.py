@@ -5,8 +5,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioning.captioner_config import BUNDLED, Engine
-from captioning.training.run import export, train
+from captioning.captioner_config import BUNDLED, DecoderConfig, EncoderConfig, Engine, SearchConfig, TrainingConfig
+from captioning.training import run as training_run
+from captioning.training.run import export
 from vision_rnn.cli import LOCAL_HOST, PORT, Outcome, configs_of, run
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
@@ -16,7 +17,6 @@ from vision_rnn.option_types import BeamSize, NonNegativeFloat, NumDraws, Positi
 if TYPE_CHECKING:
     from captioning.caption_generator import CaptionGenerator
     from captioning.captioner import Captioner
-    from captioning.captioner_config import SearchConfig
 
 
 CONFIGS = configs_of("captioning")
@@ -302,6 +302,83 @@ def serve(
     return 0
 
 
+def train(
+    source: str | None = None,
+    *,
+    data: str | None = None,
+    output: str | None = None,
+    encoder: EncoderConfig = EncoderConfig(),
+    decoder: DecoderConfig = DecoderConfig(),
+    search: SearchConfig = SearchConfig(),
+    training: TrainingConfig = TrainingConfig(),
+    init_from: str | None = None,
+    ckpt_path: str | None = None,
+    from_scratch: bool = False,
+    force: bool = False,
+    device: Device = "auto",
+) -> Outcome | Path:
+    """Train a captioner: on a folder of captioned photos, all steps at once, or on a prepared data set, step by step.
+
+    With SOURCE, the photos are prepared, settings are chosen by their number, the training starts from the bundled
+    model, and photos held out are captioned before and after. If interrupted, the same command continues. With --data,
+    the settings are those given, and the model of the best epoch is written to OUTPUT/model.
+
+    Args:
+        source: folder of photos with captions, or caption file, in any format that data-prep captions reads
+        data: prepared data set with splits train and validation, in place of SOURCE
+        output: run folder to write (with SOURCE: SOURCE-captioner by default)
+        encoder: Encoder settings
+        decoder: Decoder settings
+        search: Search settings
+        training: Training settings; with SOURCE, one that differs from its default replaces the chosen one
+        init_from: model to start from; its encoder and decoder replace the settings, and words that it does not know
+            are added to its vocabulary (default: with SOURCE the bundled model, with --data none)
+        ckpt_path: checkpoint to resume from, with --data; last is the run folder's own
+        from_scratch: start from no model, with SOURCE
+        force: train on few photos too, with SOURCE
+        device: where to train
+    """
+    if source is None:
+        if data is None:
+            raise UserError("train: name a folder of captioned photos, or a prepared data set with --data")
+        if output is None:
+            raise UserError("--output: is required with --data; name the run folder to write")
+        if from_scratch or force:
+            raise UserError(f"--{'from-scratch' if from_scratch else 'force'}: goes with a folder of photos; omit it")
+        return training_run.train(
+            data=data,
+            output=output,
+            encoder=encoder,
+            decoder=decoder,
+            search=search,
+            training=training,
+            init_from=init_from,
+            ckpt_path=ckpt_path,
+            device=device,
+        )
+    if data is not None:
+        raise UserError(f"--data {data}: cannot be combined with {source}; omit one of them")
+    if ckpt_path is not None:
+        raise UserError(f"--ckpt_path: goes with --data; the same command continues the training on {source}")
+    if init_from and from_scratch:
+        raise UserError("--from-scratch: cannot be combined with --init_from; omit one of them")
+    from captioning.own.steps import train_own
+    from captioning.scoring.table import before_and_after
+
+    document = train_own(
+        source,
+        output,
+        init_from=None if from_scratch else init_from or BUNDLED,
+        encoder=encoder,
+        decoder=decoder,
+        search=search,
+        training=training,
+        force=force,
+        device=device,
+    )
+    return Outcome(before_and_after(document), document, int(document["skipped"] > 0))
+
+
 def gradients(
     *,
     data: str,
@@ -376,7 +453,7 @@ def ladder(
     from vision_rnn.sweep import ladder_folder, quick_note, read_rungs, run_sweep, write_report
 
     folder = ladder_folder(configs, quick, CONFIGS)
-    rungs = read_rungs(folder, train)
+    rungs = read_rungs(folder, training_run.train)
     data = Path(rungs[0].data)
     if quick and not data.is_dir():
         raise UserError(f"{data}: no such folder; make it with: data-prep captions SOURCE -o {data} --max-images 1500")

@@ -271,8 +271,8 @@ def _add(parser: ArgumentParser, parameter: _Parameter, help: str) -> None:
         details |= ({"nargs": nargs} if nargs else {}) | ({} if required else {"default": default})
         parser.add_argument(name, metavar=name.upper(), **details)
         return
-    # The options of a configuration file are spelled as in the file.
-    has_configs = any(action.dest == "config" for action in parser._actions)
+    # The options of a configuration file are spelled as in the file; what is only switched on is not written there.
+    has_configs = any(action.dest == "config" for action in parser._actions) and kind is not bool
     flags = [f"--{name if has_configs else name.replace('_', '-')}"]
     flags = [SHORT_NAMES[name], *flags] if name in SHORT_NAMES else flags
     if kind is bool and default is False:

@@ -99,7 +99,7 @@ class Progress:
 
     def _line(self, seconds: float) -> str:
         rate = self._done / seconds
-        left = _duration((self._total - self._done) / rate) if self._done else "unknown time"
+        left = duration((self._total - self._done) / rate) if self._done else "unknown time"
         counts = f"{self._done:,} of {self._total:,} {self._units} ({self._done / max(self._total, 1):.0%})"
         line = f"{self._description}: {counts}, {_rate(rate, self._unit, self._units)}, {left} left"
         return f"{line}; {self._figures}" if self._figures else line
@@ -109,7 +109,8 @@ def _rate(rate: float, unit: str, units: str) -> str:
     return f"{rate:.1f} {units}/s" if rate >= 1 or not rate else f"{1 / rate:.1f} s/{unit}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in the units that suit it."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -1,5 +1,6 @@
 """The results of `captioning score` and `captioning evaluate` as readable tables."""
 
+import shlex
 from typing import Any
 
 from vision_rnn.tables import markdown_table
@@ -38,6 +39,34 @@ def evaluation_table(document: dict[str, Any]) -> str:
             "  ".join(f"{document[name]:7.4f}" for name in scores),
             "",
             f"perplexity {document['perplexity']:.2f} per word, of {document['predicted_words']} words and end tokens",
+        ]
+    )
+
+
+def before_and_after(document: dict[str, Any]) -> str:
+    """Return what a training has changed, with some captions, and the command that uses the model.
+
+    Args:
+        document: Result of `captioning.own.steps.train_own`.
+    """
+    after = document["after"]
+    evaluations = {"before": document["before"], "after": after}
+    measured = {name: scores for name, scores in evaluations.items() if scores}
+    names = ("BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr-D")
+    rows = [[name, *(f"{scores[name]:.4f}" for scores in measured.values())] for name in names]
+    examples = [
+        f"{photo}: {' -> '.join(scores['captions'][photo] for scores in measured.values())}"
+        for photo in list(after["captions"])[:3]
+    ]
+    return "\n".join(
+        [
+            f"scores on {after['images']} photos of the split {after['split']}, with {after['references']} captions:",
+            "",
+            markdown_table(["score", *measured], rows),
+            *examples,
+            "",
+            f"model: {document['model']}",
+            f"next: captioning caption photo.jpg --model {shlex.quote(document['model'])}",
         ]
     )
 

@@ -77,7 +77,7 @@ def train(
     words = begun["vocabulary"] if begun else prepared.vocabulary.words
     captioner, new = _initial_captioner(words, encoder, decoder, search, init_from)
     captioner.to(resolve_device(device))
-    training = replace(training, precision=_resolved_precision(training.precision, resolve_device(device).type))
+    training = replace(training, precision=resolved_precision(training.precision, resolve_device(device).type))
     settings = {
         "encoder": captioner.encoder.config,
         "decoder": captioner.decoder_config,
@@ -247,7 +247,7 @@ def _initial_captioner(
     return captioner, len(words)
 
 
-def _resolved_precision(precision: Precision, device: str) -> Precision:
+def resolved_precision(precision: Precision, device: str) -> Precision:
     """Return what `auto` stands for: bf16 where the hardware multiplies it, since it is slow where it is emulated."""
     import torch
 

@@ -82,6 +82,11 @@ def _recognise(source: Path) -> str:
         recognised = _recognise_json(read_text(source))
     else:
         recognised = SUFFIX_FORMATS.get(source.suffix.lower())
+    if recognised is None and source.is_dir():
+        raise UserError(
+            f"{source}: no captions found; looked for .txt and .caption files beside images, captions.csv and "
+            "other .csv, .tsv, .jsonl, .json and .parquet files, and Flickr8k's layout; check the path, or name a file"
+        )
     if recognised is None:
         raise UserError(f"{source}: the format is not recognised; name it with --format {'|'.join(FORMATS[1:])}")
     return recognised

@@ -565,8 +565,8 @@ def test_train_reads_its_options_from_file_and_command_line(
     received: dict[str, Any] = {}
 
     @functools.wraps(COMMANDS["train"])
-    def train(**options: Any) -> Path:
-        received.update(options)
+    def train(source: str | None, **options: Any) -> Path:
+        received.update(options, source=source)
         return Path("somewhere")
 
     monkeypatch.setitem(COMMANDS, "train", train)
@@ -575,6 +575,7 @@ def test_train_reads_its_options_from_file_and_command_line(
     result = run("train", "--config", config, "--training.epochs", "3", "--decoder.hidden_size=256", "--ckpt_path=last")
     assert result == Result(0, ["somewhere"], [])
     assert received == {
+        "source": None,
         "data": "d",
         "output": "o",
         "encoder": EncoderConfig(mean=(0, 0.5, 1)),
@@ -583,6 +584,8 @@ def test_train_reads_its_options_from_file_and_command_line(
         "training": TrainingConfig(learning_rate=1e-4, epochs=3),
         "init_from": None,
         "ckpt_path": "last",
+        "from_scratch": False,
+        "force": False,
         "device": "auto",
     }
 

@@ -520,6 +520,8 @@ def test_absent_and_unrecognised_sources(tmp_path):
     with pytest.raises(UserError, match="no such file or folder"):
         read(tmp_path / "absent")
     with pytest.raises(UserError, match="not recognised; name it with --format flickr8k"):
+        read(write(tmp_path / "x.xml", ""))
+    with pytest.raises(UserError, match=r"no captions found; looked for \.txt .*captions\.csv"):
         read(tmp_path)
     with pytest.raises(UserError, match="no such folder; --image-root"):
         read(write(tmp_path / "x.csv", "image,caption\n"), image_root=tmp_path / "absent")

@@ -3,13 +3,14 @@
 import copy
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from captioning.captioner import Captioner, load_captioner
+from captioning.captioner import Captioner, load_torch_captioner
 from captioning.captioner_config import SearchConfig, TrainingConfig
 from captioning.network.decoder import Memory
 from captioning.scoring.model import evaluate
@@ -99,7 +100,7 @@ def test_a_word_is_added_once(tiny_captioner: Captioner, words: list[str]):
 
 
 def run(data: PreparedCaptions, output: Path, init_from: Path, **options) -> Path:
-    training = TrainingConfig(**(vars(TRAINING) | options.pop("training", {})))
+    training = replace(TRAINING, **options.pop("training", {}))
     search = SearchConfig(beam_size=2, max_words=12)
     return train(data=data.folder, output=output, init_from=str(init_from), search=search, training=training, **options)
 
@@ -112,7 +113,7 @@ def learned(data: PreparedCaptions, model_folder: Path, tmp_path_factory: pytest
 
 
 def test_new_words_are_learned_and_counted(learned: Path, data: PreparedCaptions, tiny_captioner: Captioner):
-    captioner = load_captioner(learned / "model")
+    captioner = load_torch_captioner(learned / "model")
     new = set(data.vocabulary.words) - set(tiny_captioner.vocabulary.words)
     assert set(captioner.vocabulary.words) == new | set(tiny_captioner.vocabulary.words)
     scores = evaluate(captioner, data, "train")
@@ -125,7 +126,7 @@ def test_new_words_are_learned_and_counted(learned: Path, data: PreparedCaptions
 
 def test_validation_perplexity_is_that_of_the_extended_vocabulary(learned: Path, data: PreparedCaptions):
     """Every reference word in the vocabulary is scored by its own id: by hand from single steps."""
-    captioner = load_captioner(learned / "model")
+    captioner = load_torch_captioner(learned / "model")
     nats = words = 0
     rows = data.split("validation")
     for image, captions in zip(rows["image"], rows["tokens"], strict=True):
@@ -147,7 +148,7 @@ def test_training_says_what_is_new_and_what_stays_unknown(
     data: PreparedCaptions, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     tokens = [word for captions in data.split("train")["tokens"] for caption in captions for word in caption]
-    known = {*data.vocabulary.words, *load_captioner(model_folder).vocabulary.words}
+    known = {*data.vocabulary.words, *load_torch_captioner(model_folder).vocabulary.words}
     new = len(known) - 10
     unknown = sum(word not in known for word in tokens) / len(tokens)
     assert 0 < unknown < 0.5
@@ -190,7 +191,7 @@ def test_a_run_that_began_without_new_words_is_resumed_without_them(
         patch.setattr("captioning.training.new_words.add_words", lambda *_: None)
         run(data, tmp_path, model_folder)
     resumed = run(data, tmp_path, model_folder, ckpt_path="last", training={"epochs": 2})
-    assert len(load_captioner(resumed).vocabulary.words) == 10
+    assert len(load_torch_captioner(resumed).vocabulary.words) == 10
 
 
 def test_self_critical_training_and_a_mean_of_weights_know_the_new_words(
@@ -198,12 +199,12 @@ def test_self_critical_training_and_a_mean_of_weights_know_the_new_words(
 ):
     first = learned / "model"
     objective = {"objective": "self_critical", "epochs": 1, "learning_rate": 1e-3}
-    second = load_captioner(run(data, tmp_path / "reward", first, training=objective))
-    assert second.vocabulary.words == load_captioner(first).vocabulary.words
+    second = load_torch_captioner(run(data, tmp_path / "reward", first, training=objective))
+    assert second.vocabulary.words == load_torch_captioner(first).vocabulary.words
     assert all(reward > 0 for reward in _logged(tmp_path / "reward", "reward"))
 
-    mean = load_captioner(export(learned, output=tmp_path / "mean", initial_share=0.25)).decoder
-    initial, ended = load_captioner(model_folder).decoder, load_captioner(first).decoder
+    mean = load_torch_captioner(export(learned, output=tmp_path / "mean", initial_share=0.25)).decoder
+    initial, ended = load_torch_captioner(model_folder).decoder, load_torch_captioner(first).decoder
     size = len(initial.output_bias)
     expected = 0.25 * initial.embedding.weight + 0.75 * ended.embedding.weight[:size]
     torch.testing.assert_close(mean.embedding.weight[:size], expected, atol=1e-3, rtol=1e-2)

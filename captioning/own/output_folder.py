@@ -1,0 +1,125 @@
+"""The folder that `captioning train FOLDER` writes: a run folder (`vision_rnn.run_folder`) with data and evaluations.
+
+Every file is complete or absent, and what is there is not computed again.
+"""
+
+import contextlib
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vision_rnn.errors import UserError
+from vision_rnn.files import MANIFEST
+from vision_rnn.run_folder import LAST, checkpoint_folder, read_checkpoint
+
+# The names that `vision_rnn.files.atomic_path` gives to what is not complete yet.
+_STAGING = re.compile(r"\..+\.[a-z0-9_]{8}")
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """The places in the folder, and which steps are done.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def choose(cls, source: Path, output: str | Path | None) -> "OutputFolder":
+        """Return the folder for the captioner of a source, by default beside that of the photos.
+
+        Raises:
+            UserError: It lies within the photos, or holds something else.
+        """
+        photos = source.resolve() if source.is_dir() else source.resolve().parent
+        folder = cls(Path(output) if output else photos.with_name(f"{photos.name}-captioner"))
+        if source.is_dir() and folder.path.resolve().is_relative_to(photos):
+            raise UserError(f"{folder.path}: lies within the photos; choose another --output")
+        is_other = folder.path.is_dir() and any(folder.path.iterdir()) and not folder.started.is_file()
+        if folder.path.is_file() or is_other:
+            raise UserError(
+                f"{folder.path}: holds something other than a captioner of this command; choose another --output"
+            )
+        return folder
+
+    @property
+    def started(self) -> Path:
+        """The photos and the settings that it was started with."""
+        return self.path / "started.json"
+
+    @property
+    def data(self) -> Path:
+        """The prepared data set, with the encoder's features."""
+        return self.path / "data"
+
+    @property
+    def before(self) -> Path:
+        """The evaluation, on held-out photos, of the model that the training starts from."""
+        return self.path / "before.json"
+
+    @property
+    def model(self) -> Path:
+        """The model folder."""
+        return self.path / "model"
+
+    @property
+    def after(self) -> Path:
+        """The evaluation of the model."""
+        return self.path / "after.json"
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the data set is there; until it is, nothing that was started is worth keeping."""
+        return (self.data / MANIFEST).is_file()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the model is there."""
+        return self.model.is_dir()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.is_trained and self.after.is_file()
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether an epoch has been completed."""
+        return (checkpoint_folder(self.path) / LAST).is_file()
+
+    def completed_epochs(self) -> int:
+        """Return the number of epochs that are completed."""
+        if not self.has_checkpoint:
+            return 0
+        return read_checkpoint(checkpoint_folder(self.path) / LAST, "captioner", "a captioner")["epoch"] + 1
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Create the folder, keep other processes out of it, and remove what a killed one was just writing.
+
+        Raises:
+            UserError: Another process is working in it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror}); choose another --output") from error
+        try:
+            import fcntl
+        except ImportError:  # Windows; what is being written there cannot be told from what was left.
+            yield
+            return
+        with (self.path / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(
+                    f"{self.path}: another process is working in it; wait for it, or choose another --output"
+                ) from None
+            for remains in [path for path in self.path.rglob(".*") if _STAGING.fullmatch(path.name)]:
+                shutil.rmtree(remains, ignore_errors=True)
+            yield
