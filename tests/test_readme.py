@@ -1,4 +1,4 @@
-"""The README: its Python examples run, its files and commands exist."""
+"""The README and LEARN.md: their Python examples run, their files and commands exist."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ from pixelrnn import cli as pixelrnn_cli
 from vision_rnn.cli import bundled_config, command_parser
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXT, LESSONS = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "LEARN.md"))
 EXAMPLES = [
     code for skipped, code in re.findall(r"(<!-- not run[^\n]*\n)?```python\n(.*?)```", TEXT, re.S) if not skipped
 ]
@@ -34,17 +34,19 @@ def test_an_example_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     exec(compile(code, "README.md", "exec"), {})
 
 
-def test_every_linked_file_exists():
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", TEXT)
-    assert len(links) > 20
+@pytest.mark.parametrize("text", [TEXT, LESSONS], ids=["README", "LEARN"])
+def test_every_linked_file_exists(text: str):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    assert len(links) >= 20
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_every_command_line_is_accepted(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("text", "least"), [(TEXT, 25), (LESSONS, 10)], ids=["README", "LEARN"])
+def test_every_command_line_is_accepted(text: str, least: int, monkeypatch: pytest.MonkeyPatch):
     """The options of every line are known; what they name need not exist."""
     monkeypatch.chdir(ROOT)
     checked = 0
-    for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S):
+    for block in re.findall(r"```sh\n(.*?)```", text.replace("\\\n", ""), re.S):
         for line in block.splitlines():
             words = shlex.split(line.rpartition(" | ")[2], comments=True)
             if not words or words[0] not in PROGRAMS:
@@ -57,4 +59,4 @@ def test_every_command_line_is_accepted(monkeypatch: pytest.MonkeyPatch):
                 arguments[place] = str(bundled_config(arguments[place], configs))
             command_parser(words[0], words[1], command, configs).parse_args(arguments)
             checked += 1
-    assert checked > 25
+    assert checked > least
