@@ -147,7 +147,7 @@ class CaptionGenerator(ABC):
         samples: int = 0,
         temperature: float = 1.0,
         generator: np.random.Generator | None = None,
-        batch_size: int = 16,
+        batch_size: int = 8,
     ) -> Iterator[list[Caption]]:
         """Yield the captions of any number of images, in order; memory does not grow with their number.
 

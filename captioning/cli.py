@@ -51,7 +51,7 @@ def caption(
     json: bool = False,
     skip_existing: bool = False,
     overwrite: bool = False,
-    batch_size: PositiveInt = 16,
+    batch_size: PositiveInt = 8,
     engine: Engine = "auto",
     device: Device = "auto",
 ) -> int:
