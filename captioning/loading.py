@@ -45,6 +45,10 @@ def load_captioner(model: str | Path = BUNDLED, device: Device = "auto", engine:
     if str(model).startswith("hub:"):
         if engine == "onnx":
             raise UserError("--engine onnx: needs a model folder on this machine; download it, or omit --engine")
+        note(
+            f"{model}: runs on torch, which starts slower than onnxruntime; for a folder with graphs, use:"
+            f" captioning export {model} -o FOLDER"
+        )
         return _load_with_torch(model, device)
     folder = find_folder(model, PRETRAINED, "captioning")
     has_graphs = (folder / ENCODER).is_file() and (folder / DECODER).is_file()
@@ -52,8 +56,8 @@ def load_captioner(model: str | Path = BUNDLED, device: Device = "auto", engine:
     if engine == "onnx" and not has_graphs:
         raise UserError(f"{folder}: has no graphs for onnxruntime; {fix}")
     if engine == "auto" and not (has_graphs and find_spec("onnxruntime")):
-        if not has_graphs:
-            note(f"{folder}: runs on torch, which starts slower than onnxruntime; {fix}")
+        fix = "install it with: pip install onnxruntime" if has_graphs else fix
+        note(f"{folder}: runs on torch, which starts slower than onnxruntime; {fix}")
         return _load_with_torch(model, device)
     from captioning.onnx.engine import OnnxCaptioner
 
