@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from data_prep.images import load_image
@@ -29,7 +28,7 @@ from vision_rnn.console import Progress
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
 from vision_rnn.files import MANIFEST, read_json
-from vision_rnn.page import Element, element, figure, page, picture, section, table
+from vision_rnn.page import Element, element, figure, page, picture, section, small_figure, table
 from vision_rnn.report_parts import facts, training_curves
 from vision_rnn.run_folder import data_folder, default_split, load_best, settings_of_run
 
@@ -40,8 +39,6 @@ _COMPLETED, _COMPLETIONS, _MASK = 4, 6, "lower-half"
 _SAMPLES = 24
 _GRIDS = 8
 _BINS = 12
-# Side in pixels at which small images are shown.
-_SHOWN = 112
 STYLE = """
 .row { display: grid; grid-auto-flow: column; grid-auto-columns: minmax(0, 1fr); gap: .75rem; }
 .row img { width: 100%; }
@@ -207,17 +204,17 @@ def _maps(subject: Subject, maps: LikelihoodMaps) -> Element:
     for number, (pixels, found, expected) in enumerate(zip(subject.pixels, surprise, entropy, strict=False), start=1):
         rows.append(
             _row(
-                _small(image_of(pixels, subject.model.shape.levels), f"image {number}", "image"),
-                _small(heat_image(found, top), "map of the surprise", f"surprise, {found.sum():.0f} bits"),
-                _small(heat_image(expected, most), "map of the entropy", f"entropy, {expected.sum():.0f} bits"),
+                small_figure(image_of(pixels, subject.model.shape.levels), f"image {number}", "image"),
+                small_figure(heat_image(found, top), "map of the surprise", f"surprise, {found.sum():.0f} bits"),
+                small_figure(heat_image(expected, most), "map of the entropy", f"entropy, {expected.sum():.0f} bits"),
             )
         )
     mean, mean_entropy = maps.surprise.mean(0).numpy(), maps.entropy.mean(0).numpy()
     limit = max(float(mean.max()), float(mean_entropy.max()), 1e-3)
     rows.append(
         _row(
-            _small(heat_image(mean, limit), "map of the mean surprise", "mean surprise"),
-            _small(heat_image(mean_entropy, limit), "map of the mean entropy", "mean entropy"),
+            small_figure(heat_image(mean, limit), "map of the mean surprise", "mean surprise"),
+            small_figure(heat_image(mean_entropy, limit), "map of the mean entropy", "mean entropy"),
         )
     )
     text = (
@@ -267,8 +264,8 @@ def _nearest(subject: Subject, seed: int) -> Element:
         distance = f"nearest, {of_samples[index]:.1f}{unit}"
         cards.append(
             _row(
-                _small(image_of(drawn[index], shape.levels), "sample", "sample"),
-                _small(image_of(found, shape.levels), "nearest training image", distance),
+                small_figure(image_of(drawn[index], shape.levels), "sample", "sample"),
+                small_figure(image_of(found, shape.levels), "nearest training image", distance),
             )
         )
     copies = int((of_samples == 0).sum())
@@ -323,10 +320,3 @@ def _coverage(model: PixelModel) -> Element:
 
 def _row(*parts: Element) -> Element:
     return element("div", *parts, class_="card row")
-
-
-def _small(image: Image.Image, alt: str, caption: str) -> Element:
-    """Return a small image whose pixels are squares."""
-    scale = max(1, round(_SHOWN / max(image.size)))
-    width, height = scale * image.width, scale * image.height
-    return figure(picture(image, alt, class_="pixels", width=width, height=height), caption)

@@ -17,10 +17,9 @@ from pixelrnn.paint_widget import READ_MASK, SCRIPT, STYLE, painted_image
 from pixelrnn.pictures import heat_image, image_of
 from vision_rnn.demo import problems, serve, take_uploads
 from vision_rnn.errors import UserError
-from vision_rnn.page import Element, element, figure, fragment, picture
+from vision_rnn.page import element, fragment, small_figure
 
 _COMPLETIONS = 8
-_SHOWN = 112
 _STYLE = """
 .completions { display: grid; grid-template-columns: repeat(auto-fill, minmax(6rem, 1fr)); gap: .75rem; }
 .completions img { width: 100%; }
@@ -88,7 +87,7 @@ def completions_of(model: PixelModel, pixels: Tensor, text: str, seed: int, labe
     images = [(f"completion {number}", image_of(each, shape.levels)) for number, each in enumerate(drawn, start=1)]
     images.append(("mean", Image.fromarray(mean[..., 0] if shape.channels == 1 else mean)))
     images.append(("uncertainty", heat_image(deviation, 0.5)))
-    grid = element("div", *(_shown(image, caption) for caption, image in images), class_="completions")
+    grid = element("div", *(small_figure(image, caption, caption) for caption, image in images), class_="completions")
     lines = [
         f"The true pixels of the region: -ln p = {nats:.2f} nats, {bits:.4f} bits/dim. Uncertainty is the standard "
         "deviation of the completions: dark is none, the brightest colour is one half of the range."
@@ -168,9 +167,3 @@ def serve_pixel_model(model: PixelModel, host: str, port: int) -> None:
         )
 
     serve(build, "Completions", host, port, STYLE + _STYLE, SCRIPT)
-
-
-def _shown(image: Image.Image, caption: str) -> Element:
-    scale = max(1, round(_SHOWN / max(image.size)))
-    width, height = scale * image.width, scale * image.height
-    return figure(picture(image, caption, class_="pixels", width=width, height=height), caption)

@@ -19,6 +19,8 @@ from vision_rnn.version import tool_version
 Element = ElementTree.Element
 
 _JPEG_QUALITY = 80
+# Side in pixels at which small images are shown.
+_SMALL_SIDE = 112
 STYLE = """
 :root { color-scheme: light dark; --text: #1c2024; --muted: #5b6570; --page: #ffffff; --card: #f4f6f8; --line: #d5dae0;
   --accent: #0b62a8; --first: #0b62a8; --second: #c2570c; }
@@ -100,6 +102,13 @@ def picture(image: Image.Image, alt: str, *, photo: bool = False, **attributes: 
 def figure(content: Element, caption: str) -> Element:
     """Return a picture or chart with the text below it."""
     return element("figure", content, element("figcaption", caption))
+
+
+def small_figure(image: Image.Image, alt: str, caption: str) -> Element:
+    """Return a small image, enlarged so that its pixels are squares, with the text below it."""
+    scale = max(1, round(_SMALL_SIDE / max(image.size)))
+    width, height = scale * image.width, scale * image.height
+    return figure(picture(image, alt, class_="pixels", width=width, height=height), caption)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> Element:
