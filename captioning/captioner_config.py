@@ -21,12 +21,13 @@ class EncoderConfig:
     """The encoder and its preprocessing.
 
     Attributes:
-        backbone: Encoder network: `efficientnet_lite0|1|2`, `timm:NAME` or `torchvision:NAME`; `none` makes a language
-            model.
+        backbone: Encoder network: `efficientnet_lite0|1|2`, `timm:NAME` or `torchvision:NAME`; or several with one
+            grid size, joined by `+`, whose channels are concatenated; `none` makes a language model.
         image_size: Side length in pixels of the square to which images are resized; nothing is cropped, and the aspect
             ratio is not kept.
-        mean: Mean of each colour channel (red, green, blue in 0..1) for normalisation (default: the backbone's).
-        std: Standard deviation of each colour channel for normalisation (default: the backbone's).
+        mean: Mean of each colour channel (red, green, blue in 0..1) for normalisation, the same three for all networks
+            or three for each (default: the networks' own).
+        std: Standard deviation of each colour channel for normalisation (default: the networks' own).
     """
 
     backbone: str = "efficientnet_lite2"
@@ -37,12 +38,27 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         """Check the settings; an error names the invalid one."""
         check_range("encoder.image_size", self.image_size, 1, 10_000)
+        names = self.networks
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise UserError(f"encoder.backbone: {min(repeated)} is named twice; name each network once")
+        if len(names) > 1 and "none" in names:
+            raise UserError("encoder.backbone: none stands alone; omit it, or the other networks")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values is None:
                 continue
-            if len(values) != 3 or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
+            if (
+                len(values) not in (3, 3 * len(names))
+                or not all(map(math.isfinite, values))
+                or (name == "std" and min(values) <= 0)
+            ):
                 allowed = "numbers greater than 0" if name == "std" else "numbers"
-                raise UserError(f"encoder.{name}: {list(values)} is out of range; give three {allowed}")
+                each = ", or three for each network" if len(names) > 1 else ""
+                raise UserError(f"encoder.{name}: {list(values)} is out of range; give three {allowed}{each}")
+
+    @property
+    def networks(self) -> list[str]:
+        """Names of the networks."""
+        return self.backbone.split("+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +78,8 @@ class DecoderConfig:
         attention_size: Size of the queries and keys of attention.
         context_gate: Gate on the context (Show, Attend and Tell, section 4.2.1): one value (`scalar`), one value per
             channel (`vector`), or `none`.
+        detected_words: Number of words, the most frequent of the vocabulary, whose probabilities in the image's
+            captions the initial state reads; trained with `training.objective` words. 0 reads none.
         dropout: Dropout probability of the projected features, the embeddings and the output, at least 0 and less
             than 1.
     """
@@ -76,6 +94,7 @@ class DecoderConfig:
     hard: bool = False
     attention_size: int = 512
     context_gate: Literal["none", "scalar", "vector"] = "vector"
+    detected_words: int = 0
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
@@ -84,8 +103,11 @@ class DecoderConfig:
             check_range(f"decoder.{name}", getattr(self, name), 1, 1000)
         for name in ("hidden_size", "embedding_size", "attention_size"):
             check_range(f"decoder.{name}", getattr(self, name), 1, 100_000)
+        check_range("decoder.detected_words", self.detected_words, 0, 100_000)
         if not 0 <= self.dropout < 1:
             raise UserError(f"decoder.dropout: {self.dropout} is out of range; give at least 0 and less than 1")
+        if self.cell == "window" and self.detected_words:
+            raise UserError("decoder.detected_words: a window has no initial state to read them; give 0")
         if self.cell == "window" and (self.attends or self.num_layers > 1):
             raise UserError("decoder.cell: a window has no state; give attention none and one layer, or another cell")
         if self.residual and self.num_layers == 1:
@@ -128,13 +150,16 @@ class TrainingConfig:
     """Training settings of a captioner.
 
     Attributes:
-        objective: Training objective: `cross_entropy`, or `self_critical` to continue from a trained model.
+        objective: Training objective: `cross_entropy`; `self_critical` to continue from a trained model; or `words`,
+            to teach the encoder which words the captions hold before a decoder is trained on it.
         epochs: Maximum number of passes over the images (and their mirror images).
         patience: Number of epochs without a better validation score after which training stops.
-        monitor: Validation score that selects the best epoch; use perplexity for a language model.
+        monitor: Validation score that selects the best epoch; use perplexity for a language model, and `word-AP`, the
+            mean average precision of the detected words, for the objective `words`.
         batch_size: Images per batch; each image brings all its captions.
         learning_rate: Peak learning rate of the decoder.
-        encoder_learning_rate: Peak learning rate of the encoder; 0 freezes it, and its features are computed once.
+        encoder_learning_rate: Peak learning rate of the encoder's upper layers (see `GridEncoder.fine_tune`); 0 freezes
+            it, and its features are computed once.
         warmup_steps: Steps over which the learning rates rise, at most a tenth of all; then they fall to 0 as a cosine.
         weight_decay: Weight decay of AdamW, applied to weight matrices only.
         label_smoothing: Share of the target probability that is spread over all words, at least 0 and less than 1.
@@ -150,6 +175,8 @@ class TrainingConfig:
         average_decay: Decay of the exponential moving average of the weights, less than 1; the average is validated
             and saved. 0 disables averaging.
         mirror: Train on the mirror image of every image too.
+        crops: Number of random crops of every image, each mirrored at random, to train on too; a frozen encoder sees
+            the same ones in every epoch.
         max_words: Number of words after which training captions are cut; a cut caption has no end token.
         samples: Number of captions sampled per image for `self_critical`, at least 2.
         temperature: Sampling temperature for `self_critical`. Label smoothing gives a tenth of the probability to words
@@ -161,10 +188,10 @@ class TrainingConfig:
             states 1, 5 and 10 words before is logged (see `network.gradient_flow`); 0 disables it.
     """
 
-    objective: Literal["cross_entropy", "self_critical"] = "cross_entropy"
+    objective: Literal["cross_entropy", "self_critical", "words"] = "cross_entropy"
     epochs: int = 20
     patience: int = 5
-    monitor: Literal["CIDEr-D", "BLEU-4", "perplexity"] = "CIDEr-D"
+    monitor: Literal["CIDEr-D", "BLEU-4", "perplexity", "word-AP"] = "CIDEr-D"
     batch_size: int = 64
     learning_rate: float = 1e-3
     encoder_learning_rate: float = 0.0
@@ -178,6 +205,7 @@ class TrainingConfig:
     gradient_clip: float = 1.0
     average_decay: float = 0.0
     mirror: bool = True
+    crops: int = 0
     max_words: int = 20
     samples: int = 5
     temperature: float = 0.6
@@ -191,10 +219,13 @@ class TrainingConfig:
         object.__setattr__(self, "precision", names.get(self.precision, self.precision))
         # The self-critical baseline of a sample is the mean of the other samples, so there must be another.
         least = {"epochs": 1, "patience": 1, "batch_size": 1, "samples": 2, "max_words": 1, "temperature": 0.001}
-        most = {"samples": 1000, "temperature": 1000, "look_warmup": 1, "seed": LARGEST_TRAINING_SEED}
+        most = {"samples": 1000, "crops": 1000, "temperature": 1000, "look_warmup": 1, "seed": LARGEST_TRAINING_SEED}
         for name, value in vars(self).items():
             if isinstance(value, int | float):
                 check_range(f"training.{name}", value, least.get(name, 0), most.get(name, LARGEST_SIZE))
+        if (self.objective == "words") != (self.monitor == "word-AP"):
+            fitting = "word-AP" if self.objective == "words" else "CIDEr-D, BLEU-4 or perplexity"
+            raise UserError(f"training.monitor: the objective {self.objective} is validated by {fitting}; give that")
         for name in ("average_decay", "label_smoothing"):
             if getattr(self, name) >= 1:
                 raise UserError(f"training.{name}: {getattr(self, name)} is too large; give less than 1")

@@ -11,6 +11,9 @@ section 3.1.2. Deviations, each with its reason:
 * The output layer L_o of equation 7 shares its weights with the word embedding E (Press and Wolf, arXiv 1608.05859).
   This saves over a million parameters, which matters on a set of 30 thousand captions. The last word then enters
   through a projection L_y, as L_y E y_{t-1} instead of E y_{t-1}; without it, every word would favour its repetition.
+* With `detected_words` the initial state also reads which words the captions of the image probably hold, as found by a
+  linear layer on the mean of the grid (Wu et al., arXiv 1506.01144, section 3). That layer is trained with the encoder
+  before the decoder is (`objective: words`), and never with the decoder.
 
 The LSTM can be replaced by its predecessors: a vanilla RNN, or a fixed window of words. A window has no state to attend
 with and gets the mean location at every word instead. Layers can be stacked; each layer reads the states of the one
@@ -18,7 +21,7 @@ below, with residual connections around all except the first (Wu et al., arXiv 1
 attends, and its output is the output of the network. Without an image the decoder is a language model.
 
 Shapes: B images, K captions (or beams) per image, T words, L grid locations, C encoder channels, N layers, H hidden
-size, M memory size (of the network: H for an LSTM), E embedding size, V vocabulary size.
+size, M memory size (of the network: H for an LSTM), E embedding size, V vocabulary size, W detected words.
 """
 
 from collections.abc import Iterable
@@ -39,6 +42,7 @@ class Memory(NamedTuple):
 
     values: Tensor  # (B, L, H)
     keys: Tensor  # (B, L, A)
+    words: Tensor  # (B, W), the probability of each detected word in a caption
 
 
 class State(NamedTuple):
@@ -78,13 +82,15 @@ class Decoder(nn.Module):
         vocabulary_size: Size V of the vocabulary.
 
     Raises:
-        UserError: `config` has attention, but `grid_channels` is 0.
+        UserError: `config` has attention or detected words, but `grid_channels` is 0.
     """
 
     def __init__(self, config: DecoderConfig, grid_channels: int, vocabulary_size: int):
         super().__init__()
         if config.attention != "none" and not grid_channels:
             raise UserError("decoder.attention: a language model has no image to attend to; give none")
+        if config.detected_words and not grid_channels:
+            raise UserError("decoder.detected_words: a language model has no image to find words in; give 0")
         hidden_size, embedding_size = config.hidden_size, config.embedding_size
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
         nn.init.normal_(self.embedding.weight, std=embedding_size**-0.5)
@@ -93,6 +99,9 @@ class Decoder(nn.Module):
             if grid_channels
             else None
         )
+        words = config.detected_words
+        self.word_detector = nn.Linear(grid_channels, words) if words else None
+        self.words_to_start = nn.Sequential(nn.LayerNorm(words), nn.Linear(words, hidden_size)) if words else None
         # An empty window, at the first word, is represented by zeros.
         states = {"window": 0, "rnn": 1, "lstm": 2}[config.cell]
         sizes = config.num_layers * hidden_size
@@ -130,13 +139,22 @@ class Decoder(nn.Module):
         """
         if self.grid is None:
             nothing = self.output_bias.new_zeros(*grid.shape[:2], self.hidden_to_output.in_features)
-            return Memory(nothing, nothing)
+            return Memory(nothing, nothing, nothing[:, 0, :0])
+        with torch.no_grad():
+            words = self.word_logits(grid).sigmoid() if self.word_detector else grid[:, 0, :0]
         values = self.dropout(self.grid(grid))
-        return Memory(values, self.attention.key(values) if self.attention else values)
+        return Memory(values, self.attention.key(values) if self.attention else values, words)
+
+    def word_logits(self, grid: Tensor) -> Tensor:
+        """Return the logit of each detected word's probability in a caption of the image, (B, W), for (B, L, C)."""
+        assert self.word_detector is not None
+        return self.word_detector(grid.mean(dim=1))
 
     def initial_state(self, memory: Memory, captions: int) -> State:
-        """Return h_0 and c_0, computed from the mean location (section 3.1.2), for `captions` captions per image."""
+        """Return h_0 and c_0 for `captions` captions per image: of the mean location (section 3.1.2) and the words."""
         mean = memory.values.mean(dim=1, keepdim=True)
+        if self.words_to_start is not None:
+            mean = mean + self.words_to_start(self.dropout(memory.words.unsqueeze(1)))
         layers, hidden_size = 1 + len(self.upper_cells), mean.shape[-1]
 
         def initial(layer: nn.Linear | None, size: int) -> Tensor:

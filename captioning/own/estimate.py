@@ -14,6 +14,7 @@ from captioning.own.output_folder import OutputFolder
 from captioning.own.settings import Settings
 from captioning.search import beam_search
 from captioning.training.run import resolved_precision
+from captioning.training.views import training_views
 from data_prep.images import ImageError, load_image
 from data_prep.tokenizer import tokenize
 from vision_rnn.devices import Device, resolve_device
@@ -62,7 +63,7 @@ def estimate(folder: OutputFolder, photos: CaptionedPhotos, settings: Settings, 
     speed = _measure(captioner, photos, settings)
     training = settings.training
     is_tuned = training.encoder_learning_rate > 0
-    views = photos.count("train") * (2 if training.mirror else 1)
+    views = photos.count("train") * len(training_views(training.mirror, training.crops))
     validation, test = photos.count("validation"), photos.count("test")
     epochs = 0 if folder.is_trained else training.epochs - folder.completed_epochs()
     # Of an encoder that is trained too, only the features of the held-out photos are stored.

@@ -17,6 +17,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from captioning.network.encoder import GridEncoder
 from captioning.training.features import grid_features
+from captioning.training.views import PLAIN, View
 from data_prep.images import load_image
 from data_prep.prepared_captions import PreparedCaptions
 from data_prep.vocabulary import BOS, EOS, PAD, Vocabulary
@@ -41,7 +42,7 @@ class CaptionBatch(NamedTuple):
 
 
 class CaptionedImages(Dataset):
-    """One split of a prepared data set; with `mirrored`, every image occurs a second time, mirrored left to right.
+    """One split of a prepared data set; every image occurs once for each of the views.
 
     Args:
         data: The prepared data set.
@@ -49,8 +50,12 @@ class CaptionedImages(Dataset):
         encoder: Encoder for the cached grids or for the preprocessing.
         vocabulary: Vocabulary for the ids of the words.
         cached: Read grids from the cache; otherwise return pixels, for an encoder that is trained too.
-        mirrored: Add the mirror images.
+        views: How the images are seen.
+        bf16: Precision of the cached grids (see `grid_features`).
         max_words: Number of words after which captions are cut; None for no limit.
+
+    Attributes:
+        epoch: Number of the epoch; crops that are not cached are other ones in every epoch.
     """
 
     def __init__(
@@ -61,7 +66,8 @@ class CaptionedImages(Dataset):
         vocabulary: Vocabulary,
         *,
         cached: bool,
-        mirrored: bool = False,
+        views: Sequence[View] = (PLAIN,),
+        bf16: bool = False,
         max_words: int | None = None,
     ):
         rows = data.split(split)
@@ -69,14 +75,13 @@ class CaptionedImages(Dataset):
         self.words = [
             [encode_caption(vocabulary, caption, max_words) for caption in captions] for captions in self.references
         ]
-        self._encoder, self._images = encoder, rows["image"]
-        views = (False, True) if mirrored else (False,)
-        self._views = len(views)
-        self._grids = [grid_features(encoder, data, split, view) for view in views] if cached else None
+        self.epoch = 0
+        self._encoder, self._images, self._views = encoder, rows["image"], views
+        self._grids = [grid_features(encoder, data, split, view, bf16) for view in views] if cached else None
 
     def __len__(self) -> int:
-        """Number of images, including mirror images."""
-        return self._views * len(self.words)
+        """Number of images, in all views."""
+        return len(self._views) * len(self.words)
 
     def __getitem__(self, item: int) -> tuple[Tensor, list[Tensor], int]:
         """Return the grid or the pixels, the captions as ids, and the position of the image in the split."""
@@ -84,8 +89,8 @@ class CaptionedImages(Dataset):
         if self._grids is not None:
             image = torch.from_numpy(self._grids[view][index].astype(np.float32))
         else:
-            image = self._encoder.preprocess(load_image(self._images[index]["bytes"]))
-            image = image.flip(-1) if view else image
+            image = load_image(self._images[index]["bytes"])
+            image = self._encoder.preprocess(self._views[view].of(image, index, self.epoch))
         return image, self.words[index], index
 
 

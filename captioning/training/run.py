@@ -55,6 +55,8 @@ def train(
 
     from captioning.training.batches import CaptionedImages, batches
     from captioning.training.task import CaptioningTask
+    from captioning.training.views import PLAIN, training_views
+    from captioning.training.word_task import WordTask
     from data_prep.prepared_captions import PreparedCaptions
     from vision_rnn.console import note
     from vision_rnn.devices import resolve_device
@@ -98,9 +100,19 @@ def train(
     cached = training.encoder_learning_rate == 0
     train_images, validation_images = (
         CaptionedImages(
-            prepared, split, captioner.encoder, captioner.vocabulary, cached=cached, mirrored=mirrored, max_words=most
+            prepared,
+            split,
+            captioner.encoder,
+            captioner.vocabulary,
+            cached=cached,
+            views=views,
+            bf16=training.precision == "bf16-mixed",
+            max_words=most,
         )
-        for split, mirrored, most in (("train", training.mirror, training.max_words), ("validation", False, None))
+        for split, views, most in (
+            ("train", training_views(training.mirror, training.crops), training.max_words),
+            ("validation", [PLAIN], None),
+        )
     )
     lengths = [len(caption) for captions in train_images.references for caption in captions]
     if long := sum(length > training.max_words for length in lengths):
@@ -114,8 +126,9 @@ def train(
     ]
     if training.average_decay:
         callbacks.append(EMAWeightAveraging(decay=training.average_decay))
+    task = WordTask if training.objective == "words" else CaptioningTask
     fit(
-        CaptioningTask(captioner, training, train_images, validation_images),
+        task(captioner, training, train_images, validation_images),
         batches(train_images, training.batch_size, shuffle_seed=training.seed),
         batches(validation_images, training.batch_size),
         folder,

@@ -70,13 +70,15 @@ class CaptioningTask(lightning.LightningModule):
         super().__init__()
         self.captioner = captioner
         self.config = config
-        self._validation = validation
+        self._training, self._validation = training, validation
         self._candidates: dict[int, list[str]] = {}
         self._nats, self._words = 0.0, 0
         self.look_baseline: Tensor
         if config.log_gradients and captioner.decoder_config.cell == "window":
             raise UserError("training.log_gradients: a window has no recurrent path to measure; set it to 0")
-        self.captioner.encoder.requires_grad_(config.encoder_learning_rate > 0)
+        captioner.encoder.requires_grad_(False)
+        if config.encoder_learning_rate:
+            captioner.encoder.fine_tune()
         if captioner.decoder_config.hard:
             longest = max(len(caption) for captions in training.words for caption in captions)
             self.register_buffer("look_baseline", torch.zeros(longest))
@@ -84,6 +86,10 @@ class CaptioningTask(lightning.LightningModule):
             # The end token counts as a word of the reward; otherwise ending with "in a" would cost nothing.
             ended = [[[*map(str, caption[1:].tolist())] for caption in captions] for captions in training.words]
             self._rewards = CiderDScorer(ended)
+
+    def on_train_epoch_start(self) -> None:
+        """Show other crops of the images in every epoch."""
+        self._training.epoch = self.current_epoch
 
     def on_train_batch_start(self, batch: CaptionBatch, batch_idx: int) -> None:
         """Seed dropout and sampling by the step number, so that a resumed run draws the same random numbers.

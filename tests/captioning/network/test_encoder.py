@@ -2,7 +2,7 @@
 
 import importlib.util
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 from urllib.error import URLError
 
 import pytest
@@ -89,6 +89,82 @@ def test_batch_normalisation_keeps_its_statistics_in_training() -> None:
     assert all(torch.equal(module.running_mean, mean) for module, mean in zip(normalisations, before, strict=True))  # type: ignore[arg-type]
     trained.sum().backward()
     assert all(parameter.grad is not None for parameter in encoder.parameters())
+
+
+def test_networks_side_by_side_are_each_alone_with_its_own_colours() -> None:
+    pixels = random_pixels(2, 64)
+    names = ("timm:test_resnet", "efficientnet_lite0")  # their colours are normalised differently
+    both = make_encoder("+".join(names))
+    alone = [make_encoder(name) for name in names]
+    assert len(both.config.mean or ()) == 6
+    for network, other in zip(cast("nn.ModuleList", both.backbone), alone, strict=True):
+        network.load_state_dict(other.backbone.state_dict())
+    with torch.inference_mode():
+        found, expected = both(pixels), torch.cat([encoder(pixels) for encoder in alone], dim=-1)
+    assert (both.channels, both.grid_size) == (96 + 1280, 2)
+    assert found.std() > 0.01
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    # A model folder keeps the six numbers.
+    again = GridEncoder(both.config)
+    again.load_state_dict(both.state_dict())
+    with torch.inference_mode():
+        torch.testing.assert_close(again(pixels), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "problem"),
+    [
+        ("timm:test_resnet+timm:test_resnet", r"timm:test_resnet is named twice; name each network once"),
+        ("timm:test_resnet+none", r"none stands alone"),
+        ("timm:test_resnet+resnet", r"backbone 'resnet': unknown; choose"),
+        ("timm:test_resnet+", r"backbone '': unknown; choose"),
+        ("torchvision:mobilenet_v3_small+timm:test_vit", r"backbone timm:test_vit: "),
+        (
+            "efficientnet_lite0+torchvision:squeezenet1_1",
+            r"torchvision:squeezenet1_1 gives 7x7 locations and efficientnet_lite0 4x4; put networks of one grid size",
+        ),
+    ],
+)
+def test_networks_that_cannot_stand_side_by_side(backbone: str, problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        make_encoder(backbone, image_size=128)
+
+
+def test_fine_tuning_trains_the_upper_layers_but_no_depthwise_kernel() -> None:
+    encoder = make_encoder("efficientnet_lite0", image_size=128)  # a grid of 4x4
+    encoder.fine_tune()
+    stages = cast("Any", encoder.backbone).model.blocks
+    trained = {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+    # The first block of the stage 3 still expands 16x16 locations; its output has 8x8.
+    assert not any(name.startswith(f"backbone.model.{part}") for name in trained for part in ("conv_stem", "bn1"))
+    assert not any(parameter.requires_grad for stage in stages[:3] for parameter in stage.parameters())
+    assert not any("conv_dw" in name for name in trained)
+    assert {"backbone.model.blocks.3.0.conv_pwl.weight", "backbone.model.conv_head.weight"} <= trained
+    for stage in stages[4:]:
+        for name, parameter in stage.named_parameters():
+            assert parameter.requires_grad == ("conv_dw" not in name)
+    assert sum(parameter.numel() for parameter in encoder.parameters() if parameter.requires_grad) > 0.9 * sum(
+        parameter.numel() for parameter in encoder.parameters()
+    )
+
+
+def test_fine_tuning_changes_no_feature_and_its_gradient_in_mixed_precision_is_that_of_single_precision() -> None:
+    pixels = random_pixels(2, 64)
+    encoder = make_encoder("efficientnet_lite0")
+    with torch.inference_mode():
+        before = encoder(pixels)
+    encoder.fine_tune()
+    gradients = []
+    for mixed in (False, True):
+        encoder.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            grid = encoder(pixels)
+        if not mixed:
+            torch.testing.assert_close(grid, before, rtol=0, atol=0)
+        grid.float().square().mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in encoder.parameters() if p.grad is not None]))
+    assert gradients[0].norm() > 0
+    assert nn.functional.cosine_similarity(*gradients, dim=0) > 0.98
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from PIL import Image
 from captioning.captioner import load_torch_captioner
 from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig, TrainingConfig
 from captioning.cli import main
-from captioning.network import encoder
+from captioning.network import backbones
 from captioning.own.captioned_photos import FEWEST_PHOTOS
 from captioning.own.estimate import estimate
 from captioning.own.steps import train_own
@@ -25,12 +25,12 @@ from captioning.scoring.table import before_and_after
 from vision_rnn.errors import UserError
 
 TRAINING = TrainingConfig(epochs=2, batch_size=4, learning_rate=3e-3, mirror=False, precision="32")
-build_timm = encoder._timm
+build_timm = backbones._timm
 
 
 @pytest.fixture(autouse=True)
 def random_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder, "_timm", lambda name, pretrained: build_timm(name, pretrained=False))
+    monkeypatch.setattr(backbones, "_timm", lambda name, pretrained: build_timm(name, pretrained=False))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The feature cache: correct values, computed once, and never used for another encoder or other images."""
 
+import itertools
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from captioning.captioner_config import EncoderConfig
 from captioning.network.encoder import GridEncoder
 from captioning.training import features
 from captioning.training.features import grid_features
+from captioning.training.views import PLAIN, View
 from data_prep.captions import prepare_captions
 from data_prep.prepared_captions import PreparedCaptions
 from vision_rnn.errors import UserError
@@ -80,23 +82,28 @@ def encode_one_by_one(
     return torch.stack(grids).half().numpy()
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("view", [PLAIN, View(mirrored=True)])
 def test_values_are_the_encoders_in_half_precision(
-    encoder: GridEncoder, data: PreparedCaptions, source: Path, mirrored: bool
+    encoder: GridEncoder, data: PreparedCaptions, source: Path, view: View
 ) -> None:
-    change = ImageOps.mirror if mirrored else Image.Image.copy
+    change = ImageOps.mirror if view.mirrored else Image.Image.copy
     expected = encode_one_by_one(encoder, data, source, change)
-    grids = grid_features(encoder, data, "train", mirrored)
+    grids = grid_features(encoder, data, "train", view)
     assert grids.dtype == np.float16
     assert np.ptp(expected) > 0.1
     np.testing.assert_allclose(grids, expected, rtol=2e-3, atol=1e-3)
     assert len(np.unique(grids.reshape(len(grids), -1), axis=0)) == 16, "images share their features"
 
 
-def test_mirrored_features_have_a_place_of_their_own(encoder: GridEncoder, data: PreparedCaptions) -> None:
-    plain, mirrored = (grid_features(encoder, data, "train", view) for view in (False, True))
-    assert not np.array_equal(plain, mirrored)
-    np.testing.assert_array_equal(plain, grid_features(encoder, data, "train"))
+def test_each_view_and_precision_has_a_place_of_its_own(encoder: GridEncoder, data: PreparedCaptions) -> None:
+    views = [PLAIN, View(mirrored=True), View(crop=1), View(crop=2)]
+    found = [grid_features(encoder, data, "train", view) for view in views]
+    rounded = grid_features(encoder, data, "train", bf16=True)
+    for one, other in itertools.combinations([*found, rounded], 2):
+        assert not np.array_equal(one, other)
+    for view, grids in zip(views, found, strict=True):
+        np.testing.assert_array_equal(grids, grid_features(encoder, data, "train", view))
+    np.testing.assert_allclose(rounded, found[0], atol=0.05 * float(np.abs(found[0]).max()))
 
 
 def test_they_are_computed_once_and_memory_mapped(

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from captioning.captioner import load_torch_captioner
 from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig, TrainingConfig
 from captioning.cli import main
-from captioning.network import encoder
+from captioning.network import backbones
 from captioning.network.attention import Attention
 from captioning.network.gradient_flow import gradient_flow
 from captioning.network.torch_decoding import TorchDecoding
@@ -40,7 +40,7 @@ from evaluation.cider import DocumentFrequencies, cider_d
 from vision_rnn.errors import UserError
 
 # One of timm's smallest backbones.
-build_timm = encoder._timm
+build_timm = backbones._timm
 ENCODER = EncoderConfig(backbone="timm:test_resnet", image_size=64)
 DECODER = DecoderConfig(hidden_size=64, embedding_size=64, attention_size=32, dropout=0.1)
 SEARCH = SearchConfig(beam_size=2, max_words=12)
@@ -57,7 +57,7 @@ def prepared(synthetic_captions: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(autouse=True)
 def random_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the random weights of timm's backbone, since tests have no network; the seed makes them reproducible."""
-    monkeypatch.setattr(encoder, "_timm", lambda name, pretrained: build_timm(name, pretrained=False))
+    monkeypatch.setattr(backbones, "_timm", lambda name, pretrained: build_timm(name, pretrained=False))
 
 
 def run(prepared: Path, output: Path, training: TrainingConfig = TRAINING, **options) -> Path:
@@ -469,6 +469,15 @@ def test_the_self_critical_loss_is_that_of_its_equation(
                 terms.append(-advantage * (odds[word] / odds[drawable].sum()).log().item())
                 last = word
     assert loss.item() == pytest.approx(sum(terms) / 6, rel=1e-4)
+
+
+def test_a_resumed_fine_tuning_sees_the_crops_of_an_uninterrupted_one(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    training = dataclasses.replace(TRAINING, epochs=2, encoder_learning_rate=1e-3, mirror=False, crops=1)
+    run(prepared, tmp_path / "whole", training)
+    stop_and_resume(11, prepared, tmp_path / "resumed", monkeypatch, training=training)  # in the second epoch
+    assert_same(tmp_path / "whole", tmp_path / "resumed")
 
 
 def test_the_encoder_is_fine_tuned_only_when_asked(prepared: Path, tmp_path: Path):
