@@ -3,7 +3,10 @@
 All three decode many images at once, never emit `<unk>`, and accept a prefix that every caption starts with. They are
 written in NumPy, so that every engine that can take a decoding step shares them.
 
-Shapes: B images, K captions per image (beams or samples), T words, L grid locations, V vocabulary size.
+A step decodes only captions that are not finished, in rows.
+
+Shapes: B images, K captions per image (beams or samples), T words, R captions that are decoded, L grid locations, V
+vocabulary size.
 """
 
 from collections.abc import Callable
@@ -17,6 +20,9 @@ from data_prep.vocabulary import BOS, EOS, PAD, UNK
 # Tokens that no search emits.
 NEVER_EMITTED = [PAD, BOS, UNK]
 
+# The row of a caption that is finished; as an index, it names the last one.
+_NO_ROW = -1
+
 
 class Decoding(Protocol):
     """A batch of images that an engine is captioning; it keeps the state of every caption between two words.
@@ -27,20 +33,19 @@ class Decoding(Protocol):
 
     num_images: int
 
-    def start(self, captions: int) -> None:
-        """Start K = `captions` captions of every image, from the initial state."""
+    def start(self) -> None:
+        """Start one caption of every image, from the initial state."""
         ...
 
-    def step(self, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Read the last word of every caption, (B, K) int64.
+    def step(self, parents: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Let caption r continue caption `parents[r]` of the last step with the word `words[r]`, both (R,) int64.
 
-        Returns the natural log-probabilities of the next word, (B, K, V) float32, in an array that the caller may
-        change, and the attention weights, (B, K, L) float32.
+        A caption may have any number of continuations, or none. Captions are in the order of their images; the first
+        parents, after `start`, are the images.
+
+        Returns the natural log-probabilities of the next word, (R, V) float32, in an array that the caller may change,
+        and the attention weights, (R, L) float32.
         """
-        ...
-
-    def follow(self, parents: np.ndarray) -> None:
-        """Let caption k of image b continue caption `parents[b, k]` of that image, (B, K) int64."""
         ...
 
 
@@ -53,7 +58,7 @@ class Decoded:
             token.
         log_probabilities: Sum of the natural log-probabilities of the words and the end token, (B, K) float64. It is
             minus infinity for an empty beam, if fewer captions exist than beams.
-        attention: Attention weights alpha_t of each word, (B, K, T, L) float32.
+        attention: Attention weights alpha_t of each word, (B, K, T, L) float32; 0 for padding.
     """
 
     words: np.ndarray
@@ -84,7 +89,7 @@ def sample(
         scaled = scores.astype(np.float64) / temperature
         cumulative = np.exp(scaled - scaled.max(-1, keepdims=True)).cumsum(-1)
         # The first word whose cumulative probability exceeds the threshold; impossible words add nothing.
-        threshold = generator.random((*scores.shape[:2], 1)) * cumulative[..., -1:]
+        threshold = generator.random((len(scores), 1)) * cumulative[:, -1:]
         return (cumulative <= threshold).sum(-1)
 
     return _unroll(decoding, samples, max_words, prefix or [], draw)
@@ -104,67 +109,94 @@ def beam_search(
     1609.08144, section 7).
     """
     prefix, shape = prefix or [], (decoding.num_images, beam_size)
-    decoding.start(beam_size)
-    words = np.full((*shape, 1), BOS)
+    decoding.start()
+    words, rows = np.full((*shape, 0), PAD), np.full((*shape, 0), _NO_ROW)
     attention: list[np.ndarray] = []
-    # All beams start equal. All except the first are disabled, or the first step would keep the same word many times.
+    # All beams start equal. All except the first are empty, or the first step would keep the same word many times.
     totals = np.full(shape, -np.inf)
     totals[:, 0] = 0.0
     lengths, finished = np.zeros(shape), np.zeros(shape, dtype=bool)
+    word, parent_row = np.full(shape, BOS), np.repeat(np.arange(shape[0])[:, np.newaxis], beam_size, axis=1)
 
     for step in range(max_words):
-        scores, weights = _scores(decoding, words[..., -1], prefix[step : step + 1])
-        # A finished caption has one continuation, padding of log-probability 0, so its score stays the same.
-        scores[finished] = -np.inf
-        scores[finished, PAD] = 0.0
-        extended = totals[..., np.newaxis] + scores  # (B, K, V)
-        lengths = lengths + ~finished
-        ranks = (extended / lengths[..., np.newaxis] ** length_exponent).reshape(shape[0], -1)
-        best = _largest(ranks, beam_size)  # (B, K)
-        parent, word = np.divmod(best, scores.shape[-1])
-
-        totals = np.take_along_axis(extended.reshape(shape[0], -1), best, axis=1)
-        lengths, finished = (np.take_along_axis(array, parent, axis=1) for array in (lengths, finished))
-        decoding.follow(parent)
-        words = np.concatenate([_followed(words, parent), word[..., np.newaxis]], axis=-1)
-        attention = [_followed(array, parent) for array in (*attention, weights)]
-        finished = finished | (word == EOS)
-        if finished.all():
+        alive = ~finished & (totals > -np.inf)
+        if not alive.any():
             break
+        scores, weights = _scores(decoding, parent_row[alive], word[alive], prefix[step : step + 1])
+        attention.append(weights)
+        row = np.full(shape, _NO_ROW)
+        row[alive] = np.arange(len(scores))
+        # Not more than K continuations of one caption can be among the best K of all: C each, (B, K, C).
+        best = _largest(scores, min(beam_size, scores.shape[1]))
+        extended = np.full((*shape, best.shape[1]), -np.inf)
+        extended[alive] = totals[alive][:, np.newaxis] + np.take_along_axis(scores, best, axis=1)
+        continuations = np.full(extended.shape, PAD)
+        continuations[alive] = best
+        # A finished caption has one continuation, padding of log-probability 0, so its score stays the same.
+        extended[finished, 0] = totals[finished]
+        lengths = lengths + ~finished
+        ranks = extended / lengths[..., np.newaxis] ** length_exponent
+        chosen = _largest(ranks.reshape(shape[0], -1), beam_size)  # (B, K)
+        parent = chosen // best.shape[1]
 
-    return Decoded(words[..., 1:], totals, np.stack(attention, axis=2))
+        totals, word = (
+            np.take_along_axis(array.reshape(shape[0], -1), chosen, axis=1) for array in (extended, continuations)
+        )
+        lengths, finished, parent_row = (
+            np.take_along_axis(array, parent, axis=1) for array in (lengths, finished, row)
+        )
+        finished = finished | (word == EOS)
+        words, rows = (
+            np.concatenate([_followed(array, parent), last[..., np.newaxis]], axis=-1)
+            for array, last in ((words, word), (rows, parent_row))
+        )
+
+    return Decoded(words, totals, _attention(attention, rows))
 
 
 def _unroll(
     decoding: Decoding, captions: int, max_words: int, prefix: list[int], choose: Callable[[np.ndarray], np.ndarray]
 ) -> Decoded:
-    """Decode word by word; `choose` maps log-probabilities (B, K, V) to words (B, K)."""
-    decoding.start(captions)
-    word = np.full((decoding.num_images, captions), BOS)
-    finished, total = np.zeros(word.shape, dtype=bool), np.zeros(word.shape)
-    words, attention = [], []
+    """Decode word by word; `choose` maps log-probabilities (R, V) to words (R,)."""
+    decoding.start()
+    shape = (decoding.num_images, captions)
+    total = np.zeros(shape)
+    words, rows, attention = [], [], []
+    alive = np.ones(shape, dtype=bool)
+    parent, word = np.repeat(np.arange(shape[0]), captions), np.full(alive.size, BOS)
     for step in range(max_words):
-        scores, weights = _scores(decoding, word, prefix[step : step + 1])
-        word = np.where(finished, PAD, choose(scores))
-        chosen = np.take_along_axis(scores, word[..., np.newaxis], axis=-1)[..., 0]
-        total += np.where(finished, 0.0, chosen)
-        words.append(word)
+        scores, weights = _scores(decoding, parent, word, prefix[step : step + 1])
+        chosen, row = choose(scores), np.arange(len(scores))
+        total[alive] += scores[row, chosen]
+        words.append(np.full(shape, PAD))
+        rows.append(np.full(shape, _NO_ROW))
+        words[-1][alive], rows[-1][alive] = chosen, row
         attention.append(weights)
-        finished = finished | (word == EOS)
-        if finished.all():
+        goes_on = chosen != EOS
+        alive[alive] = goes_on
+        parent, word = row[goes_on], chosen[goes_on]
+        if not len(word):
             break
-    return Decoded(np.stack(words, axis=-1), total, np.stack(attention, axis=2))
+    return Decoded(np.stack(words, axis=-1), total, _attention(attention, np.stack(rows, axis=-1)))
 
 
-def _scores(decoding: Decoding, word: np.ndarray, forced: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the log-probabilities of the next word (B, K, V), -inf for forbidden words, and the attention weights."""
-    scores, weights = decoding.step(word)
+def _scores(
+    decoding: Decoding, parents: np.ndarray, words: np.ndarray, forced: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log-probabilities of the next word (R, V), -inf for forbidden words, and the attention weights."""
+    scores, weights = decoding.step(parents, words)
     if forced:
         only = np.full_like(scores, -np.inf)
-        only[..., forced] = scores[..., forced]
+        only[:, forced] = scores[:, forced]
         return only, weights
-    scores[..., NEVER_EMITTED] = -np.inf
+    scores[:, NEVER_EMITTED] = -np.inf
     return scores, weights
+
+
+def _attention(weights: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """Return the attention (B, K, T, L), given the weights (R, L) of every word and each caption's row (B, K, T)."""
+    nothing = np.zeros_like(weights[0][:1])
+    return np.stack([np.concatenate([each, nothing])[rows[..., word]] for word, each in enumerate(weights)], axis=2)
 
 
 def _largest(values: np.ndarray, count: int) -> np.ndarray:

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from captioning.captioner_config import DecoderConfig
 from captioning.network.attention import AdditiveAttention, Attention, DotAttention
 from captioning.network.recurrent import Cell, LSTMCell, RNNCell, WindowCell
+from captioning.rows import Rows
 from data_prep.vocabulary import PAD
 from vision_rnn.errors import UserError
 
@@ -174,18 +175,19 @@ class Decoder(nn.Module):
             memory: Result of `remember`.
             words: Known words y_0 .. y_{T-1} of every caption, starting with the begin token, (B, K, T).
         """
-        embedded, projected = self._embed(words)
+        projected, word_outputs = self._embed(words)
         state = self.initial_state(memory, words.shape[1])
         tops, contexts, weights, shares, hiddens = [], [], [], [], []
         for projected_word in projected.unbind(dim=2):
-            context, weight, share = self._look(state, memory)
-            top, state = self._advance(projected_word, context, state)
+            context, weight, share = self._look(state.hidden, memory)
+            context = self._gated(context, state.hidden)
+            top, state = self._advance(projected_word + self._recalled(context, state.hidden), state)
             for kept, tensor in zip(
                 (tops, contexts, weights, shares, hiddens), (top, context, weight, share, state.hidden), strict=True
             ):
                 kept.append(tensor)
         tops, contexts, weights, shares = (torch.stack(kept, dim=2) for kept in (tops, contexts, weights, shares))
-        return Reading(self._output(embedded, tops, contexts), weights, shares, torch.stack(hiddens))
+        return Reading(self._output(word_outputs, tops, contexts), weights, shares, torch.stack(hiddens))
 
     def logits(self, outputs: Tensor) -> Tensor:
         """Return the logits of the next words, (..., V), for deep outputs, (..., E): L_o of equation 7."""
@@ -241,51 +243,77 @@ class Decoder(nn.Module):
             state: The state before that word.
             memory: Result of `remember`.
         """
-        embedded, projected = self._embed(word)
-        context, weights, _ = self._look(state, memory)
-        top, state = self._advance(projected, context, state)
-        return self.logits(self._output(embedded, top, context)), state, weights
+        projected, word_output = self._embed(word)
+        context, weights, _ = self._look(state.hidden, memory)
+        context = self._gated(context, state.hidden)
+        top, state = self._advance(projected + self._recalled(context, state.hidden), state)
+        return self.logits(self._output(word_output, top, context)), state, weights
+
+    def step_rows(self, rows: Rows, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
+        """Return what `step` does for R captions in rows: (R, V), the next state (R, N, .), and (R, L).
+
+        Args:
+            rows: The captions, in tensors.
+            state: Their S distinct states, (S, N, .).
+            memory: Result of `remember`.
+        """
+        projected, word_outputs = (part[rows.word_of] for part in self._embed(rows.words))
+        context, weights, _ = (part.flatten(0, 1)[rows.places] for part in self._look(state.hidden[rows.slots], memory))
+        context = self._gated(context, state.hidden)
+        recalled = self._recalled(context, state.hidden)[rows.state_of]
+        top, state = self._advance(projected + recalled, State(*(part[rows.state_of] for part in state)))
+        outputs = self._output(word_outputs, top, context[rows.state_of])
+        return self.logits(outputs), state, weights[rows.state_of]
 
     def _embed(self, words: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the embeddings of the words (..., E) and their part of the first layer's input product."""
+        """Return the words' part of the first layer's input product, and of the deep output (..., E)."""
         embedded = self.dropout(self.embedding(words))
         weight = self.cell.input_to_gates.weight[:, : embedded.shape[-1]]
-        return embedded, nn.functional.linear(embedded, weight, self.cell.input_to_gates.bias)
+        projected = nn.functional.linear(embedded, weight, self.cell.input_to_gates.bias)
+        return projected, self.word_to_output(embedded)
 
-    def _look(self, state: State, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gated context (B, K, H), or an empty tensor; the weights and the shares, both (B, K, L)."""
+    def _look(self, hidden: Tensor, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the context (B, K, H), or an empty tensor; the weights and the shares, both (B, K, L)."""
         if self.attention is None:
-            captions = state.hidden.shape[1]
+            captions = hidden.shape[1]
             weights = memory.values.new_full(memory.values.shape[:2], 1 / memory.values.shape[1])
             weights = weights[:, None].expand(-1, captions, -1)
             context = memory.values.mean(dim=1, keepdim=True) if self.reads_mean else memory.values[:, :1, :0]
             return context.expand(-1, captions, -1), weights, weights
-        top = state.hidden[:, :, -1]
-        context, weights, shares = self.attention(top, memory.keys, memory.values)
-        if self.context_gate is not None:
-            context = self.context_gate(top).sigmoid() * context  # section 4.2.1
-        return context, weights, shares
+        return self.attention(hidden[:, :, -1], memory.keys, memory.values)
 
-    def _advance(self, projected_word: Tensor, context: Tensor, state: State) -> tuple[Tensor, State]:
-        """Take one step of all layers; return the output of the top layer (B, K, H) and the new state."""
-        gate_input = projected_word
-        if context.shape[-1]:
-            context_weight = self.cell.input_to_gates.weight[:, -context.shape[-1] :]
-            gate_input = gate_input + nn.functional.linear(context, context_weight)
-        output, carried = self.cell(gate_input, state.hidden[:, :, 0], state.cell_state[:, :, 0])
+    def _gated(self, context: Tensor, hidden: Tensor) -> Tensor:
+        """Return the context weighted by its gate (section 4.2.1), if there is one."""
+        return context if self.context_gate is None else self.context_gate(hidden[..., -1, :]).sigmoid() * context
+
+    def _recalled(self, context: Tensor, hidden: Tensor) -> Tensor:
+        """Return what the context and the last state add to the first layer's sums, whatever the last word is."""
+        recalled = self.cell.projected_state(hidden[..., 0, :])
+        if not context.shape[-1]:
+            return recalled
+        return recalled + nn.functional.linear(context, self.cell.input_to_gates.weight[:, -context.shape[-1] :])
+
+    def _advance(self, sums: Tensor, state: State) -> tuple[Tensor, State]:
+        """Take one step of all layers; return the output of the top layer (..., H) and the new state.
+
+        Args:
+            sums: The products of the first layer's inputs and of its last state with their weights.
+            state: The last state.
+        """
+        output, carried = self.cell.update(sums, state.cell_state[..., 0, :])
         hiddens, cell_states = [output], [carried]
         for layer, cell in enumerate(cast("Iterable[Cell]", self.upper_cells), start=1):
             hidden, carried = cell(
-                cell.input_to_gates(output), state.hidden[:, :, layer], state.cell_state[:, :, layer]
+                cell.input_to_gates(output), state.hidden[..., layer, :], state.cell_state[..., layer, :]
             )
             output = output + hidden if self.residual else hidden
             hiddens.append(hidden)
             cell_states.append(carried)
-        return output, State(torch.stack(hiddens, dim=2), torch.stack(cell_states, dim=2))
+        return output, State(torch.stack(hiddens, dim=-2), torch.stack(cell_states, dim=-2))
 
-    def _output(self, embedded: Tensor, hidden: Tensor, context: Tensor) -> Tensor:
+    def _output(self, word_output: Tensor, hidden: Tensor, context: Tensor) -> Tensor:
         """Return the argument of L_o in equation 7: L_y E y_{t-1} + L_h h_t + L_z z_t, (..., E)."""
-        deep = self.word_to_output(embedded) + self.hidden_to_output(self.dropout(hidden))
+        deep = word_output + self.hidden_to_output(self.dropout(hidden))
         if self.context_to_output is not None:
             deep = deep + self.context_to_output(context)
         return self.dropout(deep)

@@ -57,14 +57,21 @@ class LSTMCell(nn.Module):
             hidden: The last hidden state h_{t-1}, (..., H).
             cell_state: The last cell c_{t-1}, (..., H).
         """
-        gates = self.gates(projected_input, hidden)
+        return self.update(projected_input + self.projected_state(hidden), cell_state)
+
+    def projected_state(self, hidden: Tensor) -> Tensor:
+        """Return the product of the last hidden state with its weights, (..., 4H)."""
+        return self.state_to_gates(hidden)
+
+    def update(self, sums: Tensor, cell_state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `forward` does, given the sum of both products, (..., 4H)."""
+        gates = self.gates(sums)
         cell = gates.forget * cell_state + gates.input * gates.candidate  # equation 2
         return gates.output * cell.tanh(), cell  # equation 3
 
-    def gates(self, projected_input: Tensor, hidden: Tensor) -> Gates:
-        """Return the gates of equation 1; the arguments are those of `forward`."""
-        sums = projected_input + F.linear(hidden, self.state_to_gates.weight)  # (..., 4H)
-        sigmoid_gates, candidate = sums.split([3 * hidden.shape[-1], hidden.shape[-1]], dim=-1)
+    def gates(self, sums: Tensor) -> Gates:
+        """Return the gates of equation 1, given the sum of both products, (..., 4H)."""
+        sigmoid_gates, candidate = sums.split([3 * self.cell_state_size, self.cell_state_size], dim=-1)
         input_gate, forget_gate, output_gate = sigmoid_gates.sigmoid().chunk(3, dim=-1)
         return Gates(input_gate, forget_gate, output_gate, candidate.tanh())
 
@@ -78,8 +85,8 @@ def recorded_gates(cell: nn.Module) -> Iterator[list[Gates]]:
         return
     gates = cell.gates
 
-    def record(projected_input: Tensor, hidden: Tensor) -> Gates:
-        steps.append(gates(projected_input, hidden))
+    def record(sums: Tensor) -> Gates:
+        steps.append(gates(sums))
         return steps[-1]
 
     cell.gates = record
@@ -113,7 +120,15 @@ class RNNCell(nn.Module):
             hidden: The last hidden state, (..., H).
             cell_state: Empty tensor.
         """
-        return (projected_input + F.linear(hidden, self.state_to_gates.weight)).tanh(), cell_state
+        return self.update(projected_input + self.projected_state(hidden), cell_state)
+
+    def projected_state(self, hidden: Tensor) -> Tensor:
+        """Return the product of the last hidden state with its weights, (..., H)."""
+        return self.state_to_gates(hidden)
+
+    def update(self, sums: Tensor, cell_state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `forward` does, given the sum of both products, (..., H)."""
+        return sums.tanh(), cell_state
 
 
 class WindowCell(nn.Module):
@@ -139,11 +154,19 @@ class WindowCell(nn.Module):
 
         Args:
             projected_input: `input_to_gates` of the input, (..., n H): W_1 x, ..., W_n x.
-            hidden: The last hidden state; only its size is used.
+            hidden: The last hidden state; it is not used.
             cell_state: The last partial sums, (..., (n - 1) H).
         """
-        sums = projected_input + F.pad(cell_state, (0, hidden.shape[-1]))
-        now, later = sums.split([hidden.shape[-1], cell_state.shape[-1]], dim=-1)
+        return self.update(projected_input, cell_state)
+
+    def projected_state(self, hidden: Tensor) -> Tensor:
+        """Return zeros, (..., 1): everything that a window carries is in the partial sums."""
+        return torch.zeros_like(hidden[..., :1])
+
+    def update(self, sums: Tensor, cell_state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `forward` does."""
+        hidden_size = sums.shape[-1] - cell_state.shape[-1]
+        now, later = (sums + F.pad(cell_state, (0, hidden_size))).split([hidden_size, cell_state.shape[-1]], dim=-1)
         return now.tanh(), later
 
 

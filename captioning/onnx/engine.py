@@ -10,7 +10,8 @@ from PIL import Image
 
 from captioning.caption_generator import CaptionGenerator, OpenGates
 from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig
-from captioning.onnx.names import DECODER, ENCODER, ENCODER_OUTPUTS, GATES, STEP_INPUTS, STEP_OUTPUTS
+from captioning.onnx.names import DECODER, ENCODER, ENCODER_OUTPUTS, STEP_INPUTS
+from captioning.rows import RowDecoding, Rows
 from data_prep.vocabulary import BOS, Vocabulary
 from vision_rnn.errors import UserError
 from vision_rnn.files import read_json
@@ -50,51 +51,42 @@ class OnnxCaptioner(CaptionGenerator):
     def open_gates(self, image: Image.Image, words: Sequence[str]) -> OpenGates:
         """Return the gates of the decoder's LSTM at every word of a caption of an RGB image."""
         decoding = self.decoding(self.preprocess(image)[np.newaxis])
-        decoding.start(1)
-        known = [BOS, *self.vocabulary.encode(words)[:-1]]
-        steps = [decoding.gates(np.array([[word]])) for word in known]
+        steps = []
+        for word in [BOS, *self.vocabulary.encode(words)[:-1]]:
+            decoding.step(np.array([0]), np.array([word]))
+            steps.append(decoding.gates[0])
         return OpenGates(*np.stack(steps, axis=1))
 
 
-class OnnxDecoding:
+class OnnxDecoding(RowDecoding):
     """A batch of images that the decoder's graph captions.
 
     Args:
         decoder: Session of the decoding step.
         memory: Values and keys of the images.
         initial_state: State of one caption per image before its first word.
+
+    Attributes:
+        gates: Gates and cell of the top layer at the last step, (R, 5, H); only of an LSTM.
     """
 
+    gates: np.ndarray
+
     def __init__(self, decoder: Any, memory: Sequence[np.ndarray], initial_state: Sequence[np.ndarray]) -> None:
-        self.num_images = len(memory[0])
-        self._decoder, self._memory, self._initial_state = decoder, memory, initial_state
-        self._state: list[np.ndarray] = []
-
-    def start(self, captions: int) -> None:
-        """Start `captions` captions of every image."""
-        self._state = [np.repeat(array, captions, axis=1) for array in self._initial_state]
-
-    def step(self, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the log-probabilities of the next word, (B, K, V), and the attention weights, (B, K, L)."""
-        log_probabilities, weights, *self._state = self._run(STEP_OUTPUTS, words)
-        return log_probabilities, weights
-
-    def follow(self, parents: np.ndarray) -> None:
-        """Reorder the states of the captions."""
-        images = np.arange(self.num_images)[:, np.newaxis]
-        self._state = [array[images, parents] for array in self._state]
-
-    def gates(self, words: np.ndarray) -> np.ndarray:
-        """Take a step of a single caption, and return the gates and the cell of the top layer, (5, H)."""
-        *_, hidden, cell_state, gates = self._run((*STEP_OUTPUTS, GATES), words)
-        self._state = [hidden, cell_state]
-        return gates[0, 0]
-
-    def _run(self, outputs: Sequence[str], words: np.ndarray) -> list[np.ndarray]:
-        inputs = dict(zip(STEP_INPUTS, (words, *self._state, *self._memory), strict=True))
+        self._decoder = decoder
         # A graph has no inputs that it does not use, such as the keys of a decoder without attention.
-        used = [entry.name for entry in self._decoder.get_inputs()]
-        return self._decoder.run(outputs, {name: inputs[name] for name in used})
+        self._used = {entry.name for entry in decoder.get_inputs()}
+        super().__init__(memory, initial_state)
+
+    def _advance(
+        self, rows: Rows, state: tuple[Any, ...], memory: tuple[Any, ...]
+    ) -> tuple[np.ndarray, np.ndarray, tuple[Any, ...]]:
+        inputs = dict(zip(STEP_INPUTS, (*rows, *state, *memory), strict=True))
+        used = {name: array for name, array in inputs.items() if name in self._used}
+        log_probabilities, weights, hidden, cell_state, *gates = self._decoder.run(None, used)
+        if gates:
+            self.gates = gates[0]
+        return log_probabilities, weights, (hidden, cell_state)
 
 
 def _session(path: Path) -> Any:

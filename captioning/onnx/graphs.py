@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from captioning.network.decoder import Memory, State
 from captioning.network.recurrent import LSTMCell, recorded_gates
 from captioning.onnx.names import DECODER, ENCODER, ENCODER_OUTPUTS, GATES, STEP_INPUTS, STEP_OUTPUTS
+from captioning.rows import Rows
 from vision_rnn.model_folder import WEIGHTS
 
 if TYPE_CHECKING:
@@ -39,19 +40,20 @@ class _Encode(nn.Module):
 
 
 class _Step(nn.Module):
-    """From the last words to the log-probabilities of the next ones, the attention, the next state, and any gates."""
+    """From captions in rows to the log-probabilities of their next words, attention, next states, and any gates."""
 
     def __init__(self, captioner: "Captioner"):
         super().__init__()
         self.captioner = captioner
 
-    def forward(self, word: Tensor, hidden: Tensor, cell_state: Tensor, values: Tensor, keys: Tensor) -> Any:
-        decoder = self.captioner.decoder
+    def forward(self, *inputs: Tensor) -> Any:
+        decoder, fields = self.captioner.decoder, len(Rows._fields)
+        rows, state, (values, keys) = Rows(*inputs[:fields]), State(*inputs[fields:-2]), inputs[-2:]
+        # The detected words serve the initial state alone.
+        memory = Memory(values, keys, values[:, 0, :0])
         with recorded_gates(decoder.top_cell) as gates:
-            # The words serve the initial state alone.
-            memory = Memory(values, keys, values[:, 0, :0])
-            logits, state, weights = decoder.step(word, State(hidden, cell_state), memory)
-        opened = [torch.stack([*gates[0], state.cell_state[:, :, -1]], dim=2)] if gates else []
+            logits, state, weights = decoder.step_rows(rows, state, memory)
+        opened = [torch.stack([*gates[0], state.cell_state[:, -1]], dim=1)] if gates else []
         return logits.log_softmax(-1), weights, *state, *opened
 
 
@@ -68,17 +70,18 @@ def write_graphs(captioner: "Captioner", folder: Path) -> list[str]:
     # Two of each, since a size of 1 would be taken for a constant.
     pixels = torch.zeros(2, 3, size, size, dtype=torch.uint8, device=device)
     memory = captioner.remember_pixels(pixels)
-    state = captioner.decoder.initial_state(memory, 3)
-    words = torch.ones(2, 3, dtype=torch.long, device=device)
+    state = captioner.decoder.initial_state(memory, 2)
+    rows = Rows(*(torch.zeros(size, dtype=torch.long, device=device) for size in (3, 5, 5, (2, 2), 4)))
     has_gates = isinstance(captioner.decoder.top_cell, LSTMCell)
-    images, captions = {0: "images"}, {0: "images", 1: "captions"}
+    images, states, captions = {0: "images"}, {0: "states"}, {0: "captions"}
     _write(
         folder / ENCODER,
         _export(_Encode(captioner), (pixels,), {"pixels": images}, dict.fromkeys(ENCODER_OUTPUTS, images)),
     )
-    inputs = {name: images if name in ("values", "keys") else captions for name in STEP_INPUTS}
+    sizes = ({0: "words"}, captions, captions, {0: "images", 1: "slots"}, states, states, states, images, images)
+    inputs: dict[str, dict[int, str]] = dict(zip(STEP_INPUTS, sizes, strict=True))
     outputs = dict.fromkeys([*STEP_OUTPUTS, *[GATES] * has_gates], captions)
-    arguments = (words, *(tensor.contiguous() for tensor in state), memory.values, memory.keys)
+    arguments = (*rows, *(part.flatten(0, 1) for part in state), memory.values, memory.keys)
     _write(folder / DECODER, _export(_Step(captioner), arguments, inputs, outputs))
     return [ENCODER, DECODER]
 

@@ -69,6 +69,59 @@ def teacher_forced(decoder: Decoder, memory: Memory, image: int, words: tuple[in
     return log_probabilities[range(len(words)), words].sum().item(), weights[0, 0]
 
 
+class Toy:
+    """Decoding whose probabilities and attention are drawn anew for every image and history, with many ends or few.
+
+    It refuses what the protocol does not allow, and counts the captions that it decodes.
+    """
+
+    LOCATIONS = 3
+
+    def __init__(self, seed: int, images: int, vocabulary: int = 9) -> None:
+        self.num_images, self.seed, self.vocabulary = images, seed, vocabulary
+        self.decoded = 0
+        self.histories: list[tuple[int, ...]] = []
+
+    def start(self) -> None:
+        self.histories = [(image,) for image in range(self.num_images)]
+
+    def next_word(self, history: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """The distribution after an image and its words so far, and the attention."""
+        generator = np.random.default_rng([self.seed, *history])
+        logits = 2 * generator.normal(size=self.vocabulary)
+        logits[EOS] += np.random.default_rng([self.seed, history[0]]).uniform(-8, 4)  # the image's inclination to end
+        log_probabilities = logits - np.log(np.exp(logits).sum())
+        return log_probabilities.astype(np.float32), generator.random(self.LOCATIONS).astype(np.float32)
+
+    def step(self, parents: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.histories = [
+            (*self.histories[parent], word) for parent, word in zip(parents.tolist(), words.tolist(), strict=True)
+        ]
+        images = [image for image, *_ in self.histories]
+        assert images == sorted(images)
+        assert not any({EOS, PAD} & set(words) for _, *words in self.histories), "a finished caption is decoded"
+        self.decoded += len(images)
+        rows = [self.next_word(history) for history in self.histories]
+        return np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows])
+
+
+def plain_beam_search(
+    toy: Toy, image: int, beam_size: int, length_exponent: float, max_words: int, prefix: list[int]
+) -> list[tuple[list[int], float, list[np.ndarray]]]:
+    """Beam search of one image over lists, every continuation of every caption ranked: words, score and attention."""
+    beams: list[tuple[list[int], float, list[np.ndarray]]] = [([], 0.0, [])]
+    for step in range(max_words):
+        candidates = [beam for beam in beams if EOS in beam[0]]
+        for words, score, looks in beams:
+            if EOS not in words:
+                scores, look = toy.next_word((image, BOS, *words))
+                allowed = prefix[step : step + 1] or [EOS, *range(UNK + 1, toy.vocabulary)]
+                candidates += [([*words, word], score + float(scores[word]), [*looks, look]) for word in allowed]
+        candidates.sort(key=lambda beam: -beam[1] / len(beam[0]) ** length_exponent)
+        beams = candidates[:beam_size]
+    return beams
+
+
 SEARCHES: dict[str, Callable[[Decoder, Memory], Decoded]] = {
     "greedy": lambda decoder, memory: greedy(decoder, memory, max_words=5),
     "beam": lambda decoder, memory: beam_search(decoder, memory, beam_size=4, max_words=5),
@@ -131,6 +184,41 @@ def test_a_narrow_beam_gives_distinct_captions_best_first(seed: int) -> None:
         assert len({words for words, _ in captions}) == len(captions) == 4
         ranks = [score / len(words) ** 0.7 for words, score in captions]
         assert ranks == sorted(ranks, reverse=True)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    seed=st.integers(0, 10**6),
+    images=st.integers(1, 6),
+    beam_size=st.integers(1, 12),
+    exponent=st.floats(0, 1.5),
+    max_words=st.integers(2, 10),
+    prefix=st.lists(st.integers(UNK + 1, 8), max_size=1),
+)
+def test_a_batch_gives_the_whole_list_of_a_plain_search_of_each_image(
+    seed: int, images: int, beam_size: int, exponent: float, max_words: int, prefix: list[int]
+) -> None:
+    toy = Toy(seed, images)
+    decoded = searches.beam_search(toy, beam_size, exponent, max_words, prefix)
+    for image in range(images):
+        expected = plain_beam_search(toy, image, beam_size, exponent, max_words, prefix)
+        assert scored(decoded, image) == [(tuple(words), score) for words, score, _ in expected]
+        for index, (words, _, looks) in enumerate(expected):
+            np.testing.assert_array_equal(decoded.attention[image, index, : len(words)], looks)
+            assert not decoded.attention[image, index, len(words) :].any()
+
+
+def test_only_captions_that_go_on_are_decoded() -> None:
+    toy = Toy(seed=0, images=40)
+    decoded = searches.beam_search(toy, beam_size=5, length_exponent=0.7, max_words=20)
+    lengths = (decoded.words != PAD).sum(-1)
+    assert lengths[:, 0].min() < 3
+    assert lengths[:, 0].max() == 20
+    # Each image starts with one caption; a search that decodes everything takes 40 * 5 * 20.
+    assert toy.decoded < 0.7 * 40 * 5 * 20
+    toy = Toy(seed=0, images=40)
+    drawn = searches.sample(toy, samples=3, max_words=20, generator=np.random.default_rng(0))
+    assert toy.decoded == (drawn.words != PAD).sum()
 
 
 @every_search
