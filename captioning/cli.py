@@ -58,7 +58,7 @@ def caption(
     """Caption photos, each in one sentence; a photo that cannot be read is reported and skipped.
 
     Args:
-        images: photos or folders; - reads one path per line from standard input
+        images: photos or folders; - reads one path per line from standard input, as they come
         recursive: include the photos of subfolders
         model: model folder, bundled:NAME or hub:OWNER/NAME
         beam_size: beam size (default: the model's)
@@ -84,24 +84,26 @@ def caption(
 
     from captioning.loading import load_captioner
     from captioning.outputs import choose_output
-    from captioning.photos import caption_photos, check_photo_model, find_photos, picture_paths
-    from vision_rnn.console import note
+    from captioning.photos import Photos, caption_photos, check_photo_model, picture_paths
 
     if samples and num_captions:
         raise UserError("--samples: cannot be combined with --num-captions; choose one of them")
-    paths, failures = find_photos(images, recursive)
-    place = choose_output(paths, output, sidecar, extension, json, skip_existing, overwrite)
-    pending = [path for path in paths if not (skip_existing and place.holds(path))]
-    if len(pending) < len(paths):
-        note(f"{len(paths) - len(pending)} of {len(paths)} photos have captions and are skipped")
+    photos = Photos(images, recursive)
+    named = len(images) > 1 or images[0] == "-" or Path(images[0]).is_dir()
+    place = choose_output(named, output, sidecar, extension, json, skip_existing, overwrite)
+    unread = 0
     try:
-        if pending:
-            pictures = picture_paths(paths, {"attention": attention, "gates": gates})
+        photos.select(place, skip_existing)
+        # A picture must not overwrite a photo that is listed later, and draws must not depend on when a line comes.
+        if attention or gates or (samples and "-" in images):
+            photos.complete()
+        if not photos.is_empty():
+            pictures = picture_paths(photos.found, {"attention": attention, "gates": gates})
             captioner = load_captioner(model, device, engine)
             check_photo_model(captioner, pictures)
-            failures += caption_photos(
+            unread = caption_photos(
                 captioner,
-                pending,
+                photos,
                 place,
                 keep=samples or num_captions or 1,
                 prepend=prepend,
@@ -122,7 +124,8 @@ def caption(
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*["add --skip-existing to continue"] * bool(output or sidecar)) from None
     place.finish()
-    return 1 if failures else 0
+    photos.note_skipped()
+    return 1 if photos.failures or unread else 0
 
 
 def sample(

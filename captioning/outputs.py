@@ -18,7 +18,7 @@ from typing import IO, Any, NamedTuple
 from data_prep.image_files import PHOTO_SUFFIXES
 from vision_rnn.console import note, result
 from vision_rnn.errors import UserError
-from vision_rnn.files import atomic_path, check_no_device, check_not_existing, unwritable
+from vision_rnn.files import atomic_path, check_no_device, unwritable
 
 Record = dict[str, Any]
 
@@ -45,6 +45,14 @@ class Output(ABC):
     def holds(self, image: Path) -> bool:
         """Whether an earlier run captioned this photo."""
         return False
+
+    def check(self, image: Path) -> None:
+        """Refuse a photo, before it is captioned, whose captions cannot be written.
+
+        Raises:
+            UserError: It is such a photo.
+        """
+        return
 
     @abstractmethod
     def add(self, image: Path, captions: Sequence[Written]) -> None:
@@ -93,28 +101,30 @@ class Sidecars(Output):
     """A text file beside each photo, `photo.txt` for `photo.jpg`, with one caption per line.
 
     Args:
-        images: The photos to caption.
         suffix: Suffix of the text files, from its dot on.
         keep: Allow existing text files; the caller skips their photos.
         overwrite: Overwrite existing text files, and count them.
 
     Raises:
-        UserError: The suffix is none or that of an image, two photos would share a text file, or a text file exists
-            without `keep` or `overwrite`.
+        UserError: The suffix is none or that of an image.
     """
 
-    def __init__(self, images: Sequence[Path], suffix: str, keep: bool, overwrite: bool) -> None:
+    def __init__(self, suffix: str, keep: bool, overwrite: bool) -> None:
         if not re.fullmatch(r"\.\w[\w.-]*", suffix) or suffix.lower() in PHOTO_SUFFIXES:
             raise UserError(f"--extension {suffix}: not the suffix of a text file; give one such as .txt or .caption")
-        self._suffix, self._overwritten = suffix, 0
-        if not keep:
-            options = "" if overwrite else "--skip-existing to keep them, or --overwrite to replace them"
-            check_not_existing([self._text_file(image) for image in images if self.holds(image)], "text files", options)
-        owners: dict[Path, Path] = {}
-        for image in images:
-            owner = owners.setdefault(self._text_file(image), image)
-            if owner != image:
-                raise UserError(f"{image}: would share its text file with {owner}; rename one, or use -o FILE instead")
+        self._suffix, self._may_exist, self._overwritten = suffix, keep or overwrite, 0
+        self._owners: dict[Path, Path] = {}
+
+    def check(self, image: Path) -> None:
+        """Refuse a photo whose text file is that of another photo, or exists without `keep` or `overwrite`."""
+        sidecar = self._text_file(image)
+        owner = self._owners.setdefault(sidecar, image)
+        if owner != image:
+            raise UserError(f"{image}: would share its text file with {owner}; rename one, or use -o FILE instead")
+        if not self._may_exist and sidecar.exists():
+            raise UserError(
+                f"{sidecar}: exists; add --skip-existing to keep such files, or --overwrite to replace them"
+            )
 
     def holds(self, image: Path) -> bool:
         """Whether the photo's text file exists and is not empty."""
@@ -190,7 +200,7 @@ class RecordFile(Output):
 
 
 def choose_output(
-    images: Sequence[Path],
+    named: bool,
     file: str | None,
     sidecar: bool,
     extension: str | None,
@@ -201,7 +211,7 @@ def choose_output(
     """Return the output that the options select.
 
     Args:
-        images: The photos to caption.
+        named: Print the photo's path before each caption, where captions are printed as lines.
         file: Path of one file for all captions.
         sidecar: Write a text file beside each photo.
         extension: Suffix of these text files (default: .txt).
@@ -224,8 +234,8 @@ def choose_output(
     if file:
         return RecordFile(Path(file), skip_existing)
     if sidecar:
-        return Sidecars(images, extension or _SUFFIX, skip_existing, overwrite)
-    return Document() if json else Lines(named=len(images) > 1)
+        return Sidecars(extension or _SUFFIX, skip_existing, overwrite)
+    return Document() if json else Lines(named)
 
 
 def _record(image: Path, captions: Sequence[Written]) -> Record:

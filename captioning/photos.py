@@ -1,11 +1,15 @@
-"""Captioning many photos: which ones, batch by batch, into an output and into pictures."""
+"""Captioning many photos: which ones, listed meanwhile, batch by batch, into an output and into pictures."""
 
+import itertools
 import os
 import re
 import sys
+import threading
+import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Unpack
 
 from PIL import Image
@@ -13,49 +17,145 @@ from PIL import Image
 from captioning.attention_picture import attention_picture, reduced
 from captioning.caption_generator import CaptionGenerator, CaptionOptions
 from captioning.outputs import Output, Written
-from data_prep.image_files import list_images, note_skipped
+from data_prep.image_files import Listing, note_skipped, walk_images
 from data_prep.images import ImageError, load_image
 from vision_rnn.console import Progress, note, problem
 from vision_rnn.errors import UserError
 
 # Fewer equal captions may be chance.
 _SUSPICIOUS = 10
+# How many photos are listed before the first is captioned: a refusal among these comes before anything is written.
+_LISTED_FIRST = 1000
+# For how long the listing goes on at each photo that is read, so that it ends long before the captioning.
+_SECONDS_OF_LISTING = 0.005
 
 
-def find_photos(sources: Sequence[str], recursive: bool) -> tuple[list[Path], int]:
-    """Return the photos that the sources name, each once, and the number of sources that hold none.
+class Photos:
+    """The photos to caption that sources name, each once, in order; they are listed while they are captioned.
 
-    A note is printed on what is skipped in the folders.
+    An iterator of portions, each of at least one photo. A portion must be used up before the next is asked for, which
+    waits until there are more lines on standard input.
 
     Args:
         sources: Photos and folders; `-` stands for paths on standard input, one per line.
         recursive: Include the photos of subfolders.
 
+    Attributes:
+        found: All photos found so far, those with captions too.
+        skipped: How many of these are skipped, since they have captions.
+        total: How many photos there are to caption, from the end of the listing on; None before.
+        failures: How many sources hold no photo; each is named.
+
     Raises:
         UserError: There is no photo at all.
     """
-    images: dict[Path, None] = {}
-    problems, listings = [], []
-    for source in _with_lines_of_stdin(sources):
-        try:
-            if re.match(r"[a-z][a-z0-9+.-]+://", source, re.IGNORECASE):
-                problems.append(f"{source}: an address, and nothing is downloaded; save the photo and name the file")
-            elif Path(source).is_dir():
-                listings.append(list_images(source, recursive))
-                images |= dict.fromkeys(listings[-1].images)
+
+    def __init__(self, sources: Sequence[str], recursive: bool) -> None:
+        self.found: dict[Path, None] = {}
+        self.skipped, self.failures, self._listed = 0, 0, 0
+        self.total: int | None = None
+        self._recursive = recursive
+        self._problems: list[str] = []
+        self._listings: list[Listing] = []
+        self._all_known = False
+        portions = _nonempty(map(self._photos_of, self._known(sources)))
+        first = next(portions, None)
+        if first is None:
+            raise UserError(self._problems[0] if self._problems else "nothing to caption; name a photo or a folder")
+        for text in self._problems:
+            problem(text)
+        self._portions = itertools.chain([first], portions)
+
+    def __iter__(self) -> Iterator[Iterator[Path]]:
+        """Return the portions that are left."""
+        return self._portions
+
+    def select(self, output: Output, skip_existing: bool) -> None:
+        """Refuse photos that the output cannot take, by a UserError as they are listed.
+
+        Args:
+            output: The output.
+            skip_existing: Skip the photos that it has captions of.
+        """
+        selected = (self._selected(portion, output, skip_existing) for portion in self._portions)
+        self._portions = _nonempty(map(self._listed_ahead, selected))
+
+    def complete(self) -> None:
+        """List all photos now."""
+        self._portions = _nonempty(iter([iter(list(itertools.chain.from_iterable(self._portions)))]))
+
+    def is_empty(self) -> bool:
+        """Whether no photo is left to caption."""
+        first = next(self._portions, None)
+        self._portions = itertools.chain([] if first is None else [first], self._portions)
+        return first is None
+
+    def note_skipped(self) -> None:
+        """Print what was skipped, after the last photo."""
+        if self.skipped:
+            note(f"{self.skipped} of {len(self.found)} photos have captions and are skipped")
+        note_skipped(self._listings)
+
+    def _known(self, sources: Sequence[str]) -> Iterator[list[str]]:
+        """Yield the sources that are known at once: those given, up to `-`, and the lines that have come for it."""
+        groups = [list(group) for _, group in itertools.groupby(sources, "-".__eq__)]
+        for number, group in enumerate(groups, start=1):
+            if group[0] != "-":
+                self._all_known = number == len(groups)
+                yield group
             else:
-                images[Path(source)] = None
-        except UserError as error:
-            problems.append(str(error))
-    if not images:
-        raise UserError(problems[0] if problems else "nothing to caption; name a photo or a folder")
-    for text in problems:
-        problem(text)
-    note_skipped(listings)
-    return list(images), len(problems)
+                for lines, is_last in _lines_of_stdin():
+                    self._all_known = is_last and number == len(groups)
+                    yield lines
+
+    def _photos_of(self, sources: Iterable[str]) -> Iterator[Path]:
+        for source in sources:
+            try:
+                if re.match(r"[a-z][a-z0-9+.-]+://", source, re.IGNORECASE):
+                    raise UserError(
+                        f"{source}: an address, and nothing is downloaded; save the photo and name the file"
+                    )
+                if Path(source).is_dir():
+                    self._listings.append(Listing(Path(source)))
+                    yield from filter(self._is_new, walk_images(self._listings[-1], self._recursive))
+                elif self._is_new(Path(source)):
+                    yield Path(source)
+            except UserError as error:
+                self.failures += 1
+                if self.found:
+                    problem(str(error))
+                else:  # Without any photo, the first problem is the error of the command.
+                    self._problems.append(str(error))
+
+    def _is_new(self, path: Path) -> bool:
+        if path in self.found:
+            return False
+        self.found[path] = None
+        return True
+
+    def _selected(self, paths: Iterator[Path], output: Output, skip_existing: bool) -> Iterator[Path]:
+        for path in paths:
+            output.check(path)
+            if skip_existing and output.holds(path):
+                self.skipped += 1
+            else:
+                yield path
+
+    def _listed_ahead(self, paths: Iterator[Path]) -> Iterator[Path]:
+        listed: deque[Path] = deque()
+        until = time.monotonic()
+        for path in paths:
+            listed.append(path)
+            self._listed += 1
+            if len(listed) >= _LISTED_FIRST and time.monotonic() >= until:
+                yield listed.popleft()
+                until = time.monotonic() + _SECONDS_OF_LISTING
+        if self._all_known:
+            self.total = self._listed
+        yield from listed
 
 
-def picture_paths(images: Sequence[Path], folders: Mapping[str, str | None]) -> dict[str, dict[Path, Path]]:
+def picture_paths(images: Collection[Path], folders: Mapping[str, str | None]) -> dict[str, dict[Path, Path]]:
     """Return, for each kind of picture that is wanted, the path of each photo's: `STEM.png`, `STEM-2.png` and so on.
 
     Args:
@@ -66,7 +166,7 @@ def picture_paths(images: Sequence[Path], folders: Mapping[str, str | None]) -> 
         UserError: A picture would overwrite a photo or another picture.
     """
     pictures = {kind: _numbered(images, Path(folder)) for kind, folder in folders.items() if folder}
-    taken = {path.resolve() for path in images}
+    taken = {path.resolve() for path in images} if pictures else set()
     for kind, paths in pictures.items():
         resolved = {path.resolve() for path in paths.values()}
         if overwritten := resolved & taken:
@@ -91,7 +191,7 @@ def check_photo_model(captioner: CaptionGenerator, pictures: Mapping[str, Any]) 
 
 def caption_photos(
     captioner: CaptionGenerator,
-    images: Sequence[Path],
+    photos: Photos,
     output: Output,
     *,
     keep: int = 1,
@@ -104,7 +204,7 @@ def caption_photos(
 
     Args:
         captioner: The model.
-        images: The photos.
+        photos: The photos.
         output: Takes the captions of each photo.
         keep: How many captions of each photo it takes.
         prepend: Text written before every caption, with a space.
@@ -114,26 +214,36 @@ def caption_photos(
     """
     pictures = pictures or {}
     texts: list[str] = []
-    with Progress(len(images), "writing captions", "photo") as progress:
-        # Photos that were read and wait for their captions, each as small as pictures show it.
-        waiting: deque[tuple[Path, Image.Image]] = deque()
-        for best in captioner.stream(_read(images, waiting, progress), **options):
-            path, thumbnail = waiting.popleft()
-            if "attention" in pictures:
-                attention_picture(thumbnail, best[0], pictures["attention"][path])
-            if "gates" in pictures and best[0].words:
-                from captioning.studies.gates import gates_picture
+    unread = 0
+    # Photos in order: those that were read, each as small as pictures show it, and None for those that cannot be read.
+    waiting: deque[tuple[Path, Image.Image] | None] = deque()
+    with Progress(photos.total, "writing captions", "photo") as progress:
+        for portion in photos:
+            for best in captioner.stream(_read(portion, waiting), **options):
+                while (read := waiting.popleft()) is None:
+                    unread += 1
+                    progress.update()
+                path, thumbnail = read
+                if "attention" in pictures:
+                    attention_picture(thumbnail, best[0], pictures["attention"][path])
+                if "gates" in pictures and best[0].words:
+                    from captioning.studies.gates import gates_picture
 
-                gates = captioner.open_gates(load_image(path), best[0].words)
-                gates_picture(thumbnail, best[0], gates, pictures["gates"][path])
-            output.add(
-                path,
-                [Written(framed(caption.text, prepend, append), caption.log_probability) for caption in best[:keep]],
-            )
-            texts.append(best[0].text)
-            progress.update()
+                    gates = captioner.open_gates(load_image(path), best[0].words)
+                    gates_picture(thumbnail, best[0], gates, pictures["gates"][path])
+                output.add(
+                    path,
+                    [Written(framed(each.text, prepend, append), each.log_probability) for each in best[:keep]],
+                )
+                texts.append(best[0].text)
+                if photos.total is not None:
+                    progress.expect(photos.total)
+                progress.update()
+            unread += len(waiting)
+            progress.update(len(waiting))
+            waiting.clear()
     note_if_all_equal(texts)
-    return len(images) - len(texts)
+    return unread
 
 
 def framed(text: str, prepend: str, append: str) -> str:
@@ -149,15 +259,48 @@ def note_if_all_equal(texts: Sequence[str]) -> None:
         note(f"all {len(texts)} images got the same caption; is the model trained, and are the images intact?")
 
 
-def _with_lines_of_stdin(sources: Sequence[str]) -> Iterator[str]:
-    for source in sources:
-        if source == "-":
-            yield from (os.fsdecode(line) for line in sys.stdin.buffer.read().splitlines() if line.strip())
-        else:
-            yield source
+def _nonempty(portions: Iterable[Iterator[Path]]) -> Iterator[Iterator[Path]]:
+    for portion in portions:
+        for first in portion:
+            yield itertools.chain([first], portion)
+            break
 
 
-def _numbered(images: Sequence[Path], folder: Path) -> dict[Path, Path]:
+def _lines_of_stdin() -> Iterator[tuple[list[str], bool]]:
+    """Yield the lines of standard input that have come since the last time, at least one, and whether it has ended.
+
+    Another thread reads them, so that what writes them need not wait for the captions, and the end is known early.
+    """
+    if sys.stdin is None:
+        raise UserError("-: standard input is closed; name photos or folders instead")
+    lines: SimpleQueue[bytes | OSError | None] = SimpleQueue()
+
+    def read() -> None:
+        try:
+            with open(sys.stdin.fileno(), "rb", closefd=False) as file:
+                for line in file:
+                    lines.put(line)
+            lines.put(None)
+        except OSError as error:
+            lines.put(error)
+
+    # A daemon, since nothing can end its wait for a line when the user interrupts.
+    threading.Thread(target=read, daemon=True).start()
+    come: list[bytes] = []
+    while True:
+        line = lines.get()
+        if isinstance(line, OSError):
+            raise UserError(f"-: standard input cannot be read ({line.strerror}); name photos or folders instead")
+        if line is not None and line.strip():
+            come.append(line)
+        if line is None or (come and lines.empty()):
+            yield [os.fsdecode(each.rstrip(b"\r\n")) for each in come], line is None
+            come = []
+        if line is None:
+            return
+
+
+def _numbered(images: Iterable[Path], folder: Path) -> dict[Path, Path]:
     paths: dict[Path, Path] = {}
     taken: set[str] = set()
     for image in images:
@@ -170,16 +313,14 @@ def _numbered(images: Sequence[Path], folder: Path) -> dict[Path, Path]:
     return paths
 
 
-def _read(
-    images: Sequence[Path], waiting: deque[tuple[Path, Image.Image]], progress: Progress
-) -> Iterator[Image.Image]:
+def _read(paths: Iterable[Path], waiting: deque[tuple[Path, Image.Image] | None]) -> Iterator[Image.Image]:
     """Yield the photos that can be read, one at a time, after adding them to `waiting`; name the others."""
-    for path in images:
+    for path in paths:
         try:
             photo = load_image(path)
         except ImageError as error:
             problem(str(error))
-            progress.update()
+            waiting.append(None)
             continue
         waiting.append((path, reduced(photo)))
         yield photo

@@ -3,9 +3,10 @@
 Hidden files and folders are skipped without a note.
 """
 
+import functools
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class Listing:
 
     Attributes:
         folder: The folder.
-        images: The image files.
+        images: The image files, if `list_images` made the listing.
         skipped: Files that look like images but are not read, by what to do about them.
         linked: Linked folders, which are not followed.
         unreadable: Folders that cannot be listed.
@@ -66,10 +67,24 @@ class Listing:
     unreadable: list[Path] = field(default_factory=list)
 
 
-def list_images(folder: str | Path, recursive: bool = False) -> Listing:
-    """List the image files of a folder by their suffixes, and what looks like an image but is skipped.
+def walk_images(listing: Listing, recursive: bool = False) -> Iterator[Path]:
+    """Yield the image files of a folder, sorted, while it is listed; a subfolder is listed when its turn has come.
 
-    Links to files are followed, links to folders are not. HEIC files are skipped if they cannot be read.
+    What looks like an image but is skipped is added to the listing. Links to files are followed, links to folders are
+    not. HEIC files are skipped if they cannot be read.
+
+    Args:
+        listing: Of the folder; still empty.
+        recursive: Include the images of subfolders.
+
+    Raises:
+        UserError: There is no such folder, or, at the end, it contained no image.
+    """
+    return _walk_images(listing, recursive, "add --recursive")
+
+
+def list_images(folder: str | Path, recursive: bool = False) -> Listing:
+    """List the image files of a folder that `walk_images` yields, and what it skips.
 
     Raises:
         UserError: There is no such folder, or it contains no image.
@@ -117,48 +132,66 @@ def note_skipped(listings: Sequence[Listing]) -> None:
 
 
 def _list_images(folder: Path, recursive: bool, in_subfolders: str) -> Listing:
-    listing = _scan(folder, recursive)
-    if listing.images:
-        return listing
+    listing = Listing(folder)
+    listing.images.extend(_walk_images(listing, recursive, in_subfolders))
+    return listing
+
+
+def _walk_images(listing: Listing, recursive: bool, in_subfolders: str) -> Iterator[Path]:
+    is_empty = True
+    for image in _scan(listing, recursive):
+        is_empty = False
+        yield image
+    if not is_empty:
+        return
     if description := _description([listing]):
         fix = description
-    elif not recursive and _scan(folder, recursive=True).images:
+    elif not recursive and any(True for _ in _scan(Listing(listing.folder), recursive=True)):
         fix = f"its subfolders do, so {in_subfolders}"
     else:
         fix = "name a folder of JPEG or PNG files"
-    raise UserError(f"{folder}: contains no image; {fix}")
+    raise UserError(f"{listing.folder}: contains no image; {fix}")
 
 
-def _scan(folder: Path, recursive: bool) -> Listing:
+def _scan(listing: Listing, recursive: bool) -> Iterator[Path]:
+    folder = listing.folder
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; check the path")
-    listing, heif_files = Listing(folder), []
-    folders = [folder]
-    while folders:
-        parent = folders.pop()
-        try:
-            with os.scandir(parent) as entries:
-                visible = [entry for entry in entries if not entry.name.startswith(".")]
-        except OSError as error:
-            if parent == folder:
-                raise UserError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from None
-            listing.unreadable.append(parent)
+    try:
+        levels = [_visible(folder)]
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from None
+    reads_heif = functools.cache(heif.register_heif)
+    while levels:
+        if not levels[-1]:
+            levels.pop()
             continue
-        for entry in visible:
-            suffix = os.path.splitext(entry.name)[1].lower()
-            is_folder, is_file = _kind(entry)
-            if is_folder:
-                if recursive:
-                    (listing.linked if entry.is_symlink() else folders).append(Path(entry.path))
-            elif is_file and suffix in PHOTO_SUFFIXES:
-                (heif_files if suffix in heif.SUFFIXES else listing.images).append(Path(entry.path))
-            elif fix := _fix_of_file(entry, suffix) if is_file else _fix_of_other(entry, suffix):
-                listing.skipped[fix].append(Path(entry.path))
-    if heif_files:
-        (listing.images if heif.register_heif() else listing.skipped[_INSTALL]).extend(heif_files)
-    for paths in (listing.images, *listing.skipped.values(), listing.linked, listing.unreadable):
-        paths.sort()
-    return listing
+        entry = levels[-1].pop()
+        suffix = os.path.splitext(entry.name)[1].lower()
+        is_folder, is_file = _kind(entry)
+        if is_folder:
+            if recursive and entry.is_symlink():
+                listing.linked.append(Path(entry.path))
+            elif recursive:
+                try:
+                    levels.append(_visible(Path(entry.path)))
+                except OSError:
+                    listing.unreadable.append(Path(entry.path))
+        elif is_file and suffix in PHOTO_SUFFIXES:
+            if suffix in heif.SUFFIXES and not reads_heif():
+                listing.skipped[_INSTALL].append(Path(entry.path))
+            else:
+                yield Path(entry.path)
+        elif fix := _fix_of_file(entry, suffix) if is_file else _fix_of_other(entry, suffix):
+            listing.skipped[fix].append(Path(entry.path))
+
+
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder, the last name first, to be popped."""
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+    visible.sort(key=lambda entry: entry.name, reverse=True)
+    return visible
 
 
 def _kind(entry: os.DirEntry[str]) -> tuple[bool, bool]:

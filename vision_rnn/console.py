@@ -60,13 +60,13 @@ class Progress:
     """The progress of long work: a bar on a terminal, elsewhere a line every so often, both with rate and time left.
 
     Args:
-        total: How much there is to do.
+        total: How much there is to do; None, with which no time left is shown, until it is known.
         description: What is being done.
         unit: What is counted, in the singular. A single one shows no progress.
         units: Its plural (default: with an s).
     """
 
-    def __init__(self, total: int, description: str, unit: str, units: str | None = None):
+    def __init__(self, total: int | None, description: str, unit: str, units: str | None = None):
         self._total, self._description, self._unit, self._units = total, description, unit, units or f"{unit}s"
         quiet, terminal = _SPEAKER.get().quiet or total == 1, sys.stderr.isatty()
         self._bar = tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True, disable=quiet or not terminal)
@@ -82,6 +82,10 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         """Leave the bar as it is."""
         self._bar.close()
+
+    def expect(self, total: int) -> None:
+        """Set how much there is to do, now that it is known."""
+        self._total = self._bar.total = total
 
     def update(self, number: int = 1) -> None:
         """Count `number` more as done."""
@@ -99,10 +103,16 @@ class Progress:
 
     def _line(self, seconds: float) -> str:
         rate = self._done / seconds
-        left = duration((self._total - self._done) / rate) if self._done else "unknown time"
-        counts = f"{self._done:,} of {self._total:,} {self._units} ({self._done / max(self._total, 1):.0%})"
-        line = f"{self._description}: {counts}, {_rate(rate, self._unit, self._units)}, {left} left"
+        line = f"{self._description}: {self._counts()}, {_rate(rate, self._unit, self._units)}"
+        if self._total is not None:
+            left = duration((self._total - self._done) / rate) if self._done else "unknown time"
+            line = f"{line}, {left} left"
         return f"{line}; {self._figures}" if self._figures else line
+
+    def _counts(self) -> str:
+        if self._total is None:
+            return f"{self._done:,} {self._units}"
+        return f"{self._done:,} of {self._total:,} {self._units} ({self._done / max(self._total, 1):.0%})"
 
 
 def _rate(rate: float, unit: str, units: str) -> str:

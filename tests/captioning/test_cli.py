@@ -1,7 +1,6 @@
 """The command as users see it: its output, its exit status, and one line for every error."""
 
 import functools
-import io
 import json
 import os
 import shutil
@@ -9,6 +8,8 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -125,10 +126,47 @@ def test_subfolders_are_taken_when_asked_for(caption: Run, photos: Path) -> None
 
 
 def test_paths_are_read_from_standard_input(caption: Run, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = f"{photos / 'red.png'}\n\n{photos / 'sub'}\n".encode()
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
-    printed = [line.split("\t")[0] for line in caption("-", photos / "blue.png").output]
+    lines = photos / "lines.md"
+    lines.write_text(f"{photos / 'red.png'}\n\n{photos / 'sub'}\r\n")
+    with lines.open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        printed = [line.split("\t")[0] for line in caption("-", photos / "blue.png").output]
     assert printed == [str(photos / "red.png"), str(photos / "sub" / "yellow.png"), str(photos / "blue.png")]
+
+
+def test_lines_of_standard_input_are_captioned_as_they_come(photos: Path, model_folder: Path) -> None:
+    command = [sys.executable, "-m", "captioning", "caption", "-", photos / "green.png", "--model", model_folder]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        for name in ("red.png", "sub", "blue.png"):
+            process.stdin.write(os.fsencode(photos / name) + b"\n")
+            process.stdin.flush()
+            # There are less than a batch, and more lines may follow.
+            assert process.stdout.readline().startswith(os.fsencode(photos / name))
+        process.send_signal(signal.SIGINT)  # While it waits for a line.
+        assert (process.wait(timeout=60), process.stderr.read()) == (130, b"captioning: interrupted\n")
+
+
+def test_draws_do_not_depend_on_when_a_line_comes(caption: Run, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = sorted(photos.glob("*.png"))
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with open(writing, "wb") as pipe:
+            for path in paths:
+                pipe.write(os.fsencode(path) + b"\n")
+                pipe.flush()
+                time.sleep(0.05)
+
+    writer = threading.Thread(target=write)
+    with open(reading) as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        writer.start()
+        drawn = caption("-", "--samples", 2, "--temperature", 2).output
+        writer.join()
+    assert drawn == caption(photos, "--samples", 2, "--temperature", 2).output
 
 
 def test_a_photo_named_twice_is_captioned_once(caption: Run, photos: Path) -> None:
@@ -312,8 +350,12 @@ def test_nothing_to_caption_is_wrong_usage(
     )
     status, output, errors = caption(empty, photos)
     assert (status, len(output), len(errors)) == (1, 5, 1)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
-    assert caption("-").status == 2
+    with open(os.devnull) as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert caption("-") == Result(2, [], ["captioning: error: nothing to caption; name a photo or a folder"])
+    # Not even the folder of the output is made.
+    assert caption(empty, "-o", tmp_path / "new" / "out.jsonl").status == 2
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
@@ -437,7 +479,7 @@ def test_texts_for_training_tools_have_their_suffix_and_their_trigger_words(
         path.stem: f"myword, {captions_of(path)[0].text}, on film\n" for path in sorted(photos.glob("*.png"))
     }
     refused = caption(photos, *how)
-    assert (refused.status, "(text files that exist: 5)" in refused.errors[0]) == (2, True)
+    assert (refused.status, "black.caption: exists; add --skip-existing" in refused.errors[0]) == (2, True)
     assert caption(photos, *how, "--skip-existing").errors == [
         "captioning: 5 of 5 photos have captions and are skipped"
     ]
@@ -486,8 +528,8 @@ def test_sidecars_are_made_skipped_and_replaced(caption: Run, photos: Path, capt
     refused = caption(photos, "--sidecar")
     assert (refused.status, refused.output) == (2, [])
     assert refused.errors == [
-        f"captioning: error: {photos / 'black.txt'}: exists (text files that exist: 4); "
-        "add --skip-existing to keep them, or --overwrite to replace them"
+        f"captioning: error: {photos / 'black.txt'}: exists; add --skip-existing to keep such files, or --overwrite to "
+        "replace them"
     ]
     assert {path: path.read_text() for path in photos.glob("*.txt")} == before
     # An empty text file is not a caption.
@@ -516,6 +558,19 @@ def test_attention_does_not_overwrite_a_photo(caption: Run, photos: Path) -> Non
     assert status == 2
     assert f"would overwrite {photo}" in errors[-1]
     assert photo.read_bytes() == before
+
+
+def test_attention_does_not_overwrite_a_photo_that_is_listed_later(
+    caption: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("captioning.photos._LISTED_FIRST", 1)
+    last = photos / "sub" / "black.png"
+    (photos / "sub" / "yellow.png").rename(last)
+    before = last.read_bytes()
+    status, output, errors = caption(photos, "--recursive", "--attention", photos / "sub", "--batch-size", 1)
+    assert (status, output) == (2, [])
+    assert f"would overwrite {last}" in errors[-1]
+    assert last.read_bytes() == before
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)

@@ -177,7 +177,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 
 def test_sidecars_hold_a_caption_a_line(tmp_path: Path) -> None:
     image = tmp_path / "photo.jpg"
-    output = Sidecars([image], ".txt", keep=False, overwrite=False)
+    output = Sidecars(".txt", keep=False, overwrite=False)
     assert not output.holds(image)
     output.add(image, [make_caption("a dog"), make_caption("a cat")])
     assert (tmp_path / "photo.txt").read_text() == "a dog\na cat\n"
@@ -186,11 +186,14 @@ def test_sidecars_hold_a_caption_a_line(tmp_path: Path) -> None:
 
 
 def test_sidecars_refuse_two_photos_of_one_name() -> None:
+    output = Sidecars(".txt", keep=False, overwrite=False)
+    for name in ("a/photo.jpg", "b/photo.jpg", "b/photo.jpg"):
+        output.check(Path(name))
     with pytest.raises(UserError, match=r"b/photo\.png: would share its text file with b/photo\.jpg"):
-        Sidecars([Path("a/photo.jpg"), Path("b/photo.jpg"), Path("b/photo.png")], ".txt", keep=False, overwrite=False)
+        output.check(Path("b/photo.png"))
 
 
 @pytest.mark.parametrize("suffix", ["txt", ".", "", ".a/b", ".jpg", ".PNG", ".."])
 def test_the_suffix_of_sidecars_is_one_of_texts(suffix: str) -> None:
     with pytest.raises(UserError, match=r"--extension .*: not the suffix of a text file"):
-        Sidecars([Path("photo.jpg")], suffix, keep=True, overwrite=False)
+        Sidecars(suffix, keep=True, overwrite=False)

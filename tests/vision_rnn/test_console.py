@@ -60,6 +60,27 @@ def test_a_unit_has_the_plural_that_it_is_given(clock: list[float], capsys):
     )
 
 
+def test_without_a_total_there_is_a_rate_and_with_it_the_time_left(clock: list[float], capsys):
+    with Progress(None, "captioning", "photo") as progress:
+        for total in (None, 1200):
+            if total:
+                progress.expect(total)
+            clock[0] += 30.0
+            progress.update(600 if total else 300)
+    assert capsys.readouterr().err.splitlines() == [
+        "vision-rnn: captioning: 300 photos, 10.0 photos/s",
+        "vision-rnn: captioning: 900 of 1,200 photos (75%), 15.0 photos/s, 20 s left",
+    ]
+
+
+def test_a_bar_gets_its_total_later(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with Progress(None, "captioning", "photo") as progress:
+        progress.expect(4)
+        progress.update(4)
+    assert re.search(r"captioning: 100%.* 4/4 \[.*photo/s\]", terminal.getvalue())
+
+
 def test_short_work_leaves_a_log_empty(clock: list[float], capsys):
     work(clock, [0.1] * 20, total=20)
     assert capsys.readouterr().err == ""
