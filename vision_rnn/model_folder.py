@@ -33,14 +33,15 @@ def find_folder(model: str | Path, bundled: Path, program: str) -> Path:
             raise UserError(f"{model}: no such bundled model; choose one of: {', '.join(known)}")
         return known[name]
     folder = Path(model)
-    if not _is_model(folder):
+    if not is_model(folder):
         raise _mistaken(folder, program)
     return folder
 
 
 def is_model(name: str | Path) -> bool:
-    """Whether a name is that of a model: a model folder, `bundled:NAME` or `hub:OWNER/NAME`."""
-    return str(name).startswith(("bundled:", "hub:")) or (Path(name) / CONFIG).is_file()
+    """Whether a name is that of a model: a model folder, also if incomplete, `bundled:NAME` or `hub:OWNER/NAME`."""
+    files = (CHECKSUMS, CONFIG, WEIGHTS)
+    return str(name).startswith(("bundled:", "hub:")) or any((Path(name) / file).is_file() for file in files)
 
 
 def check_files(folder: Path, names: Iterable[str]) -> None:
@@ -64,11 +65,6 @@ def write_checksums(folder: Path, names: Iterable[str]) -> None:
     (folder / CHECKSUMS).write_text("".join(f"{_sha256(folder / name)}  {name}\n" for name in names))
 
 
-def _is_model(folder: Path) -> bool:
-    """Return whether a folder is a model folder, perhaps an incomplete one."""
-    return any((folder / name).is_file() for name in (CHECKSUMS, CONFIG, WEIGHTS))
-
-
 def _mistaken(path: Path, program: str) -> UserError:
     """Return the error for a path that is no model folder: what it is, and what to name instead."""
     # Only now, since the module imports torch.
@@ -78,13 +74,13 @@ def _mistaken(path: Path, program: str) -> UserError:
     if not path.exists():
         return UserError(f"{path}: no such model folder; the other forms are bundled:NAME and hub:OWNER/NAME")
     folder = path if path.is_dir() else path.parent
-    if _is_model(folder):
+    if is_model(folder):
         return UserError(f"{path}: a file of a model folder; name the folder: {folder}")
     run = folder.parent if checkpoint_folder(folder.parent) == folder else folder
     if (run / RUN_CONFIG).is_file():
         found = "a run folder" if path == run else f"part of the run folder {run}"
         model = run / "model"
-        if _is_model(model):
+        if is_model(model):
             fix = f"name its model: {model}"
         elif (checkpoint_folder(run) / BEST).is_file():
             fix = f"write its model with: {program} export {run} -o {model}"
