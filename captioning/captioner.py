@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from captioning.caption_generator import CaptionGenerator, OpenGates
-from captioning.captioner_config import BUNDLED, DecoderConfig, EncoderConfig, SearchConfig
+from captioning.captioner_config import BUNDLED, PRETRAINED, DecoderConfig, EncoderConfig, SearchConfig
 from captioning.network.decoder import Decoder, Memory
 from captioning.network.encoder import GridEncoder
 from captioning.network.recurrent import recorded_gates
@@ -38,7 +38,7 @@ class Captioner(CaptionGenerator, SavedModel):
 
     kind = "captioner"
     program = "captioning"
-    bundled = Path(__file__).parent / "pretrained"
+    bundled = PRETRAINED
 
     def __init__(
         self,

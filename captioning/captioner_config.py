@@ -5,6 +5,7 @@ They are separate from the classes that they configure, so that a command can sh
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from vision_rnn.errors import UserError
@@ -12,8 +13,9 @@ from vision_rnn.option_types import LARGEST_SIZE, LARGEST_TRAINING_SEED, check_r
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "32", "bf16"]
 Engine = Literal["auto", "onnx", "torch"]
-# The default model of all commands.
+# The default model of all commands, and the folder that contains the models installed with the package.
 BUNDLED = "bundled:flickr8k"
+PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 from captioning.caption_generator import CaptionGenerator
-from captioning.captioner_config import BUNDLED, Engine
+from captioning.captioner_config import BUNDLED, PRETRAINED, Engine
 from captioning.onnx.names import DECODER, ENCODER
 from vision_rnn.console import note
 from vision_rnn.devices import Device
@@ -14,8 +14,6 @@ from vision_rnn.model_folder import find_folder
 
 if TYPE_CHECKING:
     from captioning.captioner import Captioner
-
-PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 @overload
@@ -45,23 +43,29 @@ def load_captioner(model: str | Path = BUNDLED, device: Device = "auto", engine:
     if str(model).startswith("hub:"):
         if engine == "onnx":
             raise UserError("--engine onnx: needs a model folder on this machine; download it, or omit --engine")
-        note(
-            f"{model}: runs on torch, which starts slower than onnxruntime; for a folder with graphs, use:"
-            f" captioning export {model} -o FOLDER"
-        )
-        return _load_with_torch(model, device)
+        captioner = _load_with_torch(model, device)
+        _note_on_torch(captioner, model, f"for a folder with graphs, use: captioning export {model} -o FOLDER")
+        return captioner
     folder = find_folder(model, PRETRAINED, "captioning")
     has_graphs = (folder / ENCODER).is_file() and (folder / DECODER).is_file()
     fix = f"add its graphs with: captioning export {model} -o {folder}"
     if engine == "onnx" and not has_graphs:
+        if _load_with_torch(model, device).blind:
+            raise UserError(f"--engine onnx: {folder} is a language model, which runs on torch alone; omit --engine")
         raise UserError(f"{folder}: has no graphs for onnxruntime; {fix}")
     if engine == "auto" and not (has_graphs and find_spec("onnxruntime")):
-        fix = "install it with: pip install onnxruntime" if has_graphs else fix
-        note(f"{folder}: runs on torch, which starts slower than onnxruntime; {fix}")
-        return _load_with_torch(model, device)
+        captioner = _load_with_torch(model, device)
+        _note_on_torch(captioner, folder, "install it with: pip install onnxruntime" if has_graphs else fix)
+        return captioner
     from captioning.onnx.engine import OnnxCaptioner
 
     return OnnxCaptioner(folder)
+
+
+def _note_on_torch(captioner: "Captioner", model: str | Path, fix: str) -> None:
+    """Say why a model is slow to start and what to do; nothing of a language model, which has no graphs."""
+    if not captioner.blind:
+        note(f"{model}: runs on torch, which starts slower than onnxruntime; {fix}")
 
 
 def _load_with_torch(model: str | Path, device: Device) -> "Captioner":

@@ -94,10 +94,10 @@ def model_card(captioner: Captioner, evaluation: dict[str, Any] | None = None) -
             )
             for name, text in kind.items()
         },
-        source=captioner.history[-1]["data"]["source"],
+        source=captioner.history[-1]["data"]["source"] if captioner.history else "data that it does not name",
         parameters=sum(parameter.numel() for parameter in captioner.parameters()) / 1e6,
         words=len(captioner.vocabulary.words),
-        history="\n".join(map(_training, captioner.history)),
+        history="\n".join(map(_training, captioner.history)) or "Not recorded.\n",
         results=_RESULTS.format(**evaluation) if evaluation else "Not yet measured on a test split.",
     )
     sources = {training["data"]["format"] for training in captioner.history}

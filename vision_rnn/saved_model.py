@@ -1,11 +1,13 @@
 """Models that are saved as a folder and loaded from one, without executing code; see `vision_rnn.model_folder`."""
 
+import contextlib
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from huggingface_hub import ModelHubMixin, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -105,8 +107,8 @@ class SavedModel(nn.Module, ModelHubMixin, ABC):
             raise UserError(f"{model_id}: a {found}, not a {wanted}; choose another model")
         model = cls.from_description(description)
         model.load_state_dict(load_file(find(WEIGHTS)), strict=True)
-        if (Path(model_id) / CARD).is_file():
-            model.card = (Path(model_id) / CARD).read_text(encoding="utf-8", errors="replace")
+        with contextlib.suppress(FileNotFoundError, EntryNotFoundError):  # A model may have no card.
+            model.card = find(CARD).read_text(encoding="utf-8", errors="replace")
         return model.eval()
 
 

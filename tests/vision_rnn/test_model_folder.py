@@ -194,7 +194,9 @@ def test_a_hub_name_loads_what_the_hub_holds_and_knows_its_kind(
 ):
     for module in (huggingface_hub.hub_mixin, saved_model):
         monkeypatch.setattr(module, "hf_hub_download", lambda repo_id, filename, **_: str(folder / filename))
-    assert torch.equal(load_model(Scale, "hub:someone/model").factors, model.factors.half().float())
+    loaded = load_model(Scale, "hub:someone/model")
+    assert torch.equal(loaded.factors, model.factors.half().float())
+    assert loaded.card == "# A card\n"
     with pytest.raises(UserError, match="someone/model: a pixel model, not a captioner"):
         load_model(Captions, "hub:someone/model")
     (folder / CONFIG).write_text('{"model_type": "bert"}')

@@ -8,9 +8,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.hub_mixin
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -22,6 +24,7 @@ from captioning.cli import main
 from captioning.onnx.engine import OnnxCaptioner
 from captioning.onnx.names import DECODER, ENCODER
 from data_prep.vocabulary import EOS
+from vision_rnn import saved_model
 from vision_rnn.errors import UserError
 from vision_rnn.model_folder import CHECKSUMS, CONFIG, WEIGHTS, write_checksums
 
@@ -180,10 +183,44 @@ def test_the_engine_follows_the_device(folder: Path):
         load_captioner("hub:someone/captioner", engine="onnx")
 
 
-def test_without_onnxruntime_torch_is_used_unless_it_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_model_of_the_hub_runs_on_torch_and_can_be_given_graphs(
+    folder: Path,
+    photos: list[Image.Image],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    def download(repo_id: str, filename: str, **_: Any) -> str:
+        if not (folder / filename).is_file():
+            raise LocalEntryNotFoundError(f"{repo_id} has no {filename}")
+        return str(folder / filename)
+
+    for module in (huggingface_hub.hub_mixin, saved_model):
+        monkeypatch.setattr(module, "hf_hub_download", download)
+    expected = load_captioner(folder).caption(photos)
+    captioner = load_captioner("hub:someone/captioner")
+    assert isinstance(captioner, Captioner)
+    assert_equal(captioner.caption(photos), expected)
+    said, _, advice = capsys.readouterr().err.strip().partition("; for a folder with graphs, use: ")
+    assert said.endswith("hub:someone/captioner: runs on torch, which starts slower than onnxruntime")
+    assert advice.startswith("captioning export ")
+    monkeypatch.chdir(tmp_path)
+    assert main(advice.split()[1:]) == 0
+    exported = load_captioner("FOLDER")
+    assert isinstance(exported, OnnxCaptioner)
+    assert_equal(exported.caption(photos), expected)
+
+
+def test_without_onnxruntime_torch_is_used_unless_it_is_asked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setattr("captioning.loading.find_spec", lambda name: None)
     assert isinstance(load_captioner(folder), Captioner)
+    assert capsys.readouterr().err == (
+        f"vision-rnn: {folder}: runs on torch, which starts slower than onnxruntime; install it with: pip install "
+        "onnxruntime\n"
+    )
     with pytest.raises(UserError, match="onnxruntime is not installed; run: pip install onnxruntime"):
         load_captioner(folder, engine="onnx")
 
@@ -215,8 +252,14 @@ def test_onnxruntime_reports_nothing_and_leaves_nothing(folder: Path, photos: li
     assert [*home.rglob("*"), *temporary.rglob("*")] == []
 
 
-def test_a_language_model_has_no_graphs(tmp_path: Path):
+def test_a_language_model_has_no_graphs_and_is_not_advised_to_have_some(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     Captioner(EncoderConfig(backbone="none"), DecoderConfig(attention="none", hidden_size=4), WORDS).save_pretrained(
         tmp_path
     )
     assert not list(tmp_path.glob("*.onnx"))
+    assert load_captioner(tmp_path).blind
+    assert capsys.readouterr().err == ""
+    with pytest.raises(UserError, match="is a language model, which runs on torch alone; omit --engine"):
+        load_captioner(tmp_path, engine="onnx")
