@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from tqdm import tqdm
@@ -16,10 +16,11 @@ SECONDS_BETWEEN_LINES = 30.0
 
 @dataclass(frozen=True)
 class _Speaker:
-    """Who speaks, and whether only problems are worth saying."""
+    """Who speaks, whether only problems are worth saying, and whether notes are."""
 
     name: str = "vision-rnn"
     quiet: bool = False
+    notes: bool = True
 
 
 _SPEAKER = ContextVar("speaker", default=_Speaker())
@@ -35,9 +36,20 @@ def speaking_as(name: str, quiet: bool = False) -> Iterator[None]:
         _SPEAKER.reset(token)
 
 
+@contextlib.contextmanager
+def without_notes() -> Iterator[None]:
+    """Print no notes within the block, which would repeat earlier ones; problems and progress are printed."""
+    token = _SPEAKER.set(replace(_SPEAKER.get(), notes=False))
+    try:
+        yield
+    finally:
+        _SPEAKER.reset(token)
+
+
 def note(text: str) -> None:
     """Print a line that is good to know; not with `--quiet`."""
-    if not _SPEAKER.get().quiet:
+    speaker = _SPEAKER.get()
+    if speaker.notes and not speaker.quiet:
         problem(text)
 
 
@@ -94,7 +106,7 @@ class Progress:
         now = time.monotonic()
         if self._lines and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
-            note(self._line(now - self._start))
+            problem(self._line(now - self._start))
 
     def show(self, figures: str) -> None:
         """Show `figures` behind the progress, until others come."""

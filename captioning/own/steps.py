@@ -20,7 +20,7 @@ from captioning.scoring.model import evaluate
 from captioning.training.run import train
 from data_prep.captions import prepare_captions
 from data_prep.prepared_captions import PreparedCaptions
-from vision_rnn.console import duration, note, problem
+from vision_rnn.console import duration, note, problem, without_notes
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
 from vision_rnn.files import MANIFEST, read_json, write_json
@@ -132,7 +132,9 @@ def _work(folder: OutputFolder, source: Path, settings: Settings, device: Device
     """Do the steps that are not done."""
     disable_progress_bars()  # One bar for the photos is enough; datasets draws another for every split it saves.
     if not folder.is_prepared:
-        for entry in prepare_captions(source, folder.data, min_count=settings.min_count)["left_out"]:
+        with without_notes():  # The source was read before.
+            manifest = prepare_captions(source, folder.data, min_count=settings.min_count)
+        for entry in manifest["left_out"]:
             problem(f"skipped {entry['name']}: {entry['reason']}")
     data = PreparedCaptions.open(folder.data)
     split = "test" if "test" in data.manifest["splits"] else "validation"

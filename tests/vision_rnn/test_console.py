@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from vision_rnn import console
-from vision_rnn.console import Progress, note, problem, speaking_as
+from vision_rnn.console import Progress, note, problem, speaking_as, without_notes
 
 
 class Terminal(io.StringIO):
@@ -98,6 +98,20 @@ def test_a_single_unit_shows_no_bar(monkeypatch: pytest.MonkeyPatch):
     with Progress(1, "captioning", "photo") as progress:
         progress.update()
     assert terminal.getvalue() == ""
+
+
+def test_without_notes_there_are_problems_and_progress(clock: list[float], capsys: pytest.CaptureFixture[str]):
+    with speaking_as("tool"):
+        with without_notes():
+            work(clock, [40.0], total=2)
+            note("said before")
+            problem("a.jpg: no such file")
+        note("good to know")
+    assert capsys.readouterr().err.splitlines() == [
+        "tool: captioning: 1 of 2 photos (50%), 40.0 s/photo, 40 s left",
+        "tool: a.jpg: no such file",
+        "tool: good to know",
+    ]
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -390,6 +390,15 @@ def test_without_a_test_split_it_says_what_the_scores_are_of(
     assert "has no test split" in capsys.readouterr().err
 
 
+def test_a_note_on_the_source_is_printed_once(
+    start: Callable[..., dict[str, Any]], photos: Path, capsys: pytest.CaptureFixture[str]
+):
+    text = min(photos.glob("*.txt"))
+    shutil.copy(text, text.with_suffix(".caption"))
+    start()
+    assert capsys.readouterr().err.count("several text files") == 1
+
+
 def test_from_scratch_has_its_own_words_alone(start: Callable[..., dict[str, Any]], photos: Path):
     tiny = EncoderConfig(backbone="timm:test_resnet", image_size=64)
     small = DecoderConfig(hidden_size=16, embedding_size=16, attention_size=16)
