@@ -3,17 +3,17 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.caption_sources.caption_formats import read_captions, resolve_format
+from data_prep.caption_records import SourceRecords, read_sources
 from data_prep.caption_sources.record import CaptionRecord, Skipped
 from data_prep.images import ImageError, load_image, read_encoded
-from data_prep.prepared_captions import KIND, VOCABULARY
+from data_prep.prepared_captions import BETWEEN_SOURCES, KIND, VOCABULARY
 from data_prep.prepared_folder import check_replaceable, save_rows
-from data_prep.splits import SPLITS, complete_splits, count_repeated, draw_at_most
+from data_prep.splits import SPLITS, count_repeated, draw_at_most
 from data_prep.tokenizer import tokenize
 from data_prep.vocabulary import Vocabulary
 from vision_rnn.console import Progress
@@ -29,13 +29,14 @@ ROWS_PER_BATCH = 100
 
 
 def prepare_captions(
-    source: str | Path,
+    sources: str | Path | Sequence[str | Path],
     output: str | Path,
     format: str = "auto",
     image_root: str | Path | None = None,
     min_count: int = 5,
     seed: int = 0,
     max_images: int | None = None,
+    train_only: Sequence[str | Path] = (),
 ) -> dict[str, Any]:
     """Read captioned images and write the prepared data set that `PreparedCaptions` opens, complete or not at all.
 
@@ -45,101 +46,98 @@ def prepare_captions(
     source has splits but no validation split, a tenth of the training images is used for validation, selected by the
     same hash. Images whose bytes occur in more than one split stay in each, and are counted as `in_several_splits`.
 
+    Several sources become one data set, split by split. Each is split as it is alone, and the names of its images begin
+    with its own, such as `coco/17.jpg`; the manifest counts its images under `sources`.
+
     Args:
-        source: File or folder in one of `caption_sources.caption_formats.FORMATS`, or `hub:owner/name`.
+        sources: Files or folders in the formats `caption_sources.caption_formats.FORMATS`, or `hub:owner/name`; one or
+            several.
         output: Folder to write; a prepared caption data set that exists there is replaced.
-        format: Layout of the source; `auto` detects it (a hub data set by its prefix `hub:`).
-        image_root: Folder of the images, if not beside the captions.
+        format: Layout of all sources; `auto` detects that of each (a hub data set by its prefix `hub:`).
+        image_root: Folder of the images of all sources, if not beside the captions.
         min_count: Number of occurrences in the training captions that a word needs to enter the vocabulary.
         seed: Random seed for the splits that the source lacks and for the draw of `max_images`.
         max_images: Maximum number of images per split, drawn at random (default: all); the manifest has the number of
             images before the draw, of the splits that had more, as `drawn_from`.
+        train_only: Those of the sources, or their names, of which only the training images are used; at least one other
+            must be left.
 
     Returns:
         The manifest, as written to `manifest.json`.
 
     Raises:
-        UserError: The source cannot be read in this format or has no usable training image, no word occurs `min_count`
-            times, or `output` holds something else.
+        UserError: A source cannot be read in this format, has no usable image, is given twice or is a prepared data
+            set; no image is for training; no word occurs `min_count` times; `train_only` names something else; or
+            `output` holds something else.
     """
-    source, output = str(source), Path(output).absolute()
+    given = [str(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
+    output = Path(output).absolute()
     check_replaceable(output, KIND)
-    format = resolve_format(source, format)
-    skipped = Skipped()
     root = None if image_root is None else Path(image_root)
-    records = merge_records(read_captions(source, format, root, skipped), skipped)
-    given = [record.split for record in records]
-    names = [record.name for record in records]
-    splits_made, split_by = complete_splits(given, names, seed)
-    without_split = splits_made.count(None)
-    splits_made, drawn_from = draw_at_most(splits_made, names, max_images, seed)
-    records = [replace(record, split=split) for record, split in zip(records, splits_made, strict=True)]
+    read = read_sources(given, format, root, seed, list(map(str, train_only)))
+    read, drawn_from = _draw(read, max_images, seed)
     with atomic_path(output) as folder:
-        splits = _write_splits(records, folder, skipped)
-        if "train" not in splits:
-            reason = f" ({skipped.entries[0]['reason']})" if skipped.entries else ""
-            raise UserError(f"{source}: no usable image for training{reason}; check the source and --image-root")
+        splits = _write_splits(read, folder)
+        counts = {source.name: _counts(splits, source.prefix) for source in read}
+        _check_usable(read, counts)
         vocabulary = Vocabulary.build(_running_tokens(splits["train"]), min_count)
         if not vocabulary.words:
-            raise UserError(f"{source}: no word occurs {min_count} times in the training captions; lower --min-count")
+            words = f"no word occurs {min_count} times in the training captions"
+            raise UserError(f"{', '.join(given)}: {words}; lower --min-count")
         digests = _image_digests(splits)
         write_json(folder / VOCABULARY, vocabulary.words)
         manifest = {
             "kind": KIND,
             "version": tool_version(),
-            "source": source if format == "hub" else Path(source).absolute().name,
-            "format": format,
-            "options": {"min_count": min_count, "seed": seed, "split_by": split_by, "max_images": max_images},
-            "splits": {name: _count(rows) for name, rows in splits.items()},
-            "without_split": without_split,
+            "source": BETWEEN_SOURCES.join(source.name for source in read),
+            "format": BETWEEN_SOURCES.join(source.format for source in read),
+            "options": {
+                "min_count": min_count,
+                "seed": seed,
+                "split_by": BETWEEN_SOURCES.join(source.split_by for source in read),
+                "max_images": max_images,
+            },
+            "splits": _counts(splits),
+            "without_split": sum(source.without_split for source in read),
             "drawn_from": drawn_from,
             "in_several_splits": count_repeated(digests.values()),
-            "left_out": skipped.entries,
+            "left_out": [entry for source in read for entry in source.skipped.entries],
             "vocabulary": {"size": len(vocabulary), "min_count": min_count},
             "content_hash": _content_hash(splits, digests),
         }
+        if len(read) > 1:
+            manifest["sources"] = {source.name: _describe(source, counts[source.name]) for source in read}
         write_json(folder / MANIFEST, manifest)
     return manifest
 
 
-def merge_records(records: Iterable[CaptionRecord], skipped: Skipped) -> list[CaptionRecord]:
-    """Merge the records of each image, since many formats have one per caption; sort by split and name.
-
-    Args:
-        records: Records of a reader.
-        skipped: Takes captions without words, images without captions, and an image with the name of another one of
-            its split; all are dropped.
-    """
-    merged: dict[tuple[str, str], CaptionRecord] = {}
-    for record in records:
-        first = merged.setdefault((record.split or "", record.name), replace(record, captions=[]))
-        if first.image != record.image:
-            skipped.add(record.name, f"{record.where}: another image of this name is at {first.where}; rename one")
-            continue
-        captions = [caption.strip() for caption in record.captions if any(map(str.isalnum, caption))]
-        if len(captions) < len(record.captions) or not captions:
-            reason = "a caption without words" if record.captions else "no caption"
-            skipped.add(record.name, f"{record.where}: {reason}")
-        first.captions.extend(captions)
-    return [merged[key] for key in sorted(merged) if merged[key].captions]
+def _draw(read: list[SourceRecords], most: int | None, seed: int) -> tuple[list[SourceRecords], dict[str, int]]:
+    """Draw at most `most` images of each split of all sources; the others are in no split afterwards."""
+    records = [record for source in read for record in source.records]
+    splits, drawn_from = draw_at_most([each.split for each in records], [each.name for each in records], most, seed)
+    drawn = iter(splits)
+    return [
+        replace(source, records=[replace(record, split=next(drawn)) for record in source.records]) for source in read
+    ], drawn_from
 
 
-def _write_splits(records: list[CaptionRecord], folder: Path, skipped: Skipped) -> dict[str, "Dataset"]:
-    """Write each split that has usable images into its own folder, and open it."""
+def _write_splits(read: list[SourceRecords], folder: Path) -> dict[str, "Dataset"]:
+    """Write each split that has usable images into its own folder, sorted by name, and open it."""
+    records = [(record, source.skipped) for source in read for record in source.records if record.split]
+    records.sort(key=lambda pair: pair[0].name)
     splits = {}
-    total = sum(record.split is not None for record in records)
-    with Progress(total, "reading images", "image") as progress:
+    with Progress(len(records), "reading images", "image") as progress:
         for split in SPLITS:
-            rows = _rows([record for record in records if record.split == split], progress, skipped)
+            rows = _rows([pair for pair in records if pair[0].split == split], progress)
             first = next(rows, None)
             if first is not None:
                 splits[split] = _write_split(itertools.chain([first], rows), folder / split)
     return splits
 
 
-def _rows(records: list[CaptionRecord], progress: Progress, skipped: Skipped) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the images that can be decoded; add the others to `skipped`."""
-    for record in records:
+def _rows(records: list[tuple[CaptionRecord, Skipped]], progress: Progress) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the images that can be decoded; add the others to those skipped of their source."""
+    for record, skipped in records:
         progress.update()
         try:
             encoded = read_encoded(record.image)
@@ -176,8 +174,42 @@ def _running_tokens(rows: "Dataset") -> Iterator[list[str]]:
     return (tokens for of_image in rows["tokens"] for tokens in of_image)
 
 
-def _count(rows: "Dataset") -> dict[str, int]:
-    return {"images": len(rows), "captions": sum(map(len, rows["captions"]))}
+def _counts(splits: dict[str, "Dataset"], prefix: str = "") -> dict[str, dict[str, int]]:
+    """Count the images and captions of each split, of those images whose names begin with `prefix`."""
+    counts = {}
+    for split, rows in splits.items():
+        named = zip(rows["name"], rows["captions"], strict=True)
+        if captions := [len(of_image) for name, of_image in named if name.startswith(prefix)]:
+            counts[split] = {"images": len(captions), "captions": sum(captions)}
+    return counts
+
+
+def _check_usable(read: list[SourceRecords], counts: dict[str, dict[str, dict[str, int]]]) -> None:
+    """Check that every source has a usable image, and one of them a training image.
+
+    Raises:
+        UserError: One has none; the message names the first input that was skipped, and why.
+    """
+    unusable = [source for source in read if not counts[source.name]]
+    to_train = any("train" in of_source for of_source in counts.values())
+    if to_train and not unusable:
+        return
+    unusable = unusable or read
+    reason = next((f" ({entry['reason']})" for source in unusable for entry in source.skipped.entries), "")
+    names = ", ".join(source.given for source in unusable)
+    purpose = "" if to_train else " for training"
+    raise UserError(f"{names}: no usable image{purpose}{reason}; check the source and --image-root")
+
+
+def _describe(source: SourceRecords, counts: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """Return what the manifest says of one of several sources."""
+    return {
+        "format": source.format,
+        "split_by": source.split_by,
+        "splits": counts,
+        "without_split": source.without_split,
+        "not_used": source.not_used,
+    }
 
 
 def _image_digests(splits: dict[str, "Dataset"]) -> dict[str, list[str]]:

@@ -18,9 +18,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def captions(
-    source: str,
+    sources: list[str],
     *,
     output: str,
+    train_only: list[str] | None = None,
     format: Literal[
         "auto", "flickr8k", "karpathy", "coco", "csv", "jsonl", "json", "parquet", "sidecar", "hub"
     ] = "auto",
@@ -31,20 +32,25 @@ def captions(
 ) -> Outcome:
     """Prepare captioned images: read and check every one, and write a self-contained data set.
 
+    Several sources become one data set, split by split. Each is split as it is alone, and the names of its images begin
+    with the source's name.
+
     Args:
-        source: caption file, folder or hub:OWNER/NAME
+        sources: caption file, folder or hub:OWNER/NAME; one or several
         output: folder to write
-        format: layout of SOURCE; auto detects it
-        image_root: folder of the images, if not beside SOURCE
+        train_only: those of several sources of which only the training images are used
+        format: layout of all sources; auto detects that of each
+        image_root: folder of the images of all sources, if not beside their captions
         min_count: how often a word must occur in the training captions to be kept
         max_images: maximum number of images per split, drawn by --seed (default: all)
     """
     from data_prep.captions import prepare_captions
 
     _disable_further_bars()
-    manifest = prepare_captions(source, output, format, image_root, min_count, seed, max_images)
+    manifest = prepare_captions(sources, output, format, image_root, min_count, seed, max_images, train_only or ())
     if manifest["without_split"]:
         note(f"{manifest['without_split']} images are in no split and were not used")
+    _note_sources(manifest)
     splits = manifest["splits"].items()
     counts = [f"{name}: {count['images']} images, {count['captions']} captions" for name, count in splits]
     return _prepared(output, manifest, [*counts, f"vocabulary: {manifest['vocabulary']['size']} tokens"])
@@ -133,6 +139,18 @@ def _height_and_width(size: str | None) -> tuple[int, int] | None:
     return numbers[0], numbers[-1]
 
 
+def _note_sources(manifest: dict[str, Any]) -> None:
+    """Say what each of several sources gave to each split."""
+    sources = manifest.get("sources", {})
+    for name, source in sources.items():
+        note(f"{name}: read as {source['format']}, split by {source['split_by']}")
+        for split, number in source["not_used"].items():
+            note(f"{name}: {number} {split} images were not used (--train-only)")
+    for split in manifest["splits"] if sources else ():
+        counts = {name: source["splits"].get(split, {"images": 0})["images"] for name, source in sources.items()}
+        note(f"{split}: {', '.join(f'{images} of {name}' for name, images in counts.items() if images)}")
+
+
 def _prepared(output: str, manifest: dict[str, Any], lines: list[str]) -> Outcome:
     """Name what was skipped, and say where the data set is."""
     skipped = manifest["left_out"]
@@ -145,7 +163,8 @@ def _prepared(output: str, manifest: dict[str, Any], lines: list[str]) -> Outcom
             f"{manifest['in_several_splits']} images are in several splits, which makes scores look better than they "
             "are; keep each in one"
         )
-    note(f"split by {manifest['options']['split_by']}")
+    if "sources" not in manifest:
+        note(f"split by {manifest['options']['split_by']}")
     for split, number in manifest["drawn_from"].items():
         note(f"{split}: {manifest['options']['max_images']} of {number} images were drawn (--max-images)")
     lines.append(f"written to {output} (read as {manifest['format']})")

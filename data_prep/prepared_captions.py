@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 VOCABULARY = "vocabulary.json"
 KIND = "captions"
+# In the manifest's source and format, and in what is made of them.
+BETWEEN_SOURCES = " + "
 _MANIFEST_KEYS = frozenset({"source", "format", "splits", "without_split", "left_out", "vocabulary", "content_hash"})
 
 

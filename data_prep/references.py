@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_prep.caption_records import merge_records
 from data_prep.caption_sources.caption_formats import read_captions, resolve_format
 from data_prep.caption_sources.record import Skipped
-from data_prep.captions import merge_records
 from data_prep.prepared_captions import PreparedCaptions
 from data_prep.prepared_folder import kind_of
 from vision_rnn.console import note

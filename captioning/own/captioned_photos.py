@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from data_prep.caption_records import merge_records
 from data_prep.caption_sources.caption_formats import read_captions, resolve_format
 from data_prep.caption_sources.record import CaptionRecord, Skipped
-from data_prep.captions import merge_records
 from data_prep.images import ImageError, read_encoded
 from data_prep.prepared_folder import kind_of
 from data_prep.splits import complete_splits
