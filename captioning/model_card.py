@@ -5,6 +5,7 @@ from typing import Any
 import yaml
 
 from captioning.captioner import Captioner
+from data_prep.prepared_captions import BETWEEN_SOURCES, images_by_source
 
 _CARD = """\
 ---
@@ -100,15 +101,15 @@ def model_card(captioner: Captioner, evaluation: dict[str, Any] | None = None) -
         history="\n".join(map(_training, captioner.history)) or "Not recorded.\n",
         results=_RESULTS.format(**evaluation) if evaluation else "Not yet measured on a test split.",
     )
-    sources = {training["data"]["format"] for training in captioner.history}
-    return card + (_FLICKR8K if "flickr8k" in sources else "")
+    formats = {each for training in captioner.history for each in training["data"]["format"].split(BETWEEN_SOURCES)}
+    return card + (_FLICKR8K if "flickr8k" in formats else "")
 
 
 def _training(training: dict[str, Any]) -> str:
     data = training["data"]
     settings = {name: value for name, value in training.items() if name not in ("data", "words")}
     counts = ", ".join(
-        f"{count['images']} images and {count['captions']} captions in {split}"
+        f"{count['images']} images and {count['captions']} captions in {split}{_shares(data, split)}"
         for split, count in data["splits"].items()
     )
     # The first release did not record the vocabulary of each training.
@@ -116,3 +117,9 @@ def _training(training: dict[str, Any]) -> str:
     return _TRAINING.format(
         **data, counts=counts, vocabulary=vocabulary, settings=yaml.safe_dump(settings, sort_keys=False)
     )
+
+
+def _shares(data: dict[str, Any], split: str) -> str:
+    """Return the images that each of several sources gave to a split, in parentheses; nothing if there is one."""
+    shares = images_by_source(data, split)
+    return f" ({shares})" if shares else ""

@@ -141,14 +141,15 @@ def _height_and_width(size: str | None) -> tuple[int, int] | None:
 
 def _note_sources(manifest: dict[str, Any]) -> None:
     """Say what each of several sources gave to each split."""
+    from data_prep.prepared_captions import images_by_source
+
     sources = manifest.get("sources", {})
     for name, source in sources.items():
         note(f"{name}: read as {source['format']}, split by {source['split_by']}")
         for split, number in source["not_used"].items():
             note(f"{name}: {number} {split} images were not used (--train-only)")
     for split in manifest["splits"] if sources else ():
-        counts = {name: source["splits"].get(split, {"images": 0})["images"] for name, source in sources.items()}
-        note(f"{split}: {', '.join(f'{images} of {name}' for name, images in counts.items() if images)}")
+        note(f"{split}: {images_by_source(manifest, split)}")
 
 
 def _prepared(output: str, manifest: dict[str, Any], lines: list[str]) -> Outcome:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep.images import load_image
-from data_prep.prepared_captions import PreparedCaptions
+from data_prep.prepared_captions import PreparedCaptions, images_by_source
 from vision_rnn.errors import UserError
 from vision_rnn.files import atomic_path
 
@@ -29,11 +29,11 @@ def summarize(prepared: PreparedCaptions) -> dict[str, Any]:
         `splits`: for each split `images`, `captions`, `caption_tokens` (mean, min, median, percentile_95 and max of
         the number of tokens per caption) and `coverage` (share of the running tokens in the vocabulary, 0..1);
         `vocabulary`: `size` (special tokens included) and `min_count`; `left_out`, `without_split` and `content_hash`
-        as in the manifest.
+        as in the manifest, and `sources` if there are several.
     """
     splits = {split: _summarize_split(prepared, split) for split in prepared.manifest["splits"]}
-    kept = ("source", "format", "vocabulary", "left_out", "without_split", "content_hash")
-    return {"splits": splits, **{key: prepared.manifest[key] for key in kept}}
+    kept = ("source", "format", "vocabulary", "left_out", "without_split", "content_hash", "sources")
+    return {"splits": splits, **{key: prepared.manifest[key] for key in kept if key in prepared.manifest}}
 
 
 def _summarize_split(prepared: PreparedCaptions, split: str) -> dict[str, Any]:
@@ -67,6 +67,8 @@ def describe(summary: dict[str, Any]) -> str:
             f"{split:<12}{counts['images']:>8}{counts['captions']:>10}{length['mean']:>14.2f}{length['min']:>5}"
             f"{length['median']:>8g}{length['percentile_95']:>6g}{length['max']:>5}{counts['coverage']:>8.2%}"
         ]
+    if "sources" in summary:
+        lines += [f"{split:<12}{images_by_source(summary, split)}" for split in summary["splits"]]
     lines += [f"no split    {summary['without_split']} images"] if summary["without_split"] else []
     lines += [f"skipped     {entry['name']}: {entry['reason']}" for entry in summary["left_out"]]
     return "\n".join(lines)

@@ -18,6 +18,12 @@ BETWEEN_SOURCES = " + "
 _MANIFEST_KEYS = frozenset({"source", "format", "splits", "without_split", "left_out", "vocabulary", "content_hash"})
 
 
+def images_by_source(manifest: dict[str, Any], split: str) -> str:
+    """Return how many images of a split each of several sources gave; empty for a data set of one source."""
+    counts = {name: source["splits"].get(split) for name, source in manifest.get("sources", {}).items()}
+    return ", ".join(f"{count['images']} of {name}" for name, count in counts.items() if count)
+
+
 @dataclass(frozen=True)
 class PreparedCaptions:
     """Images with their captions and the vocabulary of the training split.

@@ -212,7 +212,8 @@ def _trained_captioner(folder: Path, initial_share: float) -> "Captioner":
             raise UserError(f"{folder}: did not start from a trained model; omit --initial-share")
         _mix_in(captioner, load_torch_captioner(settings["init_from"]), initial_share)
         kept["initial_share"] = initial_share
-    described = {name: manifest[name] for name in ("source", "format", "splits", "content_hash")}
+    named = ("source", "format", "splits", "content_hash", "sources")
+    described = {name: manifest[name] for name in named if name in manifest}
     captioner.history.append({"data": described, "words": len(captioner.vocabulary.words), **kept})
     return captioner
 
