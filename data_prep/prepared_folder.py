@@ -45,6 +45,20 @@ def read_manifest(folder: Path, kind: str, keys: Collection[str] = ()) -> dict[s
     return manifest
 
 
+def check_unprepared(source: Path, kind: str) -> None:
+    """Check that a source is on this machine and not prepared yet, for a command that prepares it and trains.
+
+    Raises:
+        UserError: It is on the hub, does not exist, or is a prepared data set.
+    """
+    if str(source).startswith("hub:"):
+        raise UserError(f"{source}: not a folder; prepare it with data-prep {kind}, and train with --data")
+    if not source.exists():
+        raise UserError(f"{source}: no such file or folder; check the path")
+    if source.is_dir() and kind_of(source):
+        raise UserError(f"{source}: a prepared data set; train on it with --data {source} --output RUN")
+
+
 def load_rows(folder: Path, manifest: dict[str, Any], split: str) -> "Dataset":
     """Memory-map the rows of one split of a prepared data set.
 

@@ -10,32 +10,20 @@ from captioning.captioner import Captioner, load_torch_captioner
 from captioning.network.decoder import Decoder
 from captioning.network.torch_decoding import TorchDecoding
 from captioning.own.captioned_photos import CaptionedPhotos
-from captioning.own.output_folder import OutputFolder
 from captioning.own.settings import Settings
 from captioning.search import beam_search
 from captioning.training.run import resolved_precision
 from captioning.training.views import training_views
 from data_prep.images import ImageError, load_image
 from data_prep.tokenizer import tokenize
+from vision_rnn.announcement import Estimate
 from vision_rnn.devices import Device, resolve_device
 from vision_rnn.errors import UserError
+from vision_rnn.output_folder import OutputFolder
 
 # Photos that are read, encoded and captioned.
 _MEASURED = 8
 _WORDS = 12
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What the remaining steps take.
-
-    Attributes:
-        seconds: Wall-clock time.
-        size: Bytes on the disk.
-    """
-
-    seconds: float
-    size: int
 
 
 @dataclass(frozen=True)
@@ -65,7 +53,7 @@ def estimate(folder: OutputFolder, photos: CaptionedPhotos, settings: Settings, 
     is_tuned = training.encoder_learning_rate > 0
     views = photos.count("train") * len(training_views(training.mirror, training.crops))
     validation, test = photos.count("validation"), photos.count("test")
-    epochs = 0 if folder.is_trained else training.epochs - folder.completed_epochs()
+    epochs = 0 if folder.is_trained else training.epochs - folder.completed_epochs("captioner", "a captioner")
     # Of an encoder that is trained too, only the features of the held-out photos are stored.
     stored = test if is_tuned else views + validation + test
     cached = sum(file.stat().st_size for file in (folder.data / "features").rglob("*.npy")) // speed.photo_size

@@ -1,23 +1,16 @@
 """The settings of a captioner of one's own, chosen by the amount of data."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
 
 from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig, TrainingConfig
-from vision_rnn.errors import UserError
-
-Config = TypeVar("Config", EncoderConfig, DecoderConfig, SearchConfig, TrainingConfig)
-_CONFIGS = {"encoder": EncoderConfig, "decoder": DecoderConfig, "search": SearchConfig, "training": TrainingConfig}
+from vision_rnn.chosen_settings import ChosenSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(ChosenSettings):
     """Everything besides the photos that determines the model.
 
     Attributes:
-        init_from: Model to start from; None for none.
         min_count: Occurrences in the training captions that a word needs to enter the vocabulary.
         encoder: Encoder settings.
         decoder: Decoder settings.
@@ -25,7 +18,6 @@ class Settings:
         training: Training settings.
     """
 
-    init_from: str | None
     min_count: int
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig = DecoderConfig()
@@ -48,42 +40,6 @@ class Settings:
         search = load_torch_captioner(init_from).search
         return cls(init_from=init_from, min_count=min_count, search=search, training=training)
 
-    @classmethod
-    def from_document(cls, document: dict[str, Any]) -> "Settings":
-        """Build the settings of a document that `document` returned."""
-
-        def read(name: str) -> Any:
-            values = document[name].items()
-            return _CONFIGS[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in values})
-
-        return cls(**document | {name: read(name) for name in _CONFIGS})
-
-    def document(self) -> dict[str, Any]:
-        """Return the settings in JSON types."""
-        return asdict(self)
-
-    def override(self, given: Mapping[str, Any]) -> "Settings":
-        """Replace the settings that are given, those that do not have their defaults.
-
-        Args:
-            given: Settings of the encoder, the decoder, the search and the training, by name.
-        """
-        return replace(self, **{name: _override(getattr(self, name), values) for name, values in given.items()})
-
-    def check_same(self, given: Mapping[str, Any], init_from: str | None, folder: Path) -> None:
-        """Refuse to continue in `folder`, which was started with these settings, with others.
-
-        Raises:
-            UserError: One that is given differs; the message names the part.
-        """
-        wanted = replace(self.override(given), init_from=init_from)
-        for name, value in vars(wanted).items():
-            if value != getattr(self, name):
-                raise UserError(
-                    f"{folder}: was started with another {name}; give the same options to continue, or choose another "
-                    "--output"
-                )
-
 
 def choose_training(captions: int, from_scratch: bool) -> tuple[int, TrainingConfig]:
     """Choose `min_count` and the training settings by the number of training captions.
@@ -105,8 +61,3 @@ def choose_training(captions: int, from_scratch: bool) -> tuple[int, TrainingCon
         training = TrainingConfig(epochs=epochs, batch_size=16, learning_rate=5e-4, warmup_steps=50, max_words=30)
     # The learning rate falls to 0 in the last epoch; to stop before would break that off.
     return min_count, replace(training, patience=training.epochs)
-
-
-def _override(chosen: Config, given: Config) -> Config:
-    defaults = type(given)()
-    return replace(chosen, **{name: value for name, value in vars(given).items() if value != getattr(defaults, name)})

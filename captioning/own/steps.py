@@ -4,7 +4,6 @@ They are: prepare the data set, measure the model to start from on held-out phot
 the trained model.
 """
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,19 @@ from datasets import disable_progress_bars
 
 from captioning.captioner import load_torch_captioner
 from captioning.captioner_config import BUNDLED, DecoderConfig, EncoderConfig, SearchConfig, TrainingConfig
-from captioning.own.captioned_photos import CaptionedPhotos
+from captioning.own.captioned_photos import FEWEST_PHOTOS, CaptionedPhotos
 from captioning.own.estimate import estimate
-from captioning.own.output_folder import OutputFolder
 from captioning.own.settings import Settings
 from captioning.scoring.model import evaluate
 from captioning.training.run import train
 from data_prep.captions import prepare_captions
 from data_prep.prepared_captions import PreparedCaptions
-from vision_rnn.console import duration, note, problem, without_notes
+from vision_rnn.announcement import announce
+from vision_rnn.console import note, problem, without_notes
 from vision_rnn.devices import Device
-from vision_rnn.errors import UserError
 from vision_rnn.files import MANIFEST, read_json, write_json
+from vision_rnn.output_folder import OutputFolder
+from vision_rnn.own_inputs import check_enough, check_unchanged
 
 
 def train_own(
@@ -66,15 +66,15 @@ def train_own(
     source = Path(source)
     given = {"encoder": encoder, "decoder": decoder, "search": search, "training": training}
     try:
-        folder = OutputFolder.choose(source, output)
+        folder = OutputFolder.choose(source, output, "captioner")
         photos = CaptionedPhotos.read(source)
         if folder.is_prepared or folder.is_finished:
             started = read_json(folder.started)
-            photos.check_same(started["photos"], folder.path)
+            check_unchanged(started["photos"], photos.digests, "photos or captions", folder.path)
             settings = Settings.from_document(started["settings"])
-            settings.check_same(given, init_from, folder.path)
+            settings.check_same(given, folder.path, init_from=init_from)
         else:
-            photos.check_enough(source, force)
+            check_enough(source, len(photos.records), "photos with captions", FEWEST_PHOTOS, force)
             settings = Settings.choose(photos.training_captions, init_from).override(given)
         if not folder.is_finished:
             _announce(folder, source, photos, settings, device)
@@ -109,23 +109,13 @@ def _announce(folder: OutputFolder, source: Path, photos: CaptionedPhotos, setti
         f"{training.batch_size} and learning rate {training.learning_rate:g}; words that occur at least "
         f"{settings.min_count} times are learned"
     )
-    needed = estimate(folder, photos, settings, device)
-    there = next(parent for parent in (folder.path.resolve(), *folder.path.resolve().parents) if parent.is_dir())
-    if needed.size > (free := shutil.disk_usage(there).free):
-        raise UserError(
-            f"{folder.path}: {needed.size / 1e9:.1f} GB are needed, but {free / 1e9:.1f} GB are free; free some space, "
-            "or choose another --output"
-        )
     steps = {
         "prepares the photos": not folder.is_prepared,
         "measures the model to start from": bool(settings.init_from) and not folder.before.is_file(),
         "trains": not folder.is_trained,
         "measures the trained model": True,
     }
-    note(
-        f"{', '.join(step for step, is_left in steps.items() if is_left)}: about {duration(needed.seconds)} and "
-        f"{needed.size / 1e9:.1f} GB, written to {folder.path}; if interrupted, the same command continues"
-    )
+    announce(folder.path, steps, estimate(folder, photos, settings, device))
 
 
 def _work(folder: OutputFolder, source: Path, settings: Settings, device: Device) -> None:

@@ -324,7 +324,7 @@ def test_a_folder_without_captions_says_what_was_looked_for(start: Callable[...,
 def test_a_disk_that_is_too_full_is_named_before_anything_is_written(
     start: Callable[..., dict[str, Any]], photos: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("captioning.own.steps.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr("vision_rnn.announcement.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match=r"photos-captioner: .* GB are needed, but 0.0 GB are free; free some space"):
         start()
     assert not (photos.parent / "photos-captioner").exists()

@@ -1,4 +1,4 @@
-"""The folder that `captioning train FOLDER` writes: a run folder (`vision_rnn.run_folder`) with data and evaluations.
+"""The folder that `train FOLDER` writes: a run folder (`vision_rnn.run_folder`) with data and evaluations.
 
 Every file is complete or absent, and what is there is not computed again.
 """
@@ -29,36 +29,41 @@ class OutputFolder:
     path: Path
 
     @classmethod
-    def choose(cls, source: Path, output: str | Path | None) -> "OutputFolder":
-        """Return the folder for the captioner of a source, by default beside that of the photos.
+    def choose(cls, source: Path, output: str | Path | None, kind: str) -> "OutputFolder":
+        """Return the folder for the model of a source, by default beside the source's folder.
+
+        Args:
+            source: The folder or file to learn from.
+            output: The folder that the user gave, if any.
+            kind: What messages call the model; with hyphens, the end of the default name.
 
         Raises:
-            UserError: It lies within the photos, or holds something else.
+            UserError: It lies within the source, or holds something else.
         """
-        photos = source.resolve() if source.is_dir() else source.resolve().parent
-        folder = cls(Path(output) if output else photos.with_name(f"{photos.name}-captioner"))
-        if source.is_dir() and folder.path.resolve().is_relative_to(photos):
-            raise UserError(f"{folder.path}: lies within the photos; choose another --output")
+        learned = source.resolve() if source.is_dir() else source.resolve().parent
+        folder = cls(Path(output) if output else learned.with_name(f"{learned.name}-{kind.replace(' ', '-')}"))
+        if source.is_dir() and folder.path.resolve().is_relative_to(learned):
+            raise UserError(f"{folder.path}: lies within {source}, which is learned from; choose another --output")
         is_other = folder.path.is_dir() and any(folder.path.iterdir()) and not folder.started.is_file()
         if folder.path.is_file() or is_other:
             raise UserError(
-                f"{folder.path}: holds something other than a captioner of this command; choose another --output"
+                f"{folder.path}: holds something other than a {kind} of this command; choose another --output"
             )
         return folder
 
     @property
     def started(self) -> Path:
-        """The photos and the settings that it was started with."""
+        """The inputs and the settings that it was started with."""
         return self.path / "started.json"
 
     @property
     def data(self) -> Path:
-        """The prepared data set, with the encoder's features."""
+        """The prepared data set."""
         return self.path / "data"
 
     @property
     def before(self) -> Path:
-        """The evaluation, on held-out photos, of the model that the training starts from."""
+        """The evaluation, on held-out inputs, of what is compared with the model."""
         return self.path / "before.json"
 
     @property
@@ -91,11 +96,16 @@ class OutputFolder:
         """Whether an epoch has been completed."""
         return (checkpoint_folder(self.path) / LAST).is_file()
 
-    def completed_epochs(self) -> int:
-        """Return the number of epochs that are completed."""
+    def completed_epochs(self, description: str, kind: str) -> int:
+        """Return the number of epochs that are completed.
+
+        Args:
+            description: The key under which a checkpoint describes its model.
+            kind: What messages call such a model.
+        """
         if not self.has_checkpoint:
             return 0
-        return read_checkpoint(checkpoint_folder(self.path) / LAST, "captioner", "a captioner")["epoch"] + 1
+        return read_checkpoint(checkpoint_folder(self.path) / LAST, description, kind)["epoch"] + 1
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
