@@ -64,13 +64,41 @@ def prepare_pixels(
         UserError: The source cannot be read in this format or has no usable training image, its images cannot be
             converted to one shape or binarized as requested, or `output` holds something else.
     """
-    source, output = str(source), Path(output).absolute()
+    check_replaceable(Path(output).absolute(), KIND)
+    format = resolve_format(str(source), format)
+    data = read_pixels(str(source), format)
+    return prepare_source(data, str(source), format, output, size, channels, binarize, seed, max_images)
+
+
+def prepare_source(
+    data: PixelSource,
+    source: str,
+    format: str,
+    output: str | Path,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    binarize: str = "none",
+    seed: int = 0,
+    max_images: int | None = None,
+) -> dict[str, Any]:
+    """Write the prepared data set of images that were read from a source, as `prepare_pixels` does.
+
+    Args:
+        data: What was read.
+        source: Where it was read from.
+        format: Its format, not `auto`.
+        output: See `prepare_pixels`, like the others.
+        size: See there.
+        channels: See there.
+        binarize: See there.
+        seed: See there.
+        max_images: See there.
+    """
+    output = Path(output).absolute()
     check_replaceable(output, KIND)
-    format = resolve_format(source, format)
-    data = read_pixels(source, format)
     if data.levels == 2 and binarize != "none":
         raise UserError(f"{source}: the images are already binary; omit --binarize")
-    places, split_by, drawn_from = _complete_splits(data, seed, max_images)
+    places, split_by, drawn_from = places_by_split(data, seed, max_images)
     shaper = Shaper(source, size, channels, data.levels)
     left_out: list[dict[str, str]] = []
     with atomic_path(output) as folder:
@@ -118,7 +146,7 @@ def prepare_pixels(
     return manifest
 
 
-def _complete_splits(
+def places_by_split(
     data: PixelSource, seed: int, max_images: int | None
 ) -> tuple[dict[str, list[Place]], str, dict[str, int]]:
     """Return the images of each split that training needs, in the order of the source.

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_prep.image_files import images_of
-from pixelrnn.pixel_config import BUNDLED, WRITER
-from pixelrnn.training.run import export, train
+from pixelrnn.pixel_config import BUNDLED, WRITER, ModelConfig, TrainingConfig
+from pixelrnn.training import run as training_run
+from pixelrnn.training.run import export
 from vision_rnn.cli import LOCAL_HOST, PORT, Outcome, configs_of, run
 from vision_rnn.console import Progress, note
 from vision_rnn.devices import Device
@@ -362,6 +363,81 @@ def verify(*, model: str = BUNDLED, output: str | None = None, device: Device = 
     return Outcome(certificate.describe(), certificate.document(), int(certificate.num_leaks > 0))
 
 
+def train(
+    source: str | None = None,
+    *,
+    data: str | None = None,
+    output: str | None = None,
+    size: PositiveInt | None = None,
+    model: ModelConfig = ModelConfig(),
+    training: TrainingConfig = TrainingConfig(),
+    init_from: str | None = None,
+    ckpt_path: str | None = None,
+    from_scratch: bool = False,
+    force: bool = False,
+    device: Device = "auto",
+) -> Outcome | Path:
+    """Train a pixel model: on a folder of pictures, all steps at once, or on a prepared data set, step by step.
+
+    With SOURCE, the pictures are prepared, colours, levels and settings are chosen by them, and the likelihood of
+    pictures held out is measured before and after. If interrupted, the same command continues. With --data, the
+    settings are those given, and the model of the best epoch is written to OUTPUT/model.
+
+    Args:
+        source: folder of pictures, or file, in any format that data-prep pixels reads
+        data: prepared data set with splits train and validation, in place of SOURCE
+        output: run folder to write (with SOURCE: SOURCE-pixel-model by default)
+        size: side in pixels to which pictures are cropped and scaled, with SOURCE (default: their size, if all have
+            the same)
+        model: Model settings; with SOURCE, one that differs from its default replaces the chosen one
+        training: Training settings; with SOURCE, one that differs from its default replaces the chosen one
+        init_from: model to start from; its architecture replaces the model settings (default: with SOURCE the bundled
+            model if it is for such images, with --data none)
+        ckpt_path: checkpoint to resume from, with --data; last is the run folder's own
+        from_scratch: start from no model, with SOURCE
+        force: train on few pictures too, with SOURCE
+        device: where to train
+    """
+    if source is None:
+        if data is None:
+            raise UserError("train: name a folder of pictures, or a prepared data set with --data")
+        if output is None:
+            raise UserError("--output: is required with --data; name the run folder to write")
+        for option, value in {"from-scratch": from_scratch, "force": force, "size": size}.items():
+            if value:
+                raise UserError(f"--{option}: goes with a folder of pictures; omit it")
+        return training_run.train(
+            data=data,
+            output=output,
+            model=model,
+            training=training,
+            init_from=init_from,
+            ckpt_path=ckpt_path,
+            device=device,
+        )
+    if data is not None:
+        raise UserError(f"--data {data}: cannot be combined with {source}; omit one of them")
+    if ckpt_path is not None:
+        raise UserError(f"--ckpt_path: goes with --data; the same command continues the training on {source}")
+    if init_from and from_scratch:
+        raise UserError("--from-scratch: cannot be combined with --init_from; omit one of them")
+    from pixelrnn.own.steps import train_own
+    from pixelrnn.own.summary import summary
+
+    document = train_own(
+        source,
+        output,
+        size=size,
+        init_from=init_from,
+        from_scratch=from_scratch,
+        model=model,
+        training=training,
+        force=force,
+        device=device,
+    )
+    return Outcome(summary(document), document, int(document["skipped"] > 0))
+
+
 def ladder(
     configs: str | None = None,
     *,
@@ -388,7 +464,7 @@ def ladder(
     from vision_rnn.sweep import ladder_folder, quick_note, read_rungs, run_sweep, write_report
 
     folder = ladder_folder(configs, quick, CONFIGS)
-    rungs = read_rungs(folder, train)
+    rungs = read_rungs(folder, training_run.train)
     data = Path(rungs[0].data)
     if quick and not data.is_dir():
         raise UserError(f"{data}: no such folder; make it with: data-prep pixels SOURCE -o {data} --max-images 10000")

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import torch
 
 from data_prep.prepared_pixels import PreparedPixels
@@ -11,10 +12,9 @@ from pixelrnn.model import PixelModel
 from pixelrnn.training.batches import batches, check_fit
 from vision_rnn.console import Progress
 
-PROTOCOL = (
+_MEASURED = (
     "Exact log-likelihood of all {images} images of the split {split}: {height}x{width}x{channels} pixels with "
-    "{levels} levels (binarization: {binarization}). By the chain rule in {order} order, every pixel is predicted from "
-    "the true values of the pixels before it{conditioned}. The result is exact: neither a bound nor an estimate."
+    "{levels} levels (binarization: {binarization})."
 )
 
 
@@ -52,29 +52,44 @@ def evaluate(
             log_likelihood = model.log_likelihood(pixels.to(model.device), labels.to(model.device))
             nats.append(-log_likelihood.double().flatten(1).sum(1).cpu())
             progress.update(len(pixels))
-    likelihood = summarize_likelihood(torch.cat(nats).numpy(), shape.channels * shape.height * shape.width)
+    order = f"By the chain rule in {model.config.order} order, every pixel is predicted from the true values of the"
+    conditioned = " and the image's class" if shape.num_classes else ""
+    protocol = f"{order} pixels before it{conditioned}. The result is exact: neither a bound nor an estimate."
+    return likelihood_document(torch.cat(nats).numpy(), data, split, protocol)
+
+
+def likelihood_document(nats: np.ndarray, data: PreparedPixels, split: str, protocol: str) -> dict[str, Any]:
+    """Return the result of `evaluate` for the likelihoods of the images of a split.
+
+    Args:
+        nats: -ln p of every image, in nats, (N,) float64.
+        data: Prepared data set.
+        split: Name of the split.
+        protocol: How the likelihoods were computed, in sentences.
+    """
+    dimensions = data.channels * data.height * data.width
+    likelihood = summarize_likelihood(nats, dimensions)
     error = likelihood.standard_error if likelihood.images > 1 else None
+    measured = _MEASURED.format(
+        images=likelihood.images,
+        split=split,
+        height=data.height,
+        width=data.width,
+        channels=data.channels,
+        levels=data.levels,
+        binarization=data.binarization,
+    )
     return {
         "split": split,
         "content_hash": data.content_hash,
-        "protocol": PROTOCOL.format(
-            images=likelihood.images,
-            split=split,
-            height=shape.height,
-            width=shape.width,
-            channels=shape.channels,
-            levels=shape.levels,
-            binarization=data.binarization,
-            order=model.config.order,
-            conditioned=" and the image's class" if shape.num_classes else "",
-        ),
+        "protocol": f"{measured} {protocol}",
         "images": likelihood.images,
-        "dimensions": likelihood.dimensions,
-        "levels": shape.levels,
+        "dimensions": dimensions,
+        "levels": data.levels,
         "nats_per_image": likelihood.nats_per_image,
         "standard_error": error,
         "bits_per_dimension": likelihood.bits_per_dimension,
-        "bits_standard_error": None if error is None else error / (likelihood.dimensions * math.log(2)),
+        "bits_standard_error": None if error is None else error / (dimensions * math.log(2)),
         "sum_nats": likelihood.sum,
     }
 

@@ -79,6 +79,12 @@ class ImageShape:
     levels: int = 2
     num_classes: int = 0
 
+    def describe(self) -> str:
+        """Return the shape in words, such as `grey images of 28x28 pixels and 2 levels`."""
+        colour = "grey" if self.channels == 1 else "RGB"
+        classes = f" in {self.num_classes} classes" if self.num_classes else ""
+        return f"{colour} images of {self.height}x{self.width} pixels and {self.levels} levels{classes}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:

@@ -34,6 +34,9 @@ SHARED_NAMES = {
     "model",
     "report",
     "serve",
+    "estimate",
+    "settings",
+    "steps",
 }
 
 

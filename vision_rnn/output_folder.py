@@ -16,6 +16,7 @@ from vision_rnn.run_folder import LAST, checkpoint_folder, read_checkpoint
 
 # The names that `vision_rnn.files.atomic_path` gives to what is not complete yet.
 _STAGING = re.compile(r"\..+\.[a-z0-9_]{8}")
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,16 @@ class OutputFolder:
         folder = cls(Path(output) if output else learned.with_name(f"{learned.name}-{kind.replace(' ', '-')}"))
         if source.is_dir() and folder.path.resolve().is_relative_to(learned):
             raise UserError(f"{folder.path}: lies within {source}, which is learned from; choose another --output")
-        is_other = folder.path.is_dir() and any(folder.path.iterdir()) and not folder.started.is_file()
-        if folder.path.is_file() or is_other:
+        if folder.path.is_file() or (folder.path.is_dir() and folder._is_other()):
             raise UserError(
                 f"{folder.path}: holds something other than a {kind} of this command; choose another --output"
             )
         return folder
+
+    def _is_other(self) -> bool:
+        """Return whether something else is in the folder. A kill leaves the lock, and may do so before `started`."""
+        own = (_LOCK, f".{self.started.name}.")
+        return not self.started.is_file() and not all(path.name.startswith(own) for path in self.path.iterdir())
 
     @property
     def started(self) -> Path:
@@ -123,7 +128,7 @@ class OutputFolder:
         except ImportError:  # Windows; what is being written there cannot be told from what was left.
             yield
             return
-        with (self.path / ".lock").open("w") as lock:
+        with (self.path / _LOCK).open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

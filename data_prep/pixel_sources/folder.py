@@ -25,7 +25,11 @@ class ImageFiles:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return decode(read_encoded(self.paths[index]), str(self.paths[index]))
+        return decode(self.encoded(index), str(self.paths[index]))
+
+    def encoded(self, index: int) -> bytes:
+        """Read the content of a file."""
+        return read_encoded(self.paths[index])
 
 
 def read_folder(source: Path) -> PixelSource:

@@ -31,8 +31,12 @@ class ImageCells:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> np.ndarray:
+        return decode(self.encoded(index), f"image of row {index}")
+
+    def encoded(self, index: int) -> bytes:
+        """Read the content of a cell."""
         row: dict[str, Any] = self.rows[index]
-        return decode(encoded_image(row[self.column]), f"image of row {index}")
+        return encoded_image(row[self.column])
 
 
 def read_parquet(source: Path) -> PixelSource:

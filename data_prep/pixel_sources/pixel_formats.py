@@ -27,7 +27,12 @@ def resolve_format(source: str, format: str) -> str:
     """
     if is_on_hub(source, format):
         return "hub"
-    return _recognise(Path(source)) if format == "auto" else format
+    if format != "auto":
+        return format
+    found = recognise(Path(source))
+    if found is None:
+        raise UserError(f"{source}: the format is not recognised; name it with --format {'|'.join(FORMATS[1:])}")
+    return found
 
 
 def read_pixels(source: str, format: str) -> PixelSource:
@@ -39,13 +44,16 @@ def read_pixels(source: str, format: str) -> PixelSource:
     return parquet.read_hub(source) if format == "hub" else READERS[format](Path(source))
 
 
-def _recognise(source: Path) -> str:
+def recognise(source: Path) -> str | None:
+    """Return the format of a file or folder, or None if it is not recognised.
+
+    Raises:
+        UserError: There is no such source, or it holds several data sets.
+    """
     if idx.find_image_files(source):
         return "idx"
-    recognised = _recognise_folder(source) if source.is_dir() else source.suffix.lower().removeprefix(".")
-    if recognised not in ("npz", "parquet", "folder"):
-        raise UserError(f"{source}: the format is not recognised; name it with --format {'|'.join(FORMATS[1:])}")
-    return recognised
+    found = _recognise_folder(source) if source.is_dir() else source.suffix.lower().removeprefix(".")
+    return found if found in ("npz", "parquet", "folder") else None
 
 
 def _recognise_folder(folder: Path) -> str | None:

@@ -1,7 +1,7 @@
 """The result of every reader: the images of each split, which may still be encoded on disk, and optionally labels."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,15 @@ class Images(Protocol):
 
     def __getitem__(self, index: int, /) -> np.ndarray:
         """Return an image, (H, W, C) uint8 with C 1 or 3; raise ImageError if it cannot be decoded."""
+        ...
+
+
+@runtime_checkable
+class EncodedImages(Images, Protocol):
+    """Images of which each is the content of an image file, decoded only on request."""
+
+    def encoded(self, index: int) -> bytes:
+        """Return the content of an image file; raise ImageError if it cannot be read."""
         ...
 
 

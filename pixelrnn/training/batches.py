@@ -43,7 +43,7 @@ def check_fit(data: PreparedPixels, shape: ImageShape) -> None:
     images = image_shape(data, conditional=shape.num_classes > 0)
     if images != shape:
         raise UserError(
-            f"{data.folder}: has {_describe(images)}, but the model is for {_describe(shape)}; "
+            f"{data.folder}: has {images.describe()}, but the model is for {shape.describe()}; "
             "prepare the data like the training data of the model, or choose another model"
         )
 
@@ -78,9 +78,3 @@ def batches(
         else None
     )
     return DataLoader(images, batch_size, sampler=sampler)
-
-
-def _describe(shape: ImageShape) -> str:
-    colour = "grey" if shape.channels == 1 else "RGB"
-    classes = f" in {shape.num_classes} classes" if shape.num_classes else ""
-    return f"{colour} images of {shape.height}x{shape.width} pixels and {shape.levels} levels{classes}"

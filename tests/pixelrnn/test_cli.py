@@ -479,8 +479,8 @@ def test_train_reads_its_options_from_file_and_command_line(run: Run, monkeypatc
     received: dict[str, Any] = {}
 
     @functools.wraps(COMMANDS["train"])
-    def train(**options: Any) -> Path:
-        received.update(options)
+    def train(source: str | None, **options: Any) -> Path:
+        received.update(options, source=source)
         return Path("somewhere")
 
     monkeypatch.setitem(COMMANDS, "train", train)
@@ -492,12 +492,16 @@ def test_train_reads_its_options_from_file_and_command_line(run: Run, monkeypatc
     )
     assert result == Result(0, ["somewhere"], [])
     assert received == {
+        "source": None,
         "data": "d",
         "output": "o",
+        "size": None,
         "model": ModelConfig(dilations=(1, 2), skip=True, order="rotated"),
         "training": TrainingConfig(learning_rate=1e-4, epochs=3),
         "init_from": None,
         "ckpt_path": "last",
+        "from_scratch": False,
+        "force": False,
         "device": "auto",
     }
 

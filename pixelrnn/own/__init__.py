@@ -1,0 +1,1 @@
+"""A pixel model of one's own, from a folder of pictures, in one command."""
