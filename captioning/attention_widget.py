@@ -72,7 +72,7 @@ HELP = (
 
 
 def attended_photo(photo: Image.Image, captions: Sequence["Caption"], name: str, attends: bool = True) -> Element:
-    """Return the photo with its captions, best first, each with its log-probability.
+    """Return the photo with its captions, best first, each with its log-probability and any confidence.
 
     Args:
         photo: The photo, RGB, as large as it is stored in the page.
@@ -84,7 +84,7 @@ def attended_photo(photo: Image.Image, captions: Sequence["Caption"], name: str,
         element(
             "li",
             _words(caption, number) if attends else caption.text,
-            element("span", f" ({caption.log_probability:.2f} nats)", class_="muted"),
+            element("span", f" ({_certainty(caption)})", class_="muted"),
         )
         for number, caption in enumerate(captions, start=1)
     ]
@@ -97,6 +97,11 @@ def attended_photo(photo: Image.Image, captions: Sequence["Caption"], name: str,
         element("ol", *lines, class_="attended-captions"),
         class_="attended",
     )
+
+
+def _certainty(caption: "Caption") -> str:
+    nats = f"{caption.log_probability:.2f} nats"
+    return nats if caption.confidence is None else f"confidence {caption.confidence:.0%}, {nats}"
 
 
 def _words(caption: "Caption", number: int) -> Element:

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig
+from captioning.confidence import Calibration
 from captioning.preprocessing import squashed
 from captioning.read_ahead import read_ahead
 from captioning.search import Decoded, Decoding, beam_search, sample
@@ -33,11 +34,14 @@ class Caption:
         words: The words, in lower case, without the end token.
         log_probability: Natural log-probability of the words and the end token under the model.
         attention: Attention weights of each word, (words, h, w) float32; the weights of a word sum to 1.
+        confidence: Probability, 0 to 1, that the caption is a good one (see `captioning.confidence`); None if the model
+            was not calibrated.
     """
 
     words: list[str]
     log_probability: float
     attention: np.ndarray
+    confidence: float | None = None
 
     @property
     def text(self) -> str:
@@ -86,12 +90,14 @@ class CaptionGenerator(ABC):
         search: Default search settings of `caption`.
         encoder_config: Architecture and preprocessing of the encoder.
         decoder_config: Architecture of the decoder.
+        calibration: What gives captions a confidence; None if the model was not calibrated.
     """
 
     vocabulary: Vocabulary
     search: SearchConfig
     encoder_config: EncoderConfig
     decoder_config: DecoderConfig
+    calibration: Calibration | None
 
     @abstractmethod
     def decoding(self, pixels: np.ndarray) -> Decoding:
@@ -166,7 +172,7 @@ class CaptionGenerator(ABC):
                     decoded = sample(decoding, samples, temperature, search.max_words, forced, generator)
                 else:
                     decoded = beam_search(decoding, search.beam_size, search.length_exponent, search.max_words, forced)
-                yield from self.read(decoded)
+                yield from self.read(decoded, decoding.distances)
 
         return captions()
 
@@ -174,16 +180,25 @@ class CaptionGenerator(ABC):
         """Return an RGB image as (3, S, S) uint8."""
         return squashed(image, self.encoder_config.image_size)
 
-    def read(self, decoded: Decoded) -> list[list[Caption]]:
-        """Convert decoded ids to captions, without empty beams."""
+    def read(self, decoded: Decoded, distances: np.ndarray | None = None) -> list[list[Caption]]:
+        """Convert decoded ids to captions, without empty beams.
+
+        Args:
+            decoded: Result of a search.
+            distances: Distance of each image from the training photos, (B,), for the captions' confidence.
+        """
         side = round(decoded.attention.shape[-1] ** 0.5)
-        captions = []
-        for words, scores, attention in zip(decoded.words, decoded.log_probabilities, decoded.attention, strict=True):
-            captions.append([])
-            for ids, score, weights in zip(words.tolist(), scores.tolist(), attention, strict=True):
-                if score > -np.inf:
-                    text = self.vocabulary.decode(ids)
-                    captions[-1].append(Caption(text, score, weights[: len(text)].reshape(-1, side, side)))
+        captions: list[list[Caption]] = [[] for _ in decoded.words]
+        for image, beam in np.argwhere(decoded.log_probabilities > -np.inf).tolist():
+            words = self.vocabulary.decode(decoded.words[image, beam].tolist())
+            attention = decoded.attention[image, beam, : len(words)].reshape(-1, side, side)
+            confidence = (
+                self.calibration.confidence(decoded.mean_log_probabilities[image, beam], distances[image])
+                if self.calibration and distances is not None
+                else None
+            )
+            score = float(decoded.log_probabilities[image, beam])
+            captions[image].append(Caption(words, score, attention, confidence))
         return captions
 
     def _forced(self, prefix: str, search: SearchConfig) -> list[int]:

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from captioning.caption_generator import CaptionGenerator, OpenGates
 from captioning.captioner_config import BUNDLED, PRETRAINED, DecoderConfig, EncoderConfig, SearchConfig
+from captioning.confidence import Calibration
 from captioning.network.decoder import Decoder, Memory
 from captioning.network.encoder import GridEncoder
+from captioning.network.familiarity import Familiarity
 from captioning.network.recurrent import recorded_gates
 from captioning.network.torch_decoding import TorchDecoding
 from data_prep.vocabulary import BOS, Vocabulary
@@ -34,6 +36,7 @@ class Captioner(CaptionGenerator, SavedModel):
         vocabulary: Known words without the special tokens, in the order of their ids.
         search: Default search settings of `caption`.
         history: Data and settings of each training of the model, in order.
+        calibration: What gives captions a confidence; None if the model was not calibrated.
     """
 
     kind = "captioner"
@@ -47,6 +50,7 @@ class Captioner(CaptionGenerator, SavedModel):
         vocabulary: list[str],
         search: SearchConfig = SearchConfig(),  # frozen, so all calls can share it
         history: Sequence[dict[str, Any]] = (),
+        calibration: Calibration | None = None,
     ):
         super().__init__()
         self.vocabulary = Vocabulary(vocabulary)
@@ -56,12 +60,16 @@ class Captioner(CaptionGenerator, SavedModel):
         self.encoder = GridEncoder(encoder)
         self.encoder_config = self.encoder.config
         self.decoder = Decoder(decoder, self.encoder.channels, len(self.vocabulary))
+        self.calibration = calibration
+        self.familiarity = Familiarity(self.encoder.channels, calibration.directions) if calibration else None
 
     @torch.inference_mode()
     def decoding(self, pixels: np.ndarray) -> TorchDecoding:
         """Encode images, (B, 3, S, S) uint8, for a search."""
         self.eval()
-        return TorchDecoding(self.decoder, self.remember_pixels(torch.from_numpy(pixels)))
+        grid = self.encoder(torch.from_numpy(pixels).to(self.device))
+        distances = self.familiarity(grid).cpu().numpy() if self.familiarity else None
+        return TorchDecoding(self.decoder, self.decoder.remember(grid), distances)
 
     def remember(self, images: Iterable[Image.Image]) -> Memory:
         """Return the decoder's memory of RGB images of any size."""
@@ -70,6 +78,10 @@ class Captioner(CaptionGenerator, SavedModel):
     def remember_pixels(self, pixels: Tensor) -> Memory:
         """Return the decoder's memory of images, (B, 3, S, S) uint8."""
         return self.decoder.remember(self.encoder(pixels.to(self.device)))
+
+    def forget_calibration(self) -> None:
+        """Give captions no confidence, since the model changes."""
+        self.calibration = self.familiarity = None
 
     @torch.inference_mode()
     def open_gates(self, image: Image.Image, words: Sequence[str]) -> OpenGates:
@@ -104,6 +116,7 @@ class Captioner(CaptionGenerator, SavedModel):
             "search": asdict(self.search),
             "history": self.history,
             "vocabulary": self.vocabulary.words,
+            **({"calibration": asdict(self.calibration)} if self.calibration else {}),
         }
 
     @classmethod
@@ -113,9 +126,11 @@ class Captioner(CaptionGenerator, SavedModel):
         Raises:
             TypeError: A key is missing or unknown.
         """
-        parts = {"encoder": EncoderConfig, "decoder": DecoderConfig, "search": SearchConfig}
+        parts: dict[str, Any] = {"encoder": EncoderConfig, "decoder": DecoderConfig, "search": SearchConfig}
         if missing := parts.keys() - description.keys():
             raise TypeError(f"{', '.join(sorted(missing))} missing in the description")
+        if description.get("calibration"):
+            parts["calibration"] = Calibration
         configs = {name: part(**description[name]) for name, part in parts.items()}
         return cls(**(description | configs))
 

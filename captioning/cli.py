@@ -12,7 +12,7 @@ from vision_rnn.cli import LOCAL_HOST, PORT, Outcome, configs_of, run
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
 from vision_rnn.files import check_output_file, write_json
-from vision_rnn.option_types import BeamSize, NonNegativeFloat, NumDraws, PositiveInt, Seed, Temperature
+from vision_rnn.option_types import BeamSize, NonNegativeFloat, NumDraws, PositiveInt, Seed, Share, Temperature
 
 if TYPE_CHECKING:
     from captioning.caption_generator import CaptionGenerator
@@ -43,6 +43,7 @@ def caption(
     prefix: str = "",
     prepend: str = "",
     append: str = "",
+    min_confidence: Share = 0.0,
     attention: str | None = None,
     gates: str | None = None,
     output: str | None = None,
@@ -70,6 +71,7 @@ def caption(
         prefix: text that every caption starts with, and that the model continues
         prepend: text to write before every caption, such as a trigger word; the model does not see it
         append: text to write after every caption
+        min_confidence: leave a photo without a caption if the model's confidence is less, 0 to 1
         attention: folder for a picture per photo of where the model looked
         gates: folder for a picture per photo of the LSTM's gates
         output: .jsonl, .csv or .txt file to write; FILE.part holds finished photos until all are done
@@ -100,7 +102,7 @@ def caption(
         if not photos.is_empty():
             pictures = picture_paths(photos.found, {"attention": attention, "gates": gates})
             captioner = load_captioner(model, device, engine)
-            check_photo_model(captioner, pictures)
+            check_photo_model(captioner, pictures, min_confidence)
             unread = caption_photos(
                 captioner,
                 photos,
@@ -108,6 +110,7 @@ def caption(
                 keep=samples or num_captions or 1,
                 prepend=prepend,
                 append=append,
+                min_confidence=min_confidence,
                 pictures=pictures,
                 batch_size=batch_size,
                 search=_search(
@@ -199,6 +202,37 @@ def evaluate(
     if output:
         write_json(output, document)
     return Outcome(evaluation_table(document), document)
+
+
+def calibrate(
+    model: str,
+    *,
+    data: str,
+    output: str,
+    split: str = "validation",
+    device: Device = "auto",
+) -> Outcome:
+    """Give a model the confidence of its captions: the probability that a caption is a good one.
+
+    It is fitted to the captions of validation images, from the probabilities of their words and the distance of the
+    photo from the training photos. train does this at its end.
+
+    Args:
+        model: model folder, bundled:NAME or hub:OWNER/NAME
+        data: prepared data set that the model was trained on
+        output: model folder to write; an existing one is replaced
+        split: split of the data set whose captions are scored
+    """
+    from captioning.model_card import model_card
+    from captioning.scoring.table import calibration_table
+    from captioning.training.calibrate import calibrate
+    from data_prep.prepared_captions import PreparedCaptions
+    from vision_rnn.saved_model import save_model
+
+    captioner = _load(model, device)
+    document = asdict(calibrate(captioner, PreparedCaptions.open(data), split))
+    save_model(captioner, output, model_card(captioner))
+    return Outcome(calibration_table(document), document)
 
 
 def score(
@@ -490,6 +524,7 @@ COMMANDS = {
     "caption": caption,
     "sample": sample,
     "evaluate": evaluate,
+    "calibrate": calibrate,
     "score": score,
     "report": report,
     "serve": serve,

@@ -6,6 +6,7 @@ import yaml
 
 from captioning.captioner import Captioner
 from data_prep.prepared_captions import BETWEEN_SOURCES, images_by_source
+from vision_rnn.tables import markdown_table
 
 _CARD = """\
 ---
@@ -25,6 +26,7 @@ pipeline_tag: {task}
 
 {results}
 
+{confidence}
 ## Limits
 
 The model knows {words} words, those of its training captions, and the kinds of photos that they describe. It states
@@ -76,6 +78,19 @@ _RESULTS = """\
 Measured with `captioning evaluate --model FOLDER --data DIR --split {split}`."""
 
 
+_CONFIDENCE = """
+## Confidence
+
+Each caption has a confidence: the estimated probability that its CIDEr-D is at least {good:g}, from the probabilities
+of its words and from how far the photo's features lie from those of the training photos. On the {images} validation
+images, each rated by a fit without it, its rank correlation with CIDEr-D is {correlation:.2f}, and of parts of equal
+size:
+
+{table}
+A photo farther away than 95 % of these images has a lower confidence, whatever its caption.
+"""
+
+
 def model_card(captioner: Captioner, evaluation: dict[str, Any] | None = None) -> str:
     """Return the card in Markdown.
 
@@ -99,10 +114,24 @@ def model_card(captioner: Captioner, evaluation: dict[str, Any] | None = None) -
         parameters=sum(parameter.numel() for parameter in captioner.parameters()) / 1e6,
         words=len(captioner.vocabulary.words),
         history="\n".join(map(_training, captioner.history)) or "Not recorded.\n",
+        confidence=_confidence(captioner),
         results=_RESULTS.format(**evaluation) if evaluation else "Not yet measured on a test split.",
     )
     formats = {each for training in captioner.history for each in training["data"]["format"].split(BETWEEN_SOURCES)}
     return card + (_FLICKR8K if "flickr8k" in formats else "")
+
+
+def _confidence(captioner: Captioner) -> str:
+    calibration = captioner.calibration
+    if not calibration:
+        return ""
+    rows = [[f"{confidence:.2f}", f"{share:.2f}"] for confidence, share, _ in calibration.reliability]
+    return _CONFIDENCE.format(
+        good=calibration.good,
+        images=calibration.images,
+        correlation=calibration.correlation,
+        table=markdown_table(["mean confidence", "share of good captions"], rows),
+    )
 
 
 def _training(training: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Outputs for captions: standard output, one file (JSON lines, CSV or text), or a text file beside each photo.
 
 A record contains the captions of one photo, best first:
-`{"image": PATH, "captions": [{"caption": TEXT, "log_probability": NATS}, ...]}`.
+`{"image": PATH, "captions": [{"caption": TEXT, "log_probability": NATS, "confidence": PROBABILITY}, ...]}`,
+the confidence only of a calibrated model.
 File names that are not valid UTF-8 are written with their original bytes.
 """
 
@@ -24,7 +25,7 @@ Record = dict[str, Any]
 
 _SUFFIX = ".txt"
 
-CSV_COLUMNS = ("image", "rank", "caption", "log_probability")
+CSV_COLUMNS = ("image", "rank", "caption", "log_probability", "confidence")
 
 
 class Written(NamedTuple):
@@ -33,10 +34,12 @@ class Written(NamedTuple):
     Attributes:
         text: The sentence.
         log_probability: Natural log-probability of its words under the model.
+        confidence: Probability that it is a good one; None if the model was not calibrated.
     """
 
     text: str
     log_probability: float
+    confidence: float | None = None
 
 
 class Output(ABC):
@@ -239,7 +242,11 @@ def choose_output(
 
 
 def _record(image: Path, captions: Sequence[Written]) -> Record:
-    kept = [{"caption": caption.text, "log_probability": caption.log_probability} for caption in captions]
+    kept = []
+    for caption in captions:
+        kept.append({"caption": caption.text, "log_probability": caption.log_probability})
+        if caption.confidence is not None:
+            kept[-1]["confidence"] = caption.confidence
     return {"image": str(image), "captions": kept}
 
 
@@ -297,6 +304,8 @@ def _write_csv(records: Iterable[Record], file: IO[str]) -> None:
 def _read_csv(file: IO[str]) -> Iterator[Record]:
     for row in csv.DictReader(file):
         caption = {"caption": row["caption"], "log_probability": float(row["log_probability"])}
+        if row.get("confidence"):  # Earlier versions had no such column.
+            caption["confidence"] = float(row["confidence"])
         yield {"image": row["image"], "captions": [caption]}
 
 

@@ -175,11 +175,11 @@ def picture_paths(images: Collection[Path], folders: Mapping[str, str | None]) -
     return pictures
 
 
-def check_photo_model(captioner: CaptionGenerator, pictures: Mapping[str, Any]) -> None:
-    """Refuse a model that cannot caption photos, or that lacks what the wanted pictures show.
+def check_photo_model(captioner: CaptionGenerator, pictures: Mapping[str, Any], min_confidence: float = 0.0) -> None:
+    """Refuse a model that cannot caption photos, or that lacks what the wanted pictures show or a calibration.
 
     Raises:
-        UserError: The model is a language model, or lacks attention or gates.
+        UserError: The model is a language model, lacks attention or gates, or has no confidence to compare.
     """
     if captioner.blind:
         raise UserError("--model: this is a language model, which takes no photo; use it with: captioning sample")
@@ -187,6 +187,11 @@ def check_photo_model(captioner: CaptionGenerator, pictures: Mapping[str, Any]) 
         raise UserError("--attention: this model has no attention; choose another model, or omit --attention")
     if "gates" in pictures and captioner.decoder_config.cell != "lstm":
         raise UserError("--gates: this model is not an LSTM and has no gates; choose another model, or omit --gates")
+    if min_confidence and not captioner.calibration:
+        raise UserError(
+            "--min-confidence: this model is not calibrated; run: captioning calibrate MODEL --data DIR -o FOLDER, "
+            "with its validation images, or omit the option"
+        )
 
 
 def caption_photos(
@@ -197,6 +202,7 @@ def caption_photos(
     keep: int = 1,
     prepend: str = "",
     append: str = "",
+    min_confidence: float = 0.0,
     pictures: Mapping[str, Mapping[Path, Path]] | None = None,
     **options: Unpack[CaptionOptions],
 ) -> int:
@@ -209,12 +215,13 @@ def caption_photos(
         keep: How many captions of each photo it takes.
         prepend: Text written before every caption, with a space.
         append: Text written after every caption, with a space unless it starts with punctuation.
+        min_confidence: Photos whose best caption has less are left without a caption; a note counts them.
         pictures: From `picture_paths`.
         options: See `CaptionOptions`.
     """
     pictures = pictures or {}
     texts: list[str] = []
-    unread = 0
+    unread = uncertain = 0
     # Photos in order: those that were read, each as small as pictures show it, and None for those that cannot be read.
     waiting: deque[tuple[Path, Image.Image] | None] = deque()
     with Progress(photos.total, "writing captions", "photo") as progress:
@@ -224,6 +231,12 @@ def caption_photos(
                     unread += 1
                     progress.update()
                 path, thumbnail = read
+                progress.update()
+                if photos.total is not None:
+                    progress.expect(photos.total)
+                if (best[0].confidence or 0.0) < min_confidence:
+                    uncertain += 1
+                    continue
                 if "attention" in pictures:
                     attention_picture(thumbnail, best[0], pictures["attention"][path])
                 if "gates" in pictures and best[0].words:
@@ -233,16 +246,21 @@ def caption_photos(
                     gates_picture(thumbnail, best[0], gates, pictures["gates"][path])
                 output.add(
                     path,
-                    [Written(framed(each.text, prepend, append), each.log_probability) for each in best[:keep]],
+                    [
+                        Written(framed(each.text, prepend, append), each.log_probability, each.confidence)
+                        for each in best[:keep]
+                    ],
                 )
                 texts.append(best[0].text)
-                if photos.total is not None:
-                    progress.expect(photos.total)
-                progress.update()
             unread += len(waiting)
             progress.update(len(waiting))
             waiting.clear()
     note_if_all_equal(texts)
+    if uncertain:
+        note(
+            f"{uncertain} of {uncertain + len(texts)} photos are left without a caption, for a confidence of less than "
+            f"{min_confidence:g} (--min-confidence)"
+        )
     return unread
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from captioning.attention_widget import HELP, SCRIPT, STYLE, attended_photo
 from captioning.captioner import Captioner, load_torch_captioner
 from captioning.captioner_config import SearchConfig
+from captioning.confidence import Calibration
 from captioning.scoring.captioned import match
 from captioning.scoring.file import Scored, describe, tokens_of
 from captioning.scoring.model import evaluate
@@ -24,7 +25,7 @@ from data_prep.predictions import Predictions
 from data_prep.prepared_captions import PreparedCaptions
 from data_prep.references import Reference, read_references
 from evaluation.caption_scores import SCORES
-from vision_rnn.charts import histogram
+from vision_rnn.charts import histogram, line_chart
 from vision_rnn.console import note
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
@@ -144,6 +145,8 @@ def caption_report(subject: Subject, seed: int = 0) -> str:
     if subject.run:
         sections.append(training_curves(subject.run, "loss"))
     sections.append(_scores(document, evaluation))
+    if subject.captioner.calibration:
+        sections.append(_confidence(subject.captioner.calibration))
     sections += _cases(subject, scored, seed)
     sections += [_lengths(scored), _words(scored, subject.captioner)]
     introduction = (
@@ -185,6 +188,22 @@ def _scores(document: dict[str, Any], evaluation: dict[str, Any]) -> Element:
         element("p", document["protocol"], class_="muted"),
         element("p", f"Perplexity of the references: {evaluation['perplexity']:.2f} per word."),
         element("p", diversity_line(document["captions"])),
+    )
+
+
+def _confidence(calibration: Calibration) -> Element:
+    points = [(confidence, share) for confidence, share, _ in calibration.reliability]
+    text = (
+        f"Share of good captions (CIDEr-D of at least {calibration.good:g}) among captions of similar confidence, on "
+        f"the {calibration.images:,} images that the confidence was fitted to, each rated by a fit without it"
+    )
+    chart = line_chart({"found": points, "as predicted": [(0.0, 0.0), (1.0, 1.0)]}, text, "mean confidence")
+    rows = [[f"{confidence:.2f}", f"{share:.2f}", str(count)] for confidence, share, count in calibration.reliability]
+    return section(
+        "Confidence",
+        figure(chart, f"{text}."),
+        table(["Mean confidence", "Share of good captions", "Captions"], rows, "Reliability"),
+        element("p", f"Rank correlation of confidence and CIDEr-D: {calibration.correlation:.2f}."),
     )
 
 

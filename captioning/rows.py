@@ -31,10 +31,13 @@ class RowDecoding(ABC):
     Args:
         memory: The decoder's memory of the images, arrays or tensors (B, ...).
         initial_state: State of one caption per image before its first word, arrays or tensors (B, 1, .).
+        distances: Distance of each image from the training photos, (B,); None if the model was not calibrated.
     """
 
-    def __init__(self, memory: Sequence[Any], initial_state: Sequence[Any]) -> None:
-        self.num_images = len(memory[0])
+    def __init__(
+        self, memory: Sequence[Any], initial_state: Sequence[Any], distances: np.ndarray | None = None
+    ) -> None:
+        self.num_images, self.distances = len(memory[0]), distances
         self._all, self._initial_state = tuple(memory), initial_state
         self.start()
 

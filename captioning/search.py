@@ -29,9 +29,11 @@ class Decoding(Protocol):
 
     Attributes:
         num_images: Number B of images.
+        distances: Distance of each image from the training photos, (B,); None if the model was not calibrated.
     """
 
     num_images: int
+    distances: np.ndarray | None
 
     def start(self) -> None:
         """Start one caption of every image, from the initial state."""
@@ -64,6 +66,11 @@ class Decoded:
     words: np.ndarray
     log_probabilities: np.ndarray
     attention: np.ndarray
+
+    @property
+    def mean_log_probabilities(self) -> np.ndarray:
+        """Natural log-probability per word, end token included, (B, K) float64."""
+        return self.log_probabilities / (self.words != PAD).sum(-1).clip(1)
 
 
 def greedy(decoding: Decoding, max_words: int = 30, prefix: list[int] | None = None) -> Decoded:

@@ -15,12 +15,13 @@ class TorchDecoding(RowDecoding):
     Args:
         decoder: The decoder.
         memory: Result of `Decoder.remember` for the images.
+        distances: Distance of each image from the training photos, (B,); None if the model was not calibrated.
     """
 
     @torch.no_grad()
-    def __init__(self, decoder: Decoder, memory: Memory) -> None:
+    def __init__(self, decoder: Decoder, memory: Memory, distances: np.ndarray | None = None) -> None:
         self._decoder = decoder
-        super().__init__(memory, decoder.initial_state(memory, 1))
+        super().__init__(memory, decoder.initial_state(memory, 1), distances)
 
     @torch.no_grad()
     def _advance(

@@ -10,7 +10,8 @@ from PIL import Image
 
 from captioning.caption_generator import CaptionGenerator, OpenGates
 from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig
-from captioning.onnx.names import DECODER, ENCODER, ENCODER_OUTPUTS, STEP_INPUTS
+from captioning.confidence import Calibration
+from captioning.onnx.names import DECODER, DISTANCE, ENCODER, ENCODER_OUTPUTS, STEP_INPUTS
 from captioning.rows import RowDecoding, Rows
 from data_prep.vocabulary import BOS, Vocabulary
 from vision_rnn.errors import UserError
@@ -37,6 +38,8 @@ class OnnxCaptioner(CaptionGenerator):
             self.encoder_config = EncoderConfig(**description["encoder"])
             self.decoder_config = DecoderConfig(**description["decoder"])
             self.search = SearchConfig(**description["search"])
+            calibration = description.get("calibration")
+            self.calibration = Calibration(**calibration) if calibration else None
         except (KeyError, TypeError) as error:
             raise UserError(f"{folder}: written by another version of this program ({error})") from error
         # At once: reading and optimising the graphs is a third of the time to the first caption.
@@ -45,8 +48,9 @@ class OnnxCaptioner(CaptionGenerator):
 
     def decoding(self, pixels: np.ndarray) -> "OnnxDecoding":
         """Encode images, (B, 3, S, S) uint8, for a search."""
-        values, keys, hidden, cell_state = self._encoder.run(ENCODER_OUTPUTS, {"pixels": pixels})
-        return OnnxDecoding(self._decoder, (values, keys), (hidden, cell_state))
+        outputs = [*ENCODER_OUTPUTS, *[DISTANCE] * bool(self.calibration)]
+        values, keys, hidden, cell_state, *distance = self._encoder.run(outputs, {"pixels": pixels})
+        return OnnxDecoding(self._decoder, (values, keys), (hidden, cell_state), *distance)
 
     def open_gates(self, image: Image.Image, words: Sequence[str]) -> OpenGates:
         """Return the gates of the decoder's LSTM at every word of a caption of an RGB image."""
@@ -65,6 +69,7 @@ class OnnxDecoding(RowDecoding):
         decoder: Session of the decoding step.
         memory: Values and keys of the images.
         initial_state: State of one caption per image before its first word.
+        distances: Distance of each image from the training photos; None if the model was not calibrated.
 
     Attributes:
         gates: Gates and cell of the top layer at the last step, (R, 5, H); only of an LSTM.
@@ -72,11 +77,17 @@ class OnnxDecoding(RowDecoding):
 
     gates: np.ndarray
 
-    def __init__(self, decoder: Any, memory: Sequence[np.ndarray], initial_state: Sequence[np.ndarray]) -> None:
+    def __init__(
+        self,
+        decoder: Any,
+        memory: Sequence[np.ndarray],
+        initial_state: Sequence[np.ndarray],
+        distances: np.ndarray | None = None,
+    ) -> None:
         self._decoder = decoder
         # A graph has no inputs that it does not use, such as the keys of a decoder without attention.
         self._used = {entry.name for entry in decoder.get_inputs()}
-        super().__init__(memory, initial_state)
+        super().__init__(memory, initial_state, distances)
 
     def _advance(
         self, rows: Rows, state: tuple[Any, ...], memory: tuple[Any, ...]

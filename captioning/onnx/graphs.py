@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from captioning.network.decoder import Memory, State
 from captioning.network.recurrent import LSTMCell, recorded_gates
-from captioning.onnx.names import DECODER, ENCODER, ENCODER_OUTPUTS, GATES, STEP_INPUTS, STEP_OUTPUTS
+from captioning.onnx.names import DECODER, DISTANCE, ENCODER, ENCODER_OUTPUTS, GATES, STEP_INPUTS, STEP_OUTPUTS
 from captioning.rows import Rows
 from vision_rnn.model_folder import WEIGHTS
 
@@ -28,15 +28,17 @@ _CAPTIONER = "captioner."
 
 
 class _Encode(nn.Module):
-    """From pixels to the decoder's memory and the initial state of one caption per image."""
+    """From pixels to the decoder's memory, the initial state of one caption per image, and any distances."""
 
     def __init__(self, captioner: "Captioner"):
         super().__init__()
         self.captioner = captioner
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        memory = self.captioner.remember_pixels(pixels)
-        return memory.values, memory.keys, *self.captioner.decoder.initial_state(memory, 1)
+        grid = self.captioner.encoder(pixels)
+        memory = self.captioner.decoder.remember(grid)
+        distances = [self.captioner.familiarity(grid)] if self.captioner.familiarity else []
+        return memory.values, memory.keys, *self.captioner.decoder.initial_state(memory, 1), *distances
 
 
 class _Step(nn.Module):
@@ -73,10 +75,11 @@ def write_graphs(captioner: "Captioner", folder: Path) -> list[str]:
     state = captioner.decoder.initial_state(memory, 2)
     rows = Rows(*(torch.zeros(size, dtype=torch.long, device=device) for size in (3, 5, 5, (2, 2), 4)))
     has_gates = isinstance(captioner.decoder.top_cell, LSTMCell)
+    encoded = [*ENCODER_OUTPUTS, *[DISTANCE] * bool(captioner.calibration)]
     images, states, captions = {0: "images"}, {0: "states"}, {0: "captions"}
     _write(
         folder / ENCODER,
-        _export(_Encode(captioner), (pixels,), {"pixels": images}, dict.fromkeys(ENCODER_OUTPUTS, images)),
+        _export(_Encode(captioner), (pixels,), {"pixels": images}, dict.fromkeys(encoded, images)),
     )
     sizes = ({0: "words"}, captions, captions, {0: "images", 1: "slots"}, states, states, states, images, images)
     inputs: dict[str, dict[int, str]] = dict(zip(STEP_INPUTS, sizes, strict=True))

@@ -4,6 +4,8 @@ ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
 # From `pixels` (B, 3, S, S) uint8: the decoder's memory, (B, L, H) and (B, L, A), and the initial state of a caption,
 # (B, 1, N, H) and (B, 1, N, M), with the letters of `captioning.network.decoder`.
 ENCODER_OUTPUTS = ("values", "keys", "hidden", "cell_state")
+# Only of a calibrated model: the distance of each image from the training photos, (B,).
+DISTANCE = "distance"
 # The captions as `captioning.rows.Rows`, their distinct states (S, N, H) and (S, N, M), and the memory.
 STEP_INPUTS = ("words", "word_of", "state_of", "slots", "places", "hidden", "cell_state", "values", "keys")
 # Log-probabilities of the next words (R, V), attention weights (R, L), and the next state.

@@ -43,6 +43,23 @@ def evaluation_table(document: dict[str, Any]) -> str:
     )
 
 
+def calibration_table(document: dict[str, Any]) -> str:
+    """Return how a model's confidence agrees with the scores of its captions.
+
+    Args:
+        document: The fields of a `captioning.confidence.Calibration`.
+    """
+    rows = [[f"{confidence:.2f}", f"{share:.2f}", str(count)] for confidence, share, count in document["reliability"]]
+    return "\n\n".join(
+        [
+            f"{document['images']} images, each rated by a fit without it; good captions have a CIDEr-D of at least "
+            f"{document['good']:g}",
+            markdown_table(["mean confidence", "share of good captions", "captions"], rows),
+            f"rank correlation of confidence and CIDEr-D: {document['correlation']:.3f}",
+        ]
+    )
+
+
 def before_and_after(document: dict[str, Any]) -> str:
     """Return what a training has changed, with some captions, and the command that uses the model.
 

@@ -16,6 +16,7 @@ from vision_rnn.option_types import NonNegativeFloat, Share
 
 if TYPE_CHECKING:
     from captioning.captioner import Captioner
+    from data_prep.prepared_captions import PreparedCaptions
 
 
 def train(
@@ -141,7 +142,10 @@ def train(
         checkpoint=checkpoint,
         device=device,
     )
-    return export(folder, output=folder / "model")
+    model = export(folder, output=folder / "model")
+    if training.objective != "words" and not captioner.blind:
+        _calibrate(model, prepared, device)
+    return model
 
 
 def export(
@@ -171,6 +175,7 @@ def export(
     """
     from captioning.captioner import load_torch_captioner
     from captioning.model_card import model_card
+    from vision_rnn.console import note
     from vision_rnn.files import read_json
     from vision_rnn.model_folder import is_model
     from vision_rnn.saved_model import save_model
@@ -187,9 +192,29 @@ def export(
     if length_exponent is not None:
         captioner.search = replace(captioner.search, length_exponent=length_exponent)
         captioner.card = ""
+        if captioner.calibration:
+            captioner.forget_calibration()
+            note(f"{output}: is not calibrated, since its search has changed; run: captioning calibrate")
     card = captioner.card if captioner.card and not measured else model_card(captioner, measured)
     save_model(captioner, output, card)
     return Path(output)
+
+
+def _calibrate(model: Path, prepared: "PreparedCaptions", device: Device) -> None:
+    """Calibrate a model folder where there are enough validation images."""
+    from captioning.captioner import load_torch_captioner
+    from captioning.model_card import model_card
+    from captioning.training.calibrate import calibrate
+    from vision_rnn.console import note
+    from vision_rnn.saved_model import save_model
+
+    captioner = load_torch_captioner(model, device)
+    try:
+        calibrate(captioner, prepared)
+    except UserError as error:
+        note(f"captions will have no confidence: {error}")
+    else:
+        save_model(captioner, model, model_card(captioner))
 
 
 def _trained_captioner(folder: Path, initial_share: float) -> "Captioner":
@@ -246,6 +271,7 @@ def _initial_captioner(
         check_same("encoder", encoder, trained.encoder.config, init_from)
         check_same("decoder", decoder, trained.decoder_config, init_from)
         trained.search = search
+        trained.forget_calibration()
         new = [word for word in words if word not in trained.vocabulary]
         add_words(trained, new)
         return trained, len(new)

@@ -47,10 +47,10 @@ def test_csv_is_a_row_a_caption(tmp_path: Path) -> None:
     write(tmp_path / "out.csv", {"a, b.jpg": ["a dog", "a cat"], "b.jpg": ["red"]})
     with open(tmp_path / "out.csv", newline="") as file:
         assert list(csv.reader(file)) == [
-            ["image", "rank", "caption", "log_probability"],
-            ["a, b.jpg", "1", "a dog", "-1.0"],
-            ["a, b.jpg", "2", "a cat", "-2.0"],
-            ["b.jpg", "1", "red", "-1.0"],
+            ["image", "rank", "caption", "log_probability", "confidence"],
+            ["a, b.jpg", "1", "a dog", "-1.0", ""],
+            ["a, b.jpg", "2", "a cat", "-2.0", ""],
+            ["b.jpg", "1", "red", "-1.0", ""],
         ]
 
 
