@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypedDict, Unpack, cast, overload
+from typing import Any, NamedTuple, TypedDict, Unpack, cast, overload
 
 import numpy as np
 from PIL import Image
@@ -71,7 +71,7 @@ class CaptionOptions(TypedDict, total=False):
         samples: Number of random captions per image; 0 searches for the best captions instead.
         temperature: Sampling temperature; lower is more conservative.
         generator: Random generator for sampling (default: a new one with a random seed).
-        batch_size: Number of images encoded and captioned at once.
+        batch_size: Number of images captioned at once (default: the engine's).
     """
 
     search: SearchConfig | None
@@ -79,7 +79,7 @@ class CaptionOptions(TypedDict, total=False):
     samples: int
     temperature: float
     generator: np.random.Generator | None
-    batch_size: int
+    batch_size: int | None
 
 
 class CaptionGenerator(ABC):
@@ -91,8 +91,10 @@ class CaptionGenerator(ABC):
         encoder_config: Architecture and preprocessing of the encoder.
         decoder_config: Architecture of the decoder.
         calibration: What gives captions a confidence; None if the model was not calibrated.
+        batch_size: Default number of images that `caption` captions at once.
     """
 
+    batch_size = 8
     vocabulary: Vocabulary
     search: SearchConfig
     encoder_config: EncoderConfig
@@ -100,8 +102,12 @@ class CaptionGenerator(ABC):
     calibration: Calibration | None
 
     @abstractmethod
-    def decoding(self, pixels: np.ndarray) -> Decoding:
-        """Encode images, (B, 3, S, S) uint8 from `squashed`, for a search."""
+    def prepare(self, image: Image.Image) -> Any:
+        """Begin with an RGB image what is done ahead of its batch; this is called in another thread."""
+
+    @abstractmethod
+    def decoding(self, prepared: Sequence[Any]) -> Decoding:
+        """Encode images, each the result of `prepare`, for a search."""
 
     @abstractmethod
     def open_gates(self, image: Image.Image, words: Sequence[str]) -> OpenGates:
@@ -153,21 +159,21 @@ class CaptionGenerator(ABC):
         samples: int = 0,
         temperature: float = 1.0,
         generator: np.random.Generator | None = None,
-        batch_size: int = 8,
+        batch_size: int | None = None,
     ) -> Iterator[list[Caption]]:
         """Yield the captions of any number of images, in order; memory does not grow with their number.
 
-        The next images are read and reduced in another thread while a batch is captioned. Only one image is in memory
-        in full size at a time. The arguments are those of `caption`, and so are the errors.
+        The next images are prepared in another thread while a batch is captioned. Only one image is in memory in full
+        size at a time. The arguments are those of `caption`, and so are the errors.
         """
         search = search or self.search
-        forced = self._forced(prefix, search)
-        reduced = (self.preprocess(to_image(source)) for source in images)
+        forced, number = self._forced(prefix, search), batch_size or self.batch_size
+        prepared = (self.prepare(to_image(source)) for source in images)
 
         def captions() -> Iterator[list[Caption]]:
-            ahead = read_ahead(reduced, batch_size)
-            while batch := list(itertools.islice(ahead, batch_size)):
-                decoding = self.decoding(np.stack(batch))
+            ahead = read_ahead(prepared, number)
+            while batch := list(itertools.islice(ahead, number)):
+                decoding = self.decoding(batch)
                 if samples:
                     decoded = sample(decoding, samples, temperature, search.max_words, forced, generator)
                 else:

@@ -63,11 +63,15 @@ class Captioner(CaptionGenerator, SavedModel):
         self.calibration = calibration
         self.familiarity = Familiarity(self.encoder.channels, calibration.directions) if calibration else None
 
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """Return the pixels of an RGB image."""
+        return self.preprocess(image)
+
     @torch.inference_mode()
-    def decoding(self, pixels: np.ndarray) -> TorchDecoding:
-        """Encode images, (B, 3, S, S) uint8, for a search."""
+    def decoding(self, prepared: Sequence[np.ndarray]) -> TorchDecoding:
+        """Encode images for a search."""
         self.eval()
-        grid = self.encoder(torch.from_numpy(pixels).to(self.device))
+        grid = self.encoder(torch.from_numpy(np.stack(prepared)).to(self.device))
         distances = self.familiarity(grid).cpu().numpy() if self.familiarity else None
         return TorchDecoding(self.decoder, self.decoder.remember(grid), distances)
 

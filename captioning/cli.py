@@ -52,7 +52,7 @@ def caption(
     json: bool = False,
     skip_existing: bool = False,
     overwrite: bool = False,
-    batch_size: PositiveInt = 8,
+    batch_size: PositiveInt | None = None,
     engine: Engine = "auto",
     device: Device = "auto",
 ) -> int:
@@ -79,7 +79,7 @@ def caption(
         extension: suffix of the text files of --sidecar, such as .caption (default: .txt)
         skip_existing: continue FILE and FILE.part, or the sidecars, with photos that are not yet in them
         overwrite: overwrite text files that exist, with --sidecar
-        batch_size: photos per batch
+        batch_size: photos captioned at once (default: 16, or 8 by torch)
         engine: onnx starts faster, torch computes on any device; auto is onnx unless --device names an accelerator
     """
     import numpy as np

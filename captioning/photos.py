@@ -222,11 +222,12 @@ def caption_photos(
     pictures = pictures or {}
     texts: list[str] = []
     unread = uncertain = 0
-    # Photos in order: those that were read, each as small as pictures show it, and None for those that cannot be read.
-    waiting: deque[tuple[Path, Image.Image] | None] = deque()
+    # Photos in order: those that were read, each as small as pictures show it, if they are wanted, and None for those
+    # that cannot be read.
+    waiting: deque[tuple[Path, Image.Image | None] | None] = deque()
     with Progress(photos.total, "writing captions", "photo") as progress:
         for portion in photos:
-            for best in captioner.stream(_read(portion, waiting), **options):
+            for best in captioner.stream(_read(portion, waiting, bool(pictures)), **options):
                 while (read := waiting.popleft()) is None:
                     unread += 1
                     progress.update()
@@ -237,9 +238,9 @@ def caption_photos(
                 if (best[0].confidence or 0.0) < min_confidence:
                     uncertain += 1
                     continue
-                if "attention" in pictures:
+                if thumbnail and "attention" in pictures:
                     attention_picture(thumbnail, best[0], pictures["attention"][path])
-                if "gates" in pictures and best[0].words:
+                if thumbnail and "gates" in pictures and best[0].words:
                     from captioning.studies.gates import gates_picture
 
                     gates = captioner.open_gates(load_image(path), best[0].words)
@@ -331,8 +332,13 @@ def _numbered(images: Iterable[Path], folder: Path) -> dict[Path, Path]:
     return paths
 
 
-def _read(paths: Iterable[Path], waiting: deque[tuple[Path, Image.Image] | None]) -> Iterator[Image.Image]:
-    """Yield the photos that can be read, one at a time, after adding them to `waiting`; name the others."""
+def _read(
+    paths: Iterable[Path], waiting: deque[tuple[Path, Image.Image | None] | None], keep: bool
+) -> Iterator[Image.Image]:
+    """Yield the photos that can be read, one at a time, after adding them to `waiting`; name the others.
+
+    With `keep`, they wait together with a reduced copy.
+    """
     for path in paths:
         try:
             photo = load_image(path)
@@ -340,5 +346,5 @@ def _read(paths: Iterable[Path], waiting: deque[tuple[Path, Image.Image] | None]
             problem(str(error))
             waiting.append(None)
             continue
-        waiting.append((path, reduced(photo)))
+        waiting.append((path, reduced(photo) if keep else None))
         yield photo

@@ -208,7 +208,7 @@ def _attention(weights: list[np.ndarray], rows: np.ndarray) -> np.ndarray:
 
 def _largest(values: np.ndarray, count: int) -> np.ndarray:
     """Return the indices of the `count` largest values of each row, in descending order of the values."""
-    found = np.argpartition(-values, count - 1, axis=1)[:, :count]
+    found = np.argpartition(values, -count, axis=1)[:, -count:]
     order = np.argsort(-np.take_along_axis(values, found, axis=1), axis=1, kind="stable")
     return np.take_along_axis(found, order, axis=1)
 

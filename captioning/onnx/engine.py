@@ -1,7 +1,13 @@
-"""The captioner by onnxruntime: the same captions as torch's, with a fraction of its start-up time and memory."""
+"""The captioner by onnxruntime: the same captions as torch's, with a fraction of its start-up time and memory.
 
+Photos are encoded one at a time, each by one thread, as many at once as there are cores: the activations of more photos
+exceed the cache, and threads that share a photo wait for each other. They are encoded ahead, while other photos are
+captioned.
+"""
+
+import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +28,8 @@ from vision_rnn.model_folder import CONFIG, WEIGHTS, check_files
 class OnnxCaptioner(CaptionGenerator):
     """A captioner whose graphs onnxruntime runs on the processor.
 
+    Photos are searched in larger batches than by torch, as a larger product costs less per caption.
+
     Args:
         folder: Model folder with graphs.
 
@@ -29,6 +37,8 @@ class OnnxCaptioner(CaptionGenerator):
         UserError: A file is missing, differs from the file that was saved, or cannot be read; or onnxruntime is not
             installed.
     """
+
+    batch_size = 16
 
     def __init__(self, folder: Path) -> None:
         check_files(folder, (CONFIG, WEIGHTS, ENCODER, DECODER))
@@ -44,17 +54,25 @@ class OnnxCaptioner(CaptionGenerator):
             raise UserError(f"{folder}: written by another version of this program ({error})") from error
         # At once: reading and optimising the graphs is a third of the time to the first caption.
         with ThreadPoolExecutor(2) as pool:
-            self._encoder, self._decoder = pool.map(_session, (folder / ENCODER, folder / DECODER))
+            encoder, decoder = pool.submit(session, folder / ENCODER, 1), pool.submit(session, folder / DECODER)
+            self._encoder, self._decoder = encoder.result(), decoder.result()
+        self._encoding = ThreadPoolExecutor(os.cpu_count())
 
-    def decoding(self, pixels: np.ndarray) -> "OnnxDecoding":
-        """Encode images, (B, 3, S, S) uint8, for a search."""
+    def prepare(self, image: Image.Image) -> "Future[list[np.ndarray]]":
+        """Begin to encode an RGB image."""
+        pixels = self.preprocess(image)[np.newaxis]
         outputs = [*ENCODER_OUTPUTS, *[DISTANCE] * bool(self.calibration)]
-        values, keys, hidden, cell_state, *distance = self._encoder.run(outputs, {"pixels": pixels})
+        return self._encoding.submit(self._encoder.run, outputs, {"pixels": pixels})
+
+    def decoding(self, prepared: "Sequence[Future[list[np.ndarray]]]") -> "OnnxDecoding":
+        """Collect encoded images for a search."""
+        encoded = [future.result() for future in prepared]
+        values, keys, hidden, cell_state, *distance = map(np.concatenate, zip(*encoded, strict=True))
         return OnnxDecoding(self._decoder, (values, keys), (hidden, cell_state), *distance)
 
     def open_gates(self, image: Image.Image, words: Sequence[str]) -> OpenGates:
         """Return the gates of the decoder's LSTM at every word of a caption of an RGB image."""
-        decoding = self.decoding(self.preprocess(image)[np.newaxis])
+        decoding = self.decoding([self.prepare(image)])
         steps = []
         for word in [BOS, *self.vocabulary.encode(words)[:-1]]:
             decoding.step(np.array([0]), np.array([word]))
@@ -100,7 +118,8 @@ class OnnxDecoding(RowDecoding):
         return log_probabilities, weights, (hidden, cell_state)
 
 
-def _session(path: Path) -> Any:
+def session(path: Path, threads: int = 0) -> Any:
+    """Return a session of a graph, whose products `threads` threads compute; 0 for one per core."""
     try:
         import onnxruntime
     except ImportError:
@@ -109,6 +128,7 @@ def _session(path: Path) -> Any:
         ) from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads
     # A thread that spins while it waits would take a core from the thread that reads photos, and from other programs.
     for pool in ("intra_op", "inter_op"):
         options.add_session_config_entry(f"session.{pool}.allow_spinning", "0")

@@ -3,9 +3,12 @@
 Each group compares the chosen implementation with the plain one in one run; a check first ensures equal results.
 """
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,9 +17,16 @@ from torch import Tensor
 
 from captioning import load_captioner
 from captioning.captioner_config import DecoderConfig, Engine
+from captioning.loading import PRETRAINED
 from captioning.network.decoder import Decoder, Memory
 from captioning.network.torch_decoding import TorchDecoding
+from captioning.onnx.engine import OnnxCaptioner, session
+from captioning.onnx.names import ENCODER
+from captioning.outputs import Document
+from captioning.photos import caption_photos
 from captioning.search import beam_search
+from data_prep.image_files import find_images
+from data_prep.images import load_image
 
 IMAGES, CAPTIONS, WORDS = 16, 5, 12
 LOCATIONS, CHANNELS, VOCABULARY = 64, 1280, 2500
@@ -118,3 +128,54 @@ def test_engines(benchmark: BenchmarkFixture, engine: Engine) -> None:
     captioner = load_captioner(engine=engine)
     assert captioner.caption(photo)[0].words == load_captioner(engine="torch").caption(photo)[0].words
     benchmark.pedantic(lambda: captioner.caption(photo), rounds=20, warmup_rounds=2)
+
+
+@pytest.fixture(scope="module")
+def folder(flickr8k: Path) -> list[Path]:
+    """500 photos, about 500 by 375 pixels."""
+    return find_images(flickr8k / "Flicker8k_Dataset")[:500]
+
+
+@pytest.mark.data
+@pytest.mark.benchmark(group="a folder of 500 photos")
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "read, encoded and captioned",
+        "encoded alone, 16 at a time by all threads",
+        "encoded alone, one at a time by all threads",
+        "encoded alone, one per thread",
+        "read alone, by one thread",
+    ],
+)
+def test_folder(benchmark: BenchmarkFixture, folder: list[Path], variant: str) -> None:
+    """The time of the command after its start, beside that of its parts; the encoder gets prepared pixels."""
+    captioner = load_captioner(engine="onnx")
+    assert isinstance(captioner, OnnxCaptioner)
+    encoder = {True: session(PRETRAINED / "flickr8k" / ENCODER), False: session(PRETRAINED / "flickr8k" / ENCODER, 1)}
+
+    def read() -> np.ndarray:
+        return np.stack([captioner.preprocess(load_image(path)) for path in folder])
+
+    def encode(number: int) -> None:
+        for start in range(0, len(pixels), number):
+            encoder[True].run(None, {"pixels": pixels[start : start + number]})
+
+    def encode_by_threads() -> None:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda one: encoder[False].run(None, {"pixels": one[np.newaxis]}), pixels))
+
+    def caption() -> None:
+        assert caption_photos(captioner, folder, Document()) == 0
+
+    calls: dict[str, Callable[[], object]] = {
+        "read, encoded and captioned": caption,
+        "encoded alone, 16 at a time by all threads": lambda: encode(16),
+        "encoded alone, one at a time by all threads": lambda: encode(1),
+        "encoded alone, one per thread": encode_by_threads,
+        "read alone, by one thread": read,
+    }
+    pixels = read() if variant.startswith("encoded") else np.empty(0)
+    captioner.caption(folder[0])
+    benchmark.pedantic(calls[variant], rounds=3)
+    benchmark.extra_info["photos_per_second"] = len(folder) / benchmark.stats.stats.median

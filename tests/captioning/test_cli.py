@@ -11,11 +11,10 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -97,11 +96,11 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
     """Interrupt with Ctrl-C while the batch after this many is captioned."""
     original, calls = OnnxCaptioner.decoding, []
 
-    def decoding(self: OnnxCaptioner, pixels: np.ndarray) -> OnnxDecoding:
+    def decoding(self: OnnxCaptioner, prepared: Sequence[Any]) -> OnnxDecoding:
         calls.append(1)
         if len(calls) > batches:
             raise KeyboardInterrupt
-        return original(self, pixels)
+        return original(self, prepared)
 
     monkeypatch.setattr(OnnxCaptioner, "decoding", decoding)
 
