@@ -70,12 +70,12 @@ def _familiarity(captioner: Captioner, data: PreparedCaptions) -> Familiarity:
     with Progress(len(chosen), "features of training photos", "image") as progress:
         for start in range(0, len(chosen), _BATCH_SIZE):
             batch = images[chosen[start : start + _BATCH_SIZE]]["image"]
-            pixels = torch.from_numpy(_pixels(captioner, batch)).to(captioner.device)
+            pixels = torch.from_numpy(np.stack(_pixels(captioner, batch))).to(captioner.device)
             features.append(captioner.encoder(pixels).mean(dim=1).cpu())
             progress.update(len(batch))
     directions = min(DIRECTIONS, (len(chosen) - 1) // 2, captioner.encoder.channels // 2)
     return Familiarity.fitted(torch.cat(features), directions).to(captioner.device)
 
 
-def _pixels(captioner: Captioner, images: list[dict[str, bytes]]) -> np.ndarray:
-    return np.stack([captioner.encoder.preprocess(load_image(image["bytes"])).numpy() for image in images])
+def _pixels(captioner: Captioner, images: list[dict[str, bytes]]) -> list[np.ndarray]:
+    return [captioner.prepare(load_image(image["bytes"])) for image in images]
