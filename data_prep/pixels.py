@@ -87,12 +87,15 @@ def prepare_source(
         data: What was read.
         source: Where it was read from.
         format: Its format, not `auto`.
-        output: See `prepare_pixels`, like the others.
-        size: See there.
-        channels: See there.
-        binarize: See there.
-        seed: See there.
-        max_images: See there.
+        output: Folder to write.
+        size: Height and width to resize to.
+        channels: 1 for grey, 3 for RGB.
+        binarize: Binarization method.
+        seed: Random seed.
+        max_images: Maximum number of images per split.
+
+    Raises:
+        UserError: As there.
     """
     output = Path(output).absolute()
     check_replaceable(output, KIND)

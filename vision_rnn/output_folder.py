@@ -53,8 +53,8 @@ class OutputFolder:
 
     def _is_other(self) -> bool:
         """Return whether something else is in the folder. A kill leaves the lock, and may do so before `started`."""
-        own = (_LOCK, f".{self.started.name}.")
-        return not self.started.is_file() and not all(path.name.startswith(own) for path in self.path.iterdir())
+        others = [path.name for path in self.path.iterdir() if path.name != _LOCK]
+        return not self.started.is_file() and not all(name.startswith(f".{self.started.name}.") for name in others)
 
     @property
     def started(self) -> Path:

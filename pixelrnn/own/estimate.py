@@ -69,18 +69,17 @@ def _measure(model: PixelModel, settings: Settings) -> _Speed:
     size = (training.batch_size, shape.channels, shape.height, shape.width)
     pixels = torch.randint(shape.levels, size, dtype=torch.uint8, device=model.device)
     labels = torch.zeros(training.batch_size, dtype=torch.long, device=model.device)
-    step = 0.0
-    for _ in range(2):  # The first one is slower.
-        start = time.perf_counter()
+    ends = []
+    for _ in range(3):
         (-model.log_likelihood(pixels, labels)).flatten(1).sum(1).mean().backward()
         optimizer.step()
-        step = time.perf_counter() - start
+        ends.append(time.perf_counter())
+    step = (ends[-1] - ends[0]) / 2  # The first one is slower.
     with torch.inference_mode():
         start = time.perf_counter()
         model.log_likelihood(pixels, labels)
         measured = time.perf_counter() - start
-    ends = []
-    # The first row is slower.
-    sample_grid(model, SIDE, lambda: ends.append(time.perf_counter()))
-    grid = (ends[-1] - ends[0]) * len(ends) / max(1, len(ends) - 1)
+    rows = []
+    sample_grid(model, SIDE, lambda: rows.append(time.perf_counter()))
+    grid = (rows[-1] - rows[0]) * len(rows) / max(1, len(rows) - 1)  # The first row is slower.
     return _Speed(step, measured, grid)

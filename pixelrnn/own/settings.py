@@ -12,9 +12,12 @@ from vision_rnn.errors import UserError
 LARGEST_SIDE = 64
 # What the bundled model is for.
 _BUNDLED_SHAPE = ImageShape(height=28, width=28, channels=1, levels=2)
-# Pixels that are read in all epochs together: minutes on two cores.
-_PIXELS = 8_000_000
-_MOST_EPOCHS = 40
+# Epochs after which 800 digits were learned, how many digits were read in them, and the limit for fewer pictures.
+_EPOCHS, _READ, _MOST_EPOCHS = 10, 8_000, 40
+# A model that was trained before needs a fifth of that.
+_SHARE_OF_TRAINED = 5
+# Pixels that are read in all epochs together, at most: minutes on two cores.
+_PIXELS = 16_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,16 +129,19 @@ def choose_model(shape: ImageShape) -> ModelConfig:
 def choose_training(number: int, shape: ImageShape, from_scratch: bool) -> TrainingConfig:
     """Choose the training settings by the number and the shape of the training pictures.
 
-    As many epochs as read `_PIXELS` pixels, so that the time hardly depends on the pictures; at most `_MOST_EPOCHS`,
-    at least one. A trained model is trained further at a third of the learning rates.
+    As many epochs as 800 digits need until others become less likely (measured, see RESULTS.md), more for fewer
+    pictures, fewer if that would take long, at least one. The learning rates of a model that was trained before are a
+    third, as for the fine-tuned bundled one.
 
     Args:
         number: Number of training pictures.
         shape: Shape of the images.
         from_scratch: Whether the training starts from no model.
     """
-    epochs = round(_PIXELS / max(1, number * shape.height * shape.width))
-    training = TrainingConfig(epochs=min(_MOST_EPOCHS, max(1, epochs)), batch_size=16)
+    share = 1 if from_scratch else _SHARE_OF_TRAINED
+    useful = min(_MOST_EPOCHS, max(_EPOCHS, round(_READ / number))) // share
+    affordable = round(_PIXELS / (number * shape.height * shape.width))
+    training = TrainingConfig(epochs=max(1, min(useful, affordable)), batch_size=16)
     return training if from_scratch else replace(training, matrix_learning_rate=0.007, learning_rate=1.4e-3)
 
 

@@ -73,6 +73,7 @@ def train_own(
             those that `output` was started with, or another process is working there.
         KeyboardInterrupt: The user stopped it; the message says how to continue.
     """
+    disable_progress_bars()  # One bar for the pictures is enough; datasets draws others for every split.
     source = Path(source)
     given = {"model": model, "training": training}
     try:
@@ -185,7 +186,6 @@ def _prepared_splits(folder: OutputFolder) -> Mapping[str, int]:
 
 def _work(folder: OutputFolder, pictures: PictureSource, settings: Settings, device: Device) -> None:
     """Do the steps that are not done."""
-    disable_progress_bars()  # One bar for the pictures is enough; datasets draws another for every split it saves.
     if not folder.is_prepared:
         _prepare(folder, pictures, settings)
     data = PreparedPixels.open(folder.data)

@@ -89,10 +89,14 @@ def test_a_model_to_start_from_must_fit():
 
 
 @pytest.mark.parametrize(
-    ("number", "side", "epochs"),
-    [(10, 28, 40), (800, 28, 13), (800, 32, 10), (60_000, 28, 1), (800, 64, 2)],
+    ("number", "side", "epochs", "epochs_of_trained"),
+    [(10, 28, 40, 8), (400, 28, 20, 4), (800, 28, 10, 2), (5_000, 28, 4, 2), (60_000, 28, 1, 1), (800, 64, 5, 2)],
 )
-def test_about_eight_million_pixels_are_read_in_1_to_40_epochs(number: int, side: int, epochs: int):
+def test_epochs_are_more_for_few_pictures_and_fewer_for_many_or_large_ones(
+    number: int, side: int, epochs: int, epochs_of_trained: int
+):
     shape = ImageShape(height=side, width=side)
     assert choose_training(number, shape, from_scratch=True) == TrainingConfig(epochs=epochs, batch_size=16)
-    assert choose_training(number, shape, from_scratch=False).epochs == epochs
+    trained = choose_training(number, shape, from_scratch=False)
+    assert trained.epochs == epochs_of_trained
+    assert trained.learning_rate < TrainingConfig().learning_rate
