@@ -67,6 +67,28 @@ class AtomicCheckpoints(TorchCheckpointIO):
             staged.write_bytes(content.getbuffer())
 
 
+class _Checkpoints(ModelCheckpoint):
+    """Keeps the best score also if the run folder was moved, where Lightning would forget it."""
+
+    @property
+    def state_key(self) -> str:
+        """The key in a checkpoint: Lightning's own."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Look for the files that are named in the old folder in the present one, if they are there."""
+
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath), Path(path).name)) if path else path
+
+        if Path(here(state_dict["best_model_path"])).is_file():
+            paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+            best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+            moved = {"dirpath": self.dirpath, "best_k_models": best, **{name: here(state_dict[name]) for name in paths}}
+            state_dict = state_dict | moved
+        super().load_state_dict(state_dict)
+
+
 @contextlib.contextmanager
 def _without_tips() -> Iterator[None]:
     """Let Lightning log what goes wrong, and not which hardware it found or which product it recommends."""
@@ -152,9 +174,9 @@ def _checkpoints(run: Path, monitor: str, mode: Literal["min", "max"]) -> list[M
     # At the end of an epoch alone: a checkpoint within one could not say which of its images are left.
     kept: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     return [
-        ModelCheckpoint(checkpoint_folder(run), filename="best", monitor=monitor, mode=mode, **kept),
+        _Checkpoints(checkpoint_folder(run), filename="best", monitor=monitor, mode=mode, **kept),
         # Not save_last, which saves when there is a better epoch, and not after every one.
-        ModelCheckpoint(checkpoint_folder(run), filename="last", **kept),
+        _Checkpoints(checkpoint_folder(run), filename="last", **kept),
     ]
 
 

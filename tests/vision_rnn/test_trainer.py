@@ -5,12 +5,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import lightning
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from vision_rnn.errors import UserError
-from vision_rnn.trainer import AtomicCheckpoints
+from vision_rnn.run_folder import BEST, LAST, checkpoint_folder
+from vision_rnn.trainer import AtomicCheckpoints, fit
 
 
 def test_a_checkpoint_is_staged_beside_its_target_and_replaces_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -37,6 +41,41 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path: Path,
         AtomicCheckpoints().save_checkpoint({"step": 2}, path)
     assert torch.load(path, weights_only=True) == {"step": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+class Constant(lightning.LightningModule):
+    """Learns nothing; its score in every epoch is given."""
+
+    def __init__(self, scores: list[float]) -> None:
+        super().__init__()
+        self.scores = scores
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        return (self.weight * batch[0]).sum()
+
+    def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
+        self.log("score", self.scores[self.current_epoch])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+def test_a_run_that_was_moved_keeps_its_best_epoch(tmp_path: Path):
+    scores = [3.0, 1.0, 2.0, 4.0]
+
+    def epochs(run: Path, number: int, checkpoint: Path | None = None) -> int:
+        """Train for so many epochs, and return the best one's number."""
+        how: dict[str, Any] = {"monitor": "score", "mode": "max", "callbacks": [], "gradient_clip": 0.0}
+        data = DataLoader(TensorDataset(torch.ones(2, 1)))
+        fit(Constant(scores), data, data, run, epochs=number, checkpoint=checkpoint, device="cpu", **how)
+        return torch.load(checkpoint_folder(run) / BEST, weights_only=True)["epoch"]
+
+    assert epochs(tmp_path / "run", 2) == 0
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert epochs(tmp_path / "moved", 3, checkpoint_folder(tmp_path / "moved") / LAST) == 0
+    assert epochs(tmp_path / "moved", 4, checkpoint_folder(tmp_path / "moved") / LAST) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["moved"]
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "passive"), ("active", "active")])
