@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data_prep.images import load_image
+from data_prep.images import load_image, read_encoded, read_image
 from vision_rnn.errors import UserError
 
 # By name, from the position of a pixel, down and to the right, as a fraction of the image's sides: 0 to below 1.
@@ -55,19 +55,21 @@ def read_mask(name_or_path: str | Path, height: int, width: int) -> Tensor:
 def _read(path: Path, height: int, width: int) -> Tensor:
     if not path.exists():
         raise UserError(f"{path}: no such mask; give an image file or one of: {', '.join(NAMES)}")
-    levels = np.asarray(load_image(path))
+    encoded = read_encoded(path)
+    levels = np.asarray(load_image(encoded, str(path)))
     if levels.shape[:2] != (height, width):
         found = f"{levels.shape[0]}x{levels.shape[1]}"
         raise UserError(f"{path}: has {found} pixels, but the model's images have {height}x{width}; resize the mask")
-    with Image.open(path) as picture:
-        # `load_image` shows transparent pixels as white, so they would be drawn unasked.
-        if picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-            raise UserError(
-                f"{path}: has transparent pixels; make those to draw white and the others black, all opaque"
-            )
+    # `load_image` shows transparent pixels as white, so they would be drawn unasked.
+    if read_image(encoded, str(path), _is_transparent):
+        raise UserError(f"{path}: has transparent pixels; make those to draw white and the others black, all opaque")
     white = (levels == 255).all(axis=2)
     if not (white | (levels == 0).all(axis=2)).all():
         raise UserError(
             f"{path}: has colours other than black and white; use white for pixels to draw, else black, in a PNG file"
         )
     return torch.from_numpy(white)
+
+
+def _is_transparent(picture: Image.Image) -> bool:
+    return picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema() != (255, 255)

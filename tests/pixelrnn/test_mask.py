@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from pixelrnn.mask import NAMES, read_mask
 from vision_rnn.errors import UserError
@@ -89,6 +90,16 @@ def test_a_transparent_pixel_is_neither_drawn_nor_known(tmp_path: Path, mode: st
         return
     with pytest.raises(UserError, match=r"mask\.png: has transparent pixels; make those to draw white"):
         read_mask(tmp_path / "mask.png", 6, 9)
+
+
+def test_a_mask_with_much_text_is_read_as_an_image_is(tmp_path: Path) -> None:
+    """Pillow refuses to open it, for its text alone."""
+    text = PngInfo()
+    text.add_text("Comment", "x" * 2_000_000, zip=True)
+    Image.linear_gradient("L").point(lambda level: 255 * (level > 99)).save(tmp_path / "mask.png", pnginfo=text)
+    with pytest.raises(ValueError, match="too large"), Image.open(tmp_path / "mask.png"):
+        pass
+    assert int(read_mask(tmp_path / "mask.png", 256, 256).sum()) == 256 * 156
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
