@@ -65,7 +65,7 @@ def complete(
         conditioning_note,
         inverted,
         is_likelier_inverted,
-        masked_nats,
+        nats_by_pixel,
         read_images,
     )
     from pixelrnn.mask import read_mask
@@ -83,7 +83,10 @@ def complete(
         note(text)
     originals = torch.stack(list(readable.values()))
     pixels = inverted(originals, shape.levels) if invert else originals
-    likelier = is_likelier_inverted(pixel_model, pixels, region, label)
+    nats, nats_of_inverted = (
+        nats_by_pixel(pixel_model, each, label) for each in (pixels, inverted(pixels, shape.levels))
+    )
+    likelier = is_likelier_inverted(nats, nats_of_inverted, region)
     if other := [path for path, is_likelier in zip(readable, likelier, strict=True) if is_likelier]:
         note(
             "images that the model finds far more likely with dark and light exchanged: "
@@ -97,10 +100,10 @@ def complete(
     rows = [CompletionRow(original, completions) for original, completions in zip(originals, drawn, strict=True)]
     completion_picture(rows, region, shape.levels, output)
     lines, measured = [], []
-    for path, nats in zip(readable, masked_nats(pixel_model, pixels, region, label).tolist(), strict=True):
-        bits = nats / (math.log(2) * int(region.sum()) * shape.channels)
-        lines.append(f"{path}\t{nats:.2f} nats\t{bits:.4f} bits/dim")
-        measured.append({"image": str(path), "nats": nats, "bits_per_dimension": bits})
+    for path, of_masked in zip(readable, nats[:, region].sum(dim=1).tolist(), strict=True):
+        bits = of_masked / (math.log(2) * int(region.sum()) * shape.channels)
+        lines.append(f"{path}\t{of_masked:.2f} nats\t{bits:.4f} bits/dim")
+        measured.append({"image": str(path), "nats": of_masked, "bits_per_dimension": bits})
     note(f"the completions are in {output}; the numbers are -ln p of the true masked pixels of each image")
     document = {
         "picture": output,

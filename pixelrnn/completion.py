@@ -16,7 +16,7 @@ from torch import Tensor
 from data_prep.images import ImageError, load_image
 from data_prep.pixel_shape import THRESHOLD, resized, with_channels
 from pixelrnn.mask import read_mask
-from pixelrnn.model import PixelModel, order_index
+from pixelrnn.model import PixelModel, images_at_once, order_index
 from pixelrnn.pixel_config import ImageShape, Order
 from pixelrnn.sampling import draw
 from vision_rnn.console import note, problem
@@ -26,8 +26,6 @@ from vision_rnn.errors import UserError
 BATCH_SIZE = 256
 # A difference of few nats may be chance, if few pixels are known.
 _CERTAIN_NATS = 10.0
-# Limits a forward pass, which holds the logits of all pixels: three megabytes per RGB image of 32x32 and 256 levels.
-_LOGITS = 2**24
 
 
 @dataclass(frozen=True)
@@ -163,6 +161,24 @@ def sample(
 
 
 @torch.inference_mode()
+def nats_by_pixel(model: PixelModel, pixels: Tensor, label: int | None = None) -> Tensor:
+    """Return -ln p(pixel | pixels before it in the model's order) of images.
+
+    Args:
+        model: Pixel model.
+        pixels: (N, C, H, W) uint8.
+        label: Class of the images, for a class-conditional model.
+
+    Returns:
+        (N, H, W) float64, in nats, summed over the channels.
+    """
+    nats = []
+    for part in pixels.split(min(BATCH_SIZE, images_at_once(model.shape))):
+        log_likelihood = model.log_likelihood(part.to(model.device), model.labels(len(part), label))
+        nats.append(-log_likelihood.cpu().double().sum(dim=1))
+    return torch.cat(nats)
+
+
 def masked_nats(model: PixelModel, pixels: Tensor, mask: Tensor, label: int | None = None) -> Tensor:
     """Sum -ln p(pixel | pixels before it in the model's order) over the true masked pixels.
 
@@ -177,12 +193,7 @@ def masked_nats(model: PixelModel, pixels: Tensor, mask: Tensor, label: int | No
     Returns:
         (N,) float64, in nats.
     """
-    nats = []
-    logits = model.shape.levels * pixels[0].numel()
-    for part in pixels.split(max(1, min(BATCH_SIZE, _LOGITS // logits))):
-        log_likelihood = model.log_likelihood(part.to(model.device), model.labels(len(part), label))
-        nats.append(-log_likelihood.cpu().double()[..., mask].sum(dim=(1, 2)))
-    return torch.cat(nats)
+    return nats_by_pixel(model, pixels, label)[:, mask].sum(dim=1)
 
 
 def inverted(pixels: Tensor, levels: int) -> Tensor:
@@ -190,24 +201,21 @@ def inverted(pixels: Tensor, levels: int) -> Tensor:
     return levels - 1 - pixels
 
 
-def is_likelier_inverted(model: PixelModel, pixels: Tensor, mask: Tensor, label: int | None = None) -> Tensor:
+def is_likelier_inverted(nats: Tensor, nats_of_inverted: Tensor, mask: Tensor) -> Tensor:
     """Return which images are far more likely with dark and light exchanged, by their known pixels alone.
 
     Such as dark digits on white paper, for a model of white digits on black.
 
     Args:
-        model: Pixel model.
-        pixels: (N, C, H, W) uint8.
+        nats: (N, H, W), from `nats_by_pixel`.
+        nats_of_inverted: The same of the inverted images.
         mask: (H, W) bool, False where pixels are known.
-        label: Class of the images, for a class-conditional model.
 
     Returns:
         (N,) bool: whether -ln p is more than twice as high as that of the inverted image, and by ten nats at least.
     """
-    nats, of_inverted = (
-        masked_nats(model, each, ~mask, label) for each in (pixels, inverted(pixels, model.shape.levels))
-    )
-    return nats > 2 * of_inverted + _CERTAIN_NATS
+    known, known_inverted = (each[:, ~mask].sum(dim=1) for each in (nats, nats_of_inverted))
+    return known > 2 * known_inverted + _CERTAIN_NATS
 
 
 def conditioning(order: Order, mask: Tensor) -> Conditioning:

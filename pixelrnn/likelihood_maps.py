@@ -6,10 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pixelrnn.model import PixelModel
-
-# Limits a forward pass, which holds the logits of all pixels.
-_LOGITS = 2**24
+from pixelrnn.model import PixelModel, images_at_once
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +31,7 @@ def likelihood_maps(model: PixelModel, pixels: Tensor, labels: Tensor | None = N
         pixels: (N, C, H, W) uint8, values 0..levels-1.
         labels: (N,) int64, classes for a class-conditional model.
     """
-    batch = max(1, _LOGITS // (model.shape.levels * pixels[0].numel()))
+    batch = images_at_once(model.shape)
     surprise, entropy = [], []
     for start in range(0, len(pixels), batch):
         part = pixels[start : start + batch].to(model.device)

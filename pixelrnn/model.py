@@ -27,6 +27,14 @@ from vision_rnn.devices import Device, resolve_device
 from vision_rnn.errors import UserError
 from vision_rnn.saved_model import SavedModel, load_model
 
+# Limits a forward pass, which holds the logits of all pixels: three megabytes per RGB image of 32x32 and 256 levels.
+_LOGITS = 2**24
+
+
+def images_at_once(shape: ImageShape) -> int:
+    """Return how many images a forward pass may have, at least one, to fit into memory."""
+    return max(1, _LOGITS // (shape.levels * shape.channels * shape.height * shape.width))
+
 
 def turn(x: Tensor, order: Order) -> Tensor:
     """Flip or transpose maps (..., H, W) so that the order becomes raster order; a second call undoes the first."""

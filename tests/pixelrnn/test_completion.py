@@ -22,6 +22,7 @@ from pixelrnn.completion import (
     is_likelier_inverted,
     load_levels,
     masked_nats,
+    nats_by_pixel,
     quantized,
     sample,
 )
@@ -229,11 +230,12 @@ def test_an_image_is_likelier_inverted_by_its_known_pixels(make_dark_model: Call
     base = 32 * np.log1p(np.exp(-3))
     expected = [base + 3 * w > 2 * (base + 3 * (32 - w)) + 10 for w in whites]
     assert expected == [False, False, False, True, True]
-    assert is_likelier_inverted(model, pixels, mask).tolist() == expected
+    nats, of_inverted = (nats_by_pixel(model, each) for each in (pixels, 1 - pixels))
+    assert is_likelier_inverted(nats, of_inverted, mask).tolist() == expected
     # A single known pixel proves nothing.
     mask = torch.ones(8, 8, dtype=torch.bool)
     mask[0, 0] = False
-    assert not is_likelier_inverted(model, pixels, mask).any()
+    assert not is_likelier_inverted(nats, of_inverted, mask).any()
 
 
 @pytest.mark.parametrize("levels", [2, 256])

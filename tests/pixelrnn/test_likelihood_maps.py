@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from pixelrnn import likelihood_maps as module
 from pixelrnn.likelihood_maps import likelihood_maps
 from pixelrnn.model import PixelModel
 
@@ -31,7 +30,7 @@ def test_the_surprise_is_the_likelihood_by_pixel(
 ):
     model = make_model(4, 5, 3, 256, **variant)
     pixels = torch.randint(256, (5, 3, 4, 5), dtype=torch.uint8)
-    monkeypatch.setattr(module, "_LOGITS", 2 * 256 * pixels[0].numel())  # Three batches.
+    monkeypatch.setattr("pixelrnn.model._LOGITS", 2 * 256 * pixels[0].numel())  # Three batches.
     maps = likelihood_maps(model, pixels)
     assert torch.allclose(maps.surprise * math.log(2), -model.log_likelihood(pixels).sum(1).double())
 
