@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_prep.images import ImageError, load_image, read_encoded, read_image
+from data_prep.images import ImageError, load_image, read_encoded, read_image, to_image
 from pixelrnn.pixel_config import ImageShape
 from vision_rnn.console import note, problem
 
@@ -50,13 +50,13 @@ def loss(path: Path, shape: ImageShape) -> str | None:
     """
     try:
         encoded = read_encoded(path)
-        levels = np.asarray(load_image(encoded))
+        stored, levels = read_image(encoded, str(path), _loss_and_levels)
     except ImageError:
-        return None
-    try:
-        stored = read_image(encoded, str(path), _loss_of_storage)
-    except ImageError:
-        stored = "parts of its file other than the pixels are broken"
+        try:
+            load_image(path)
+        except ImageError:
+            return None
+        return "parts of its file other than the pixels are broken"
     if stored:
         return stored
     if shape.channels == 1 and (levels != levels[..., :1]).any():
@@ -66,8 +66,18 @@ def loss(path: Path, shape: ImageShape) -> str | None:
     return None
 
 
+def _loss_and_levels(image: Image.Image) -> tuple[str | None, np.ndarray]:
+    """Return the property of a file that 8-bit grey or RGB pixels cannot represent, and its pixels, (H, W, 3)."""
+    stored = _loss_of_storage(image)
+    image.load()
+    # The EXIF of a PNG file may follow the pixels.
+    if not stored and _orientation(image) != 1:
+        stored = "it is stored rotated"
+    return stored, np.asarray(to_image(image))
+
+
 def _loss_of_storage(image: Image.Image) -> str | None:
-    """Return the property of a file that 8-bit grey or RGB pixels cannot represent."""
+    """Return such a property that is known before the pixels are decoded."""
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         return f"it has {frames} frames"
@@ -77,9 +87,7 @@ def _loss_of_storage(image: Image.Image) -> str | None:
         return "it has transparency"
     if image.mode not in _MODES or _bits(image) > 8:
         return f"it has more than 8 bits per channel, or is neither grey nor RGB (mode {image.mode})"
-    # The EXIF of a PNG file may follow the pixels.
-    image.load()
-    return "it is stored rotated" if _orientation(image) != 1 else None
+    return None
 
 
 def _orientation(image: Image.Image) -> int:

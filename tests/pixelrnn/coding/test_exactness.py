@@ -4,6 +4,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,7 +167,7 @@ def test_of_a_thousand_files_each_comes_back_exactly_or_is_refused(
     needed = {"rgb": exact, "grey": grey, "binary": {stem for stem in grey if np.isin(truths[stem], (0, 255)).all()}}
     for name, folder in folders.items():
         coded, out = str(tmp_path / f"{name}.vrnn"), tmp_path / name
-        assert main(["compress", str(tmp_path / "files"), "--model", str(folder), "-o", coded]) == 1
+        assert main(["compress", str(tmp_path / "files"), "--model", str(folder), "-o", coded, "--quiet"]) == 1
         refused = capsys.readouterr().err.splitlines()
         assert main(["decompress", coded, "--model", str(folder), "-o", str(out)]) == 0
         capsys.readouterr()
@@ -229,6 +230,19 @@ def test_text_in_the_file_does_not_hide_that_it_is_stored_rotated(tmp_path: Path
         path.write_bytes(encoded[:place] + chunk + encoded[place:])
         assert load_image(path).size == (HEIGHT, WIDTH)
         assert loss(path, ImageShape(height=HEIGHT, width=WIDTH, channels=1, levels=256)) == "it is stored rotated"
+
+
+def test_an_image_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    Image.new("L", (WIDTH, HEIGHT), 255).save(tmp_path / "photo.png")
+    decoder, decoded = Image._getdecoder, []
+
+    def count(mode: str, name: str, *arguments: Any) -> Any:
+        decoded.append(name)
+        return decoder(mode, name, *arguments)
+
+    monkeypatch.setattr(Image, "_getdecoder", count)
+    assert loss(tmp_path / "photo.png", ImageShape(height=HEIGHT, width=WIDTH, channels=1, levels=2)) is None
+    assert decoded == ["zip"]
 
 
 @pytest.mark.usefixtures("pillow_heif")
