@@ -175,7 +175,7 @@ def _image_of_array(array: np.ndarray) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
-        return _integer_grey(np.asarray(image).astype(np.int64))
+        return _integer_grey(np.asarray(image).astype(np.int64), least_bits=8 if image.mode == "I" else 16)
     if image.mode == "F":
         return _float_grey(np.asarray(image))
     if image.has_transparency_data:
@@ -184,10 +184,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _integer_grey(values: np.ndarray) -> Image.Image:
-    """Keep the top 8 bits of 16-bit grey levels, or of wider ones if the brightest pixel needs more bits."""
+def _integer_grey(values: np.ndarray, least_bits: int) -> Image.Image:
+    """Keep the top 8 bits of grey levels.
+
+    Wide integers have no fixed range: it is that of 8 bits if that covers all, else of 16, else of the brightest pixel.
+    """
     values = values.clip(min=0)
-    bits = max(16, int(values.max()).bit_length())
+    needed = int(values.max()).bit_length()
+    bits = max(needed if needed > 16 else 16 if needed > 8 else 8, least_bits)
     return Image.fromarray((values >> (bits - 8)).astype(np.uint8)).convert("RGB")
 
 

@@ -80,6 +80,8 @@ def test_sixteen_bit_grey_is_scaled_not_clipped():
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
+        (np.array([[0, 100, 255]], np.int32), [0, 100, 255]),
+        (np.array([[0, 100, 255]], np.uint16), [0, 0, 0]),
         (np.array([[0, 256, 65_535]], np.int32), [0, 1, 255]),
         (np.array([[-5, 2**30, 2**31 - 1]], np.int32), [0, 128, 255]),
         (np.array([[0, 0.5, 1]], np.float32), [0, 128, 255]),
