@@ -53,10 +53,15 @@ def resolve_format(source: str, format: str) -> str:
     Hub data sets are not detected: they are written `hub:owner/name`, or the format is `hub`.
 
     Raises:
-        UserError: There is no such source, or its format is not recognised.
+        UserError: There is no such source, it is a pipe, or its format is not recognised.
     """
     if is_on_hub(source, format):
         return "hub"
+    if Path(source).is_fifo():
+        raise UserError(
+            f"{source}: a pipe, which can be read only once and has no suffix to tell its format; write it to a file "
+            "and name that"
+        )
     return _recognise(Path(source)) if format == "auto" else format
 
 
