@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vision_rnn.cli import Outcome, run
-from vision_rnn.console import note, problem
+from vision_rnn.console import counted, note, problem
 from vision_rnn.errors import UserError
 from vision_rnn.option_types import PositiveInt, Seed
 
@@ -52,7 +52,10 @@ def captions(
         note(f"{manifest['without_split']} images are in no split and were not used")
     _note_sources(manifest)
     splits = manifest["splits"].items()
-    counts = [f"{name}: {count['images']} images, {count['captions']} captions" for name, count in splits]
+    counts = [
+        f"{name}: {counted(count['images'], 'image')}, {counted(count['captions'], 'caption')}"
+        for name, count in splits
+    ]
     return _prepared(output, manifest, [*counts, f"vocabulary: {manifest['vocabulary']['size']} tokens"])
 
 
@@ -86,7 +89,7 @@ def pixels(
 
     _disable_further_bars()
     manifest = prepare_pixels(source, output, format, _height_and_width(size), channels, binarize, seed, max_images)
-    counts = [f"{name}: {count['images']} images" for name, count in manifest["splits"].items()]
+    counts = [f"{name}: {counted(count['images'], 'image')}" for name, count in manifest["splits"].items()]
     shape = f"images: {manifest['height']}x{manifest['width']}, channels: {manifest['channels']}"
     levels = f"levels: {manifest['levels']}, binarization: {manifest['binarization']}"
     return _prepared(output, manifest, [*counts, shape, levels])
@@ -158,7 +161,7 @@ def _prepared(output: str, manifest: dict[str, Any], lines: list[str]) -> Outcom
     for entry in skipped:
         problem(f"skipped {entry['name']}: {entry['reason']}")
     if skipped:
-        problem(f"{len(skipped)} inputs skipped")
+        problem(f"{counted(len(skipped), 'input')} skipped")
     if manifest["in_several_splits"]:
         note(
             f"{manifest['in_several_splits']} images are in several splits, which makes scores look better than they "

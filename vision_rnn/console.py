@@ -131,6 +131,11 @@ def _rate(rate: float, unit: str, units: str) -> str:
     return f"{rate:.1f} {units}/s" if rate >= 1 or not rate else f"{1 / rate:.1f} s/{unit}"
 
 
+def counted(number: int, unit: str) -> str:
+    """Return a number with what it counts, given in the singular: `1 image`, `2 images`."""
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+
+
 def duration(seconds: float) -> str:
     """Return a time in the units that suit it."""
     minutes, seconds = divmod(round(seconds), 60)

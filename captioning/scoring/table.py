@@ -3,6 +3,7 @@
 import shlex
 from typing import Any
 
+from vision_rnn.console import counted
 from vision_rnn.tables import markdown_table
 
 
@@ -32,8 +33,9 @@ def evaluation_table(document: dict[str, Any]) -> str:
         [
             document["protocol"],
             "",
-            f"{document['split']}: {document['images']} images, {document['references']} references; "
-            f"{document['candidate_length']} words, and {document['reference_length']} in the closest references",
+            f"{document['split']}: {counted(document['images'], 'image')}, "
+            f"{counted(document['references'], 'reference')}; {counted(document['candidate_length'], 'word')}, "
+            f"and {document['reference_length']} in the closest references",
             "",
             "  ".join(f"{name:>7}" for name in scores),
             "  ".join(f"{document[name]:7.4f}" for name in scores),
@@ -77,7 +79,8 @@ def before_and_after(document: dict[str, Any]) -> str:
     ]
     return "\n".join(
         [
-            f"scores on {after['images']} photos of the split {after['split']}, with {after['references']} captions:",
+            f"scores on {counted(after['images'], 'photo')} of the split {after['split']}, with "
+            f"{counted(after['references'], 'caption')}:",
             "",
             markdown_table(["score", *measured], rows),
             *examples,
@@ -93,11 +96,11 @@ def _scores(document: dict[str, Any]) -> str:
         [name, f"{score['score']:.4f}", f"{score['low']:.4f} to {score['high']:.4f}"]
         for name, score in document["scores"].items()
     ]
-    images = f"{document['images']} images"
+    images = counted(document["images"], "image")
     if document["subset_of"]:
         images = f"{document['images']} of {document['subset_of']} images, those with a caption"
     counts = (
-        f"{images}, {document['references']} references; {document['candidate_length']} words, "
+        f"{images}, {counted(document['references'], 'reference')}; {counted(document['candidate_length'], 'word')}, "
         f"and {document['reference_length']} in the closest references"
     )
     return f"{markdown_table(['score', 'value', '95 % interval'], rows)}\n{counts}"

@@ -39,8 +39,15 @@ def test_skipped_inputs_are_named_and_make_the_exit_status_one(synthetic_caption
     assert main(["captions", str(source), "-o", str(tmp_path / "out")]) == 1
     printed = capsys.readouterr()
     assert f"data-prep: skipped {broken.name}: " in printed.err
-    assert "data-prep: 1 inputs skipped" in printed.err
+    assert "data-prep: 1 input skipped" in printed.err
     assert broken.name not in printed.out
+
+
+@pytest.mark.parametrize("format", ["auto", "jsonl"])
+def test_a_pipe_is_refused_with_the_reason(format, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")  # What the shell's <(command) is.
+    assert main(["captions", str(tmp_path / "pipe"), "-o", str(tmp_path / "out"), "--format", format]) == 2
+    assert "pipe: a pipe, which can be read only once and has no suffix" in capsys.readouterr().err
 
 
 def test_a_device_in_a_caption_file_is_skipped_and_named(synthetic_captions, tmp_path, capsys):
@@ -285,7 +292,7 @@ def test_broken_images_are_named_and_make_the_exit_status_one(make_image, tmp_pa
     assert main(["pixels", str(tmp_path / "source"), "-o", str(tmp_path / "out")]) == 1
     printed = capsys.readouterr()
     assert "data-prep: skipped train/b.png: " in printed.err
-    assert "data-prep: 1 inputs skipped" in printed.err
+    assert "data-prep: 1 input skipped" in printed.err
     assert "data-prep: 1 images are in several splits" in printed.err
     assert "train: 1 images\nvalidation: 1 images" in printed.out
 

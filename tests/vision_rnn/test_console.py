@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from vision_rnn import console
-from vision_rnn.console import Progress, note, problem, speaking_as, without_notes
+from vision_rnn.console import Progress, counted, note, problem, speaking_as, without_notes
 
 
 class Terminal(io.StringIO):
@@ -79,6 +79,10 @@ def test_a_bar_gets_its_total_later(monkeypatch: pytest.MonkeyPatch):
         progress.expect(4)
         progress.update(4)
     assert re.search(r"captioning: 100%.* 4/4 \[.*photo/s\]", terminal.getvalue())
+
+
+def test_one_thing_is_singular():
+    assert [counted(number, "image") for number in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
 
 
 def test_short_work_leaves_a_log_empty(clock: list[float], capsys):
