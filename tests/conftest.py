@@ -221,6 +221,16 @@ class Browser:
         """Return the value of a JavaScript expression in the page."""
         return self.driver.execute_script(f"return ({expression})")
 
+    def texts(self, selector: str) -> list[str]:
+        """Return the texts of the elements that a CSS selector finds."""
+        return self.evaluate(f"[...document.querySelectorAll({json.dumps(selector)})].map(each => each.textContent)")
+
+    def wait(self, condition: str) -> None:
+        """Wait, at most a minute, until a JavaScript expression is true."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(self.driver, 60).until(lambda _: self.evaluate(condition), condition)
+
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:

@@ -52,26 +52,22 @@ def report(evaluation: Path) -> Path:
     return path
 
 
-def texts(browser: Any, selector: str) -> list[str]:
-    return browser.evaluate(f"[...document.querySelectorAll({json.dumps(selector)})].map(each => each.textContent)")
-
-
 def test_every_case_is_as_in_the_data(
     browser: Any, report: Path, evaluation: Path, data: Path, model_folder: Path, tmp_path: Path
 ) -> None:
     browser.open(report)
     document = json.loads(evaluation.read_text())
-    headings = texts(browser, "h2")
+    headings = browser.texts("h2")
     assert [name for name in headings if "captions" in name] == [
         f"{kind} captions" for kind in ("Best", "Median", "Worst", "Random")
     ]
-    names = texts(browser, "article h3")
+    names = browser.texts("article h3")
     assert sorted(names) == sorted(document["captions"])  # Twelve images: three of each kind.
-    first = texts(browser, ".attended-captions li:first-child [role=group]")
+    first = browser.texts(".attended-captions li:first-child [role=group]")
     assert dict(zip(names, map(str.strip, first), strict=True)) == document["captions"]
-    alternatives = texts(browser, "article:first-of-type li:nth-child(2)")
+    alternatives = browser.texts("article:first-of-type li:nth-child(2)")
     assert alternatives
-    values = [float(text.split()[1]) for text in texts(browser, "article h3 + p")]
+    values = [float(text.split()[1]) for text in browser.texts("article h3 + p")]
     assert values[:3] == sorted(values[:3], reverse=True)
     assert min(values[:3]) >= max(values[3:])
     assert max(values[6:9]) <= min(values[:6])
@@ -85,15 +81,15 @@ def test_scores_are_those_of_the_protocol(browser: Any, report: Path, evaluation
     for name, value, low, _, high in rows:
         assert value == f"{document[name]:.4f}"
         assert float(low) <= float(value) <= float(high)
-    signatures = texts(browser, "details li")[:7]
+    signatures = browser.texts("details li")[:7]
     assert signatures[0].startswith("BLEU-1|protocol:coco|")
     assert "images:12|split:test" in signatures[6]
 
 
 def test_html_in_names_and_captions_is_text(browser: Any, report: Path) -> None:
     browser.open(report)
-    assert set(NAMES) <= set(texts(browser, "article h3"))
-    assert "<script>alert(0)</script> a dog runs on the grass" in texts(browser, "article details li")
+    assert set(NAMES) <= set(browser.texts("article h3"))
+    assert "<script>alert(0)</script> a dog runs on the grass" in browser.texts("article details li")
     assert browser.evaluate("document.querySelectorAll('script, [onerror], article b').length") == 1
     assert f"photo {NAMES[0]}" in browser.evaluate("[...document.images].map(image => image.alt)")
 
@@ -129,7 +125,7 @@ def test_the_attention_of_the_word_under_the_mouse_is_shown(
     browser.open(report)
     word = browser.driver.find_elements(By.CSS_SELECTOR, ".attended button")[1]
     rows = PreparedCaptions.open(data).split("test")
-    image = rows[rows["name"][:].index(texts(browser, "article h3")[0])]["image"]["bytes"]
+    image = rows[rows["name"][:].index(browser.texts("article h3")[0])]["image"]["bytes"]
     weights = np.asarray(load_torch_captioner(model_folder).caption(load_image(image))[0].attention)[1].ravel()
     before = np.asarray(browser.screenshot(tmp_path / "before.png"))
     ActionChains(browser.driver).move_to_element(word).perform()
@@ -137,14 +133,14 @@ def test_the_attention_of_the_word_under_the_mouse_is_shown(
     after = np.asarray(browser.screenshot(tmp_path / "after.png"))
     assert (before != after).any()
     row, column = divmod(int(weights.argmax()), 2)
-    where = texts(browser, ".attended-where")[0]
+    where = browser.texts(".attended-where")[0]
     assert (
         where
         == f"{word.text}: {100 * weights.max():.0f} % of the weight in row {row + 1} of 2, column {column + 1} of 2"
     )
     ActionChains(browser.driver).move_to_element(browser.driver.find_element(By.TAG_NAME, "h1")).perform()
     assert set(shade(browser)) == {0}
-    assert texts(browser, ".attended-where")[0] == ""
+    assert browser.texts(".attended-where")[0] == ""
 
 
 def test_the_keyboard_reaches_every_word_and_one_stop_is_enough_for_a_caption(browser: Any, report: Path) -> None:
@@ -152,22 +148,22 @@ def test_the_keyboard_reaches_every_word_and_one_stop_is_enough_for_a_caption(br
 
     browser.open(report)
     browser.evaluate("document.querySelector('.attended button').focus()")
-    words = texts(browser, ".attended li:first-child button")
+    words = browser.texts(".attended li:first-child button")
     number = browser.evaluate("document.querySelector('.attended [role=group]').children.length")
     shown = []
     for _ in range(number):
-        shown.append(texts(browser, "button.shown"))
+        shown.append(browser.texts("button.shown"))
         assert max(shade(browser)) > 0
         browser.press(Keys.ARROW_RIGHT)
     assert shown == [[word] for word in words[:number]]
-    assert texts(browser, "button.shown") == [words[number - 1]]  # There is nothing to the right of the last.
+    assert browser.texts("button.shown") == [words[number - 1]]  # There is nothing to the right of the last.
     browser.press(Keys.HOME)
-    assert texts(browser, "button.shown") == [words[0]]
+    assert browser.texts("button.shown") == [words[0]]
     browser.press(Keys.TAB)
     assert browser.evaluate("document.activeElement.parentElement.getAttribute('aria-label')") == "words of caption 2"
     browser.press(Keys.TAB)
     assert browser.evaluate("document.activeElement.tagName") == "SUMMARY"
-    assert texts(browser, "button.shown") == []
+    assert browser.texts("button.shown") == []
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -184,7 +180,7 @@ def test_the_report_of_a_run_has_curves(browser: Any, tmp_path: Path, monkeypatc
     monkeypatch.chdir(EARLIER)
     assert main(["report", str(run), "-o", str(tmp_path / "report.html")]) == 0
     browser.open(tmp_path / "report.html")
-    curves = texts(browser, "#training figcaption")
+    curves = browser.texts("#training figcaption")
     assert len(curves) == 5
     assert curves[0].startswith("loss: 2.82 at step 0 and ")
     # An unfinished run has checkpoints, but no model yet.

@@ -1,6 +1,5 @@
 """The page that captions photos: as a user sees it in a browser, and what it does with bad uploads."""
 
-import json
 import shutil
 import socket
 import subprocess
@@ -33,20 +32,10 @@ def page(serve_page: Callable[..., Any], model_folder: Path) -> Any:
     return serve_page("captioning", "--model", model_folder)
 
 
-def wait(browser: Any, condition: str) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    WebDriverWait(browser.driver, 60).until(lambda _: browser.evaluate(condition), condition)
-
-
 def upload(browser: Any, page: Any, paths: list[Path], **size: Any) -> None:
     browser.open(page.address, **size)
-    wait(browser, "document.querySelector('#photos input[type=file]') !== null")
+    browser.wait("document.querySelector('#photos input[type=file]') !== null")
     browser.driver.find_element("css selector", "#photos input[type=file]").send_keys("\n".join(map(str, paths)))
-
-
-def texts(browser: Any, selector: str) -> list[str]:
-    return browser.evaluate(f"[...document.querySelectorAll({json.dumps(selector)})].map(each => each.textContent)")
 
 
 def test_photos_are_captioned_and_not_kept(
@@ -58,27 +47,27 @@ def test_photos_are_captioned_and_not_kept(
     notes = tmp_path / "notes.txt"
     notes.write_text("not a photo")
     upload(browser, page, [photos[0], notes])
-    wait(browser, "document.querySelectorAll('.attended').length === 1")
-    assert texts(browser, ".problem") == ["notes.txt: not an image of a known format; convert it to JPEG or PNG"]
+    browser.wait("document.querySelectorAll('.attended').length === 1")
+    assert browser.texts(".problem") == ["notes.txt: not an image of a known format; convert it to JPEG or PNG"]
     captions = tiny_captioner.caption(load_image(photos[0]))
-    shown = [" ".join(text.split()) for text in texts(browser, ".attended-captions [role=group]")]
+    shown = [" ".join(text.split()) for text in browser.texts(".attended-captions [role=group]")]
     assert shown[: len(captions)][0] == " ".join(captions[0].words)
     assert len(shown) == 5  # More than the model's beam of two.
     assert page.stored() == []
     word = browser.driver.find_elements("css selector", ".attended button")[1]
     ActionChains(browser.driver).move_to_element(word).perform()
-    assert texts(browser, "button.shown") == [captions[0].words[1]]
+    assert browser.texts("button.shown") == [captions[0].words[1]]
     browser.evaluate("document.querySelector('.attended button').focus()")
     browser.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
-    assert texts(browser, "button.shown") == [captions[0].words[2]]
-    assert "of the weight in row" in texts(browser, ".attended-where")[0]
+    assert browser.texts("button.shown") == [captions[0].words[2]]
+    assert "of the weight in row" in browser.texts(".attended-where")[0]
 
 
 def test_the_keyboard_reaches_the_photos(browser: Any, page: Any) -> None:
     from selenium.webdriver.common.keys import Keys
 
     browser.open(page.address)
-    wait(browser, "document.querySelector('#photos input[type=file]') !== null")
+    browser.wait("document.querySelector('#photos input[type=file]') !== null")
     reached = []
     for _ in range(4):
         browser.press(Keys.TAB)
@@ -91,7 +80,7 @@ def test_captions_are_readable_on_a_small_screen(
     browser: Any, page: Any, photos: list[Path], tmp_path: Path, dark: bool
 ) -> None:
     upload(browser, page, photos, width=400, dark=dark)
-    wait(browser, "document.querySelectorAll('.attended').length === 2")
+    browser.wait("document.querySelectorAll('.attended').length === 2")
     assert browser.evaluate("document.documentElement.scrollWidth") == 400
     assert browser.screenshot(tmp_path / "page.png").width == 400
     brightness = browser.evaluate("getComputedStyle(document.querySelector('.attended button')).color")
@@ -104,8 +93,8 @@ def test_too_many_photos_at_once_are_refused_in_one_line(
 ) -> None:
     copies = [Path(shutil.copy(photos[0], tmp_path / f"{number}.jpg")) for number in range(demo.MAX_FILES + 1)]
     upload(browser, page, copies)
-    wait(browser, "document.querySelectorAll('.problem').length > 0")
-    assert texts(browser, ".problem") == ["21 files: at most 20 are taken at once; drop fewer"]
+    browser.wait("document.querySelectorAll('.problem').length > 0")
+    assert browser.texts(".problem") == ["21 files: at most 20 are taken at once; drop fewer"]
     assert page.stored() == []
 
 
@@ -113,7 +102,7 @@ def test_an_oversized_photo_is_refused_in_one_line(browser: Any, page: Any, tmp_
     large = tmp_path / "large.jpg"
     large.write_bytes(b"x" * (demo.MAX_BYTES + 2**20))
     upload(browser, page, [large])
-    wait(browser, "document.body.innerText.includes('maximum allowed size')")
+    browser.wait("document.body.innerText.includes('maximum allowed size')")
     assert "large.jpg" in browser.evaluate("document.body.innerText")
     browser.console_errors()  # The server's answer to the upload is one.
     assert page.stored() == []

@@ -1,6 +1,5 @@
 """The report on a pixel model: its facts are those of the run, and it works in a browser from a file."""
 
-import json
 import math
 import shutil
 from collections.abc import Callable
@@ -53,13 +52,9 @@ def report(run: Path) -> Path:
     return path
 
 
-def texts(browser: Any, selector: str) -> list[str]:
-    return browser.evaluate(f"[...document.querySelectorAll({json.dumps(selector)})].map(each => each.textContent)")
-
-
 def test_every_part_is_there(browser: Any, report: Path, run: Path) -> None:
     browser.open(report)
-    assert texts(browser, "h2") == [
+    assert browser.texts("h2") == [
         "About",
         "Training",
         "Samples through training",
@@ -69,11 +64,11 @@ def test_every_part_is_there(browser: Any, report: Path, run: Path) -> None:
         "Nearest training images",
         "Coverage",
     ]
-    assert texts(browser, "h1") == [f"Pixels: {run}"]  # The <i> in the name is text.
-    assert texts(browser, "nav a") == texts(browser, "h2")
-    assert texts(browser, "#samples-through-training figcaption") == ["epoch 0", "epoch 1", "epoch 2"]
-    assert [text.partition(":")[0] for text in texts(browser, "#training figcaption")] == ["validation", "loss"]
-    assert "no leaks" in texts(browser, "#coverage figcaption")[0]
+    assert browser.texts("h1") == [f"Pixels: {run}"]  # The <i> in the name is text.
+    assert browser.texts("nav a") == browser.texts("h2")
+    assert browser.texts("#samples-through-training figcaption") == ["epoch 0", "epoch 1", "epoch 2"]
+    assert [text.partition(":")[0] for text in browser.texts("#training figcaption")] == ["validation", "loss"]
+    assert "no leaks" in browser.texts("#coverage figcaption")[0]
     assert browser.evaluate("[...document.images].every(image => image.alt && image.naturalWidth > 0)")
 
 
@@ -89,7 +84,7 @@ def test_the_likelihood_is_the_one_that_evaluate_measures(browser: Any, report: 
         ["Nats per image", f"{document['nats_per_image']:.2f}"],
         ["Bits/dim", f"{document['bits_per_dimension']:.4f}"],
     ]
-    surprise = [text for text in texts(browser, "#surprise-and-entropy-by-pixel figcaption") if "surprise, " in text]
+    surprise = [text for text in browser.texts("#surprise-and-entropy-by-pixel figcaption") if "surprise, " in text]
     bits = sum(float(text.split()[1]) for text in surprise)
     assert bits == pytest.approx(document["sum_nats"] / math.log(2), abs=1)
 
@@ -159,7 +154,7 @@ def test_it_is_readable_on_a_small_screen_and_by_keyboard(
     picture = np.asarray(browser.screenshot(tmp_path / "report.png").convert("L"))
     assert picture.shape[1] == 400
     assert (picture[0, 0] < 40) == dark
-    stops = len(texts(browser, "nav a")) + 2  # The table and the wide picture scroll.
+    stops = len(browser.texts("nav a")) + 2  # The table and the wide picture scroll.
     for _ in range(stops):
         browser.press(Keys.TAB)
     assert browser.evaluate("document.activeElement.getAttribute('aria-label')") == "Fields of view"

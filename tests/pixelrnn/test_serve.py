@@ -35,19 +35,9 @@ def page(serve_page: Callable[..., Any], model_folder: Path) -> Any:
     return serve_page("pixelrnn", "--model", model_folder)
 
 
-def wait(browser: Any, condition: str) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    WebDriverWait(browser.driver, 60).until(lambda _: browser.evaluate(condition), condition)
-
-
 def open_page(browser: Any, page: Any, **size: Any) -> None:
     browser.open(page.address, **size)
-    wait(browser, "document.querySelector('.paint canvas') !== null")
-
-
-def texts(browser: Any, selector: str) -> list[str]:
-    return browser.evaluate(f"[...document.querySelectorAll({json.dumps(selector)})].map(each => each.textContent)")
+    browser.wait("document.querySelector('.paint canvas') !== null")
 
 
 def pixels_of(browser: Any, selector: str) -> list[np.ndarray]:
@@ -61,7 +51,7 @@ def mask_of(browser: Any) -> np.ndarray:
 
 def complete(browser: Any) -> None:
     browser.driver.find_element("css selector", "#complete").click()
-    wait(browser, "document.querySelector('#completions .completions, #completions .problem') !== null")
+    browser.wait("document.querySelector('#completions .completions, #completions .problem') !== null")
 
 
 def test_a_region_painted_by_keyboard_is_completed(browser: Any, page: Any, model_folder: Path) -> None:
@@ -86,7 +76,7 @@ def test_a_region_painted_by_keyboard_is_completed(browser: Any, page: Any, mode
     assert np.array_equal(mask_of(browser), expected)
     complete(browser)
     completions = pixels_of(browser, ".completions img")
-    assert texts(browser, ".completions figcaption") == [
+    assert browser.texts(".completions figcaption") == [
         *(f"completion {number}" for number in range(1, 9)),
         "mean",
         "uncertainty",
@@ -97,7 +87,7 @@ def test_a_region_painted_by_keyboard_is_completed(browser: Any, page: Any, mode
     assert np.array_equal(completions[8], np.rint(np.mean(completions[:8], axis=0)).astype(np.uint8))
     nats = float(masked_nats(model, original[None], torch.tensor(expected)))
     bits = nats / math.log(2) / expected.sum()
-    assert f"-ln p = {nats:.2f} nats, {bits:.4f} bits/dim" in texts(browser, "#completions p")[0]
+    assert f"-ln p = {nats:.2f} nats, {bits:.4f} bits/dim" in browser.texts("#completions p")[0]
 
 
 def test_a_region_is_painted_with_the_mouse(browser: Any, page: Any, tmp_path: Path) -> None:
@@ -125,7 +115,7 @@ def test_nothing_painted_is_one_line(browser: Any, page: Any) -> None:
     open_page(browser, page)
     browser.evaluate("document.querySelector('.paint canvas').mask.fill(0)")
     complete(browser)
-    assert texts(browser, ".problem") == ["nothing is painted; paint the region that the model is to draw"]
+    assert browser.texts(".problem") == ["nothing is painted; paint the region that the model is to draw"]
 
 
 def test_own_pictures_and_new_images_can_be_completed(browser: Any, page: Any, tmp_path: Path) -> None:
@@ -135,8 +125,8 @@ def test_own_pictures_and_new_images_can_be_completed(browser: Any, page: Any, t
     grey[:, WIDTH:] = 200
     Image.fromarray(grey).save(picture)
     browser.driver.find_element("css selector", "#upload input[type=file]").send_keys(str(picture))
-    wait(browser, "document.querySelectorAll('#completions .problem').length === 1")
-    assert texts(browser, "#completions .problem") == [
+    browser.wait("document.querySelectorAll('#completions .problem').length === 1")
+    assert browser.texts("#completions .problem") == [
         "The picture was cropped and scaled from 16x12 to 8x6 pixels; levels of 128 and above became white, the others "
         "black."
     ]
@@ -144,7 +134,7 @@ def test_own_pictures_and_new_images_can_be_completed(browser: Any, page: Any, t
     assert shown.tolist() == [[0] * 4 + [255] * 4] * 6
     assert page.stored() == []
     browser.driver.find_element("css selector", "#draw").click()
-    wait(browser, "document.querySelectorAll('#completions .problem').length === 0")
+    browser.wait("document.querySelectorAll('#completions .problem').length === 0")
     assert pixels_of(browser, ".paint img")[0].tolist() != shown.tolist()
 
 
@@ -153,8 +143,8 @@ def test_a_file_that_is_no_picture_is_one_line(browser: Any, page: Any, tmp_path
     text = tmp_path / "notes.txt"
     text.write_text("not a picture")
     browser.driver.find_element("css selector", "#upload input[type=file]").send_keys(str(text))
-    wait(browser, "document.querySelectorAll('#completions .problem').length === 1")
-    assert texts(browser, ".problem") == ["notes.txt: not an image of a known format; convert it to JPEG or PNG"]
+    browser.wait("document.querySelectorAll('#completions .problem').length === 1")
+    assert browser.texts(".problem") == ["notes.txt: not an image of a known format; convert it to JPEG or PNG"]
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -7,13 +7,6 @@ from data_prep.predictions import Predictions
 from data_prep.references import Reference
 from vision_rnn.errors import UserError
 
-IMAGES = [
-    Reference("x/a.jpg", "1", "test", ["A dog runs on grass .", "A brown dog runs ."]),
-    Reference("b.jpg", "2", "test", ["A man rides a wave .", "A surfer on a big wave ."]),
-    Reference("c.jpg", "3", "test", ["Two children play ."]),
-    Reference("d.jpg", "4", "train", ["A cat sleeps ."]),
-]
-CAPTIONS = ["a dog runs on the grass", "a man on a wave", "children play"]
 # Every split has the same file names.
 REUSED = [
     Reference(f"{number}.jpg", None, split, [f"{split} {number}"]) for split in ("test", "train") for number in (1, 2)
@@ -30,31 +23,33 @@ def notes(capsys: pytest.CaptureFixture[str]):
     return lambda: capsys.readouterr().err.splitlines()
 
 
-def test_images_are_found_by_path_file_name_and_id(notes) -> None:
+def test_images_are_found_by_path_file_name_and_id(notes, known: list[Reference], sentences: list[str]) -> None:
     for names, loose in (
         (["x/a.jpg", "b.jpg", "c.jpg"], 0),
         (["1", "2", "3"], 0),
         (["a.jpg", "photos/b.jpg", "c.jpg"], 2),
         (["a", "002", "3.0"], 3),
     ):
-        captioned = match(of(dict(zip(reversed(names), reversed(CAPTIONS), strict=True))), IMAGES)
-        assert captioned == Captioned(IMAGES[:3], CAPTIONS, "test")
+        captioned = match(of(dict(zip(reversed(names), reversed(sentences), strict=True))), known)
+        assert captioned == Captioned(known[:3], sentences, "test")
         assert [f"name or id: {loose} of 3" in line for line in notes()] == [True] * bool(loose)
 
 
-def test_a_note_shows_how_images_were_matched(notes) -> None:
-    match(of({"a": "", "b": "", "0003": ""}), IMAGES)
+def test_a_note_shows_how_images_were_matched(notes, known: list[Reference]) -> None:
+    match(of({"a": "", "b": "", "0003": ""}), known)
     assert notes() == [
         "vision-rnn: theirs.json: images matched other than by the exact name or id: 3 of 3 (2 by the file name "
         "without suffix, such as a as x/a.jpg (id 1); 1 by the number, such as 0003 as c.jpg (id 3))"
     ]
 
 
-def test_captions_of_other_splits_are_skipped_if_one_is_named(notes) -> None:
-    names = dict(zip("1234", [*CAPTIONS, "a cat"], strict=True))
-    assert match(of(names), IMAGES, "test").captions == CAPTIONS
+def test_captions_of_other_splits_are_skipped_if_one_is_named(
+    notes, known: list[Reference], sentences: list[str]
+) -> None:
+    names = dict(zip("1234", [*sentences, "a cat"], strict=True))
+    assert match(of(names), known, "test").captions == sentences
     assert notes() == ["vision-rnn: theirs.json: captions of other splits than test, skipped: 1 of 4"]
-    assert match(of(names), IMAGES, "train").captions == ["a cat"]
+    assert match(of(names), known, "train").captions == ["a cat"]
     assert notes() == ["vision-rnn: theirs.json: captions of other splits than train, skipped: 3 of 4"]
 
 
@@ -78,9 +73,11 @@ def test_captions_of_other_splits_are_skipped_if_one_is_named(notes) -> None:
         ({"4": "a"}, "test", "no captions of images of the split test; choose another split"),
     ],
 )
-def test_what_does_not_fit_is_named(captions: dict[str, str], split: str | None, message: str) -> None:
+def test_what_does_not_fit_is_named(
+    captions: dict[str, str], split: str | None, message: str, known: list[Reference]
+) -> None:
     with pytest.raises(UserError, match=message):
-        match(of(captions), IMAGES, split)
+        match(of(captions), known, split)
 
 
 @pytest.mark.parametrize(
@@ -141,9 +138,9 @@ def test_a_split_that_the_references_do_not_have_says_nothing(notes) -> None:
     assert notes() == []
 
 
-def test_the_same_caption_under_another_name_is_counted(notes) -> None:
-    captions = dict(zip("123", CAPTIONS, strict=True)) | {"b.jpg": CAPTIONS[1], "c.jpg": CAPTIONS[2]}
-    assert match(of(captions), IMAGES).captions == CAPTIONS
+def test_the_same_caption_under_another_name_is_counted(notes, known: list[Reference], sentences: list[str]) -> None:
+    captions = dict(zip("123", sentences, strict=True)) | {"b.jpg": sentences[1], "c.jpg": sentences[2]}
+    assert match(of(captions), known).captions == sentences
     assert notes() == [
         "vision-rnn: theirs.json: repeated captions of an image under another name: 2; every image is scored once"
     ]
@@ -155,21 +152,21 @@ def test_an_image_of_a_split_is_not_captioned_by_its_namesake_without_split() ->
         match(of({"1.jpg": "one", "2.jpg": "two"}), images)
 
 
-def test_a_subset_is_scored_on_purpose() -> None:
+def test_a_subset_is_scored_on_purpose(known: list[Reference]) -> None:
     captions = of({"3": "children", "1": "a dog"})
-    assert match(captions, IMAGES, subset=True) == Captioned([IMAGES[0], IMAGES[2]], ["a dog", "children"], "test", 3)
+    assert match(captions, known, subset=True) == Captioned([known[0], known[2]], ["a dog", "children"], "test", 3)
     with pytest.raises(UserError, match="references do not have: 1 of 2"):
-        match(of({"1": "a", "9": "b"}), IMAGES, subset=True)
+        match(of({"1": "a", "9": "b"}), known, subset=True)
     with pytest.raises(UserError, match="no captions of images of the split train"):
-        match(captions, IMAGES, "train", subset=True)
+        match(captions, known, "train", subset=True)
 
 
-def test_subsets_are_compared_on_the_images_of_both() -> None:
-    first = match(of({"1": "a", "2": "b"}), IMAGES, subset=True)
-    second = match(of({"3": "C", "2": "B"}), IMAGES, subset=True)
+def test_subsets_are_compared_on_the_images_of_both(known: list[Reference]) -> None:
+    first = match(of({"1": "a", "2": "b"}), known, subset=True)
+    second = match(of({"3": "C", "2": "B"}), known, subset=True)
     assert in_both(first, second) == (
-        Captioned([IMAGES[1]], ["b"], "test", 3),
-        Captioned([IMAGES[1]], ["B"], "test", 3),
+        Captioned([known[1]], ["b"], "test", 3),
+        Captioned([known[1]], ["B"], "test", 3),
     )
     with pytest.raises(UserError, match="no image has a caption in both files"):
-        in_both(first, match(of({"3": "c"}), IMAGES, subset=True))
+        in_both(first, match(of({"3": "c"}), known, subset=True))
