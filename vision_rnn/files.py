@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
@@ -14,6 +15,8 @@ from vision_rnn.errors import UserError
 
 # The description of a prepared data set, in its own folder and in that of every run trained on it.
 MANIFEST = "manifest.json"
+# The names that `atomic_path` gives to what is not complete yet: `tempfile` ends them in eight random characters.
+_STAGING = re.compile(r"\..+\.[a-z0-9_]{8}")
 
 
 @contextlib.contextmanager
@@ -48,6 +51,12 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         if os.path.lexists(replaced) and not os.path.lexists(target):
             replaced.rename(target)
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def remove_remains(folder: Path) -> None:
+    """Remove what `atomic_path` was writing in or below a folder when its process was killed."""
+    for remains in [path for path in folder.rglob(".*") if _STAGING.fullmatch(path.name)]:
+        shutil.rmtree(remains, ignore_errors=True)
 
 
 def is_disk_full(error: OSError) -> bool:

@@ -4,18 +4,14 @@ Every file is complete or absent, and what is there is not computed again.
 """
 
 import contextlib
-import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from vision_rnn.errors import UserError
-from vision_rnn.files import MANIFEST
+from vision_rnn.files import MANIFEST, remove_remains
 from vision_rnn.run_folder import LAST, checkpoint_folder, read_checkpoint
 
-# The names that `vision_rnn.files.atomic_path` gives to what is not complete yet.
-_STAGING = re.compile(r"\..+\.[a-z0-9_]{8}")
 _LOCK = ".lock"
 
 
@@ -135,6 +131,5 @@ class OutputFolder:
                 raise UserError(
                     f"{self.path}: another process is working in it; wait for it, or choose another --output"
                 ) from None
-            for remains in [path for path in self.path.rglob(".*") if _STAGING.fullmatch(path.name)]:
-                shutil.rmtree(remains, ignore_errors=True)
+            remove_remains(self.path)
             yield

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vision_rnn.errors import UserError
-from vision_rnn.files import atomic_path, read_file, read_json, read_text, write_json
+from vision_rnn.files import atomic_path, read_file, read_json, read_text, remove_remains, write_json
 
 
 def test_a_document_comes_back(tmp_path: Path):
@@ -28,6 +28,20 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path):
         fail()
     assert read_json(tmp_path / "a.json") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_a_killed_process_was_writing_is_removed_and_nothing_else(tmp_path: Path):
+    kept = [tmp_path / name for name in (".hidden", ".env.local", "deep/.a.txt", "deep/b.json", "deep/c.12345678")]
+    for path in kept:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    # Kept, since an unfinished block that is forgotten would clean up.
+    unfinished = [atomic_path(tmp_path / "model"), atomic_path(tmp_path / "deep" / "last.ckpt")]
+    for block in unfinished:
+        block.__enter__().write_text("half")
+    assert len(list(tmp_path.rglob("*"))) == len(kept) + 1 + 4
+    remove_remains(tmp_path)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
 
 
 def test_a_folder_replaces_a_folder_whole(tmp_path: Path):
