@@ -182,6 +182,21 @@ class CaptionGenerator(ABC):
 
         return captions()
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether captions have a confidence."""
+        return self.calibration is not None
+
+    def confidence(self, log_probability: float, distance: Any) -> float:
+        """Return the confidence of a caption of a calibrated model.
+
+        Args:
+            log_probability: Mean natural log-probability of its words and end token.
+            distance: Distance of its image from the training photos.
+        """
+        assert self.calibration is not None
+        return self.calibration.confidence(log_probability, distance)
+
     def preprocess(self, image: Image.Image) -> np.ndarray:
         """Return an RGB image as (3, S, S) uint8."""
         return squashed(image, self.encoder_config.image_size)
@@ -191,7 +206,7 @@ class CaptionGenerator(ABC):
 
         Args:
             decoded: Result of a search.
-            distances: Distance of each image from the training photos, (B,), for the captions' confidence.
+            distances: Distance of each image from the training photos, (B,) or (B, models), for the confidence.
         """
         side = round(decoded.attention.shape[-1] ** 0.5)
         captions: list[list[Caption]] = [[] for _ in decoded.words]
@@ -199,8 +214,8 @@ class CaptionGenerator(ABC):
             words = self.vocabulary.decode(decoded.words[image, beam].tolist())
             attention = decoded.attention[image, beam, : len(words)].reshape(-1, side, side)
             confidence = (
-                self.calibration.confidence(decoded.mean_log_probabilities[image, beam], distances[image])
-                if self.calibration and distances is not None
+                self.confidence(decoded.mean_log_probabilities[image, beam], distances[image])
+                if self.is_calibrated and distances is not None
                 else None
             )
             score = float(decoded.log_probabilities[image, beam])

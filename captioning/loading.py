@@ -1,11 +1,13 @@
 """Loading of a captioner for use, on the engine that suits it."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 from captioning.caption_generator import CaptionGenerator
 from captioning.captioner_config import BUNDLED, PRETRAINED, Engine
+from captioning.ensemble import Ensemble
 from captioning.onnx.names import DECODER, ENCODER
 from vision_rnn.console import note
 from vision_rnn.devices import Device
@@ -60,6 +62,21 @@ def load_captioner(model: str | Path = BUNDLED, device: Device = "auto", engine:
     from captioning.onnx.engine import OnnxCaptioner
 
     return OnnxCaptioner(folder)
+
+
+def load_ensemble(models: Sequence[str], device: Device = "auto", engine: Engine = "auto") -> CaptionGenerator:
+    """Load a captioner for use, or several whose probabilities are averaged.
+
+    Args:
+        models: Names as for `load_captioner`.
+        device: Device to compute on.
+        engine: Engine, as for `load_captioner`.
+
+    Raises:
+        UserError: As for `load_captioner` and `captioning.ensemble.Ensemble`.
+    """
+    captioners = [load_captioner(model, device, engine) for model in models]
+    return captioners[0] if len(captioners) == 1 else Ensemble(models, captioners)
 
 
 def _note_on_torch(captioner: "Captioner", model: str | Path, fix: str) -> None:

@@ -187,7 +187,7 @@ def check_photo_model(captioner: CaptionGenerator, pictures: Mapping[str, Any], 
         raise UserError("--attention: this model has no attention; choose another model, or omit --attention")
     if "gates" in pictures and captioner.decoder_config.cell != "lstm":
         raise UserError("--gates: this model is not an LSTM and has no gates; choose another model, or omit --gates")
-    if min_confidence and not captioner.calibration:
+    if min_confidence and not captioner.is_calibrated:
         raise UserError(
             "--min-confidence: this model is not calibrated; run: captioning calibrate MODEL --data DIR -o FOLDER, "
             "with its validation images, or omit the option"

@@ -91,6 +91,8 @@ def open_subject(source: str, data: str | None, model: str | None, split: str | 
     model = model or document.get("model")
     if not model:
         raise UserError(f"{source}: does not name its model; add --model FOLDER")
+    if not isinstance(model, str):
+        raise UserError(f"{source}: is of several models, and a report shows one; evaluate it alone")
     captioner = load_torch_captioner(model, device)
     search = SearchConfig(**document["search"]) if "search" in document else captioner.search
     run = Path(model).parent if (Path(model).parent / CONFIG).is_file() else None

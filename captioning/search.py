@@ -29,7 +29,8 @@ class Decoding(Protocol):
 
     Attributes:
         num_images: Number B of images.
-        distances: Distance of each image from the training photos, (B,); None if the model was not calibrated.
+        distances: Distance of each image from the training photos, (B,), or (B, models) of several models; None if a
+            model was not calibrated.
     """
 
     num_images: int

@@ -1,6 +1,7 @@
 """Scores of a captioner on a split of a prepared data set: of its captions, and of the likelihood of the references."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from captioning.captioner import Captioner
 from captioning.captioner_config import SearchConfig
+from captioning.ensemble import EnsembleDecoding, mean_probability
 from captioning.network.torch_decoding import TorchDecoding
 from captioning.scoring.zero_cider import note_if_cider_is_zero
 from captioning.search import beam_search
@@ -30,7 +32,7 @@ PROTOCOL = (
 
 @torch.inference_mode()
 def evaluate(
-    captioner: Captioner,
+    captioners: Captioner | Sequence[Captioner],
     data: PreparedCaptions,
     split: str,
     search: SearchConfig | None = None,
@@ -42,35 +44,40 @@ def evaluate(
     with the same vocabulary are comparable.
 
     Args:
-        captioner: The model.
+        captioners: The model, or several with the same vocabulary, whose probabilities are averaged.
         data: The prepared data set.
         split: Name of the split.
-        search: Beam search settings (default: the model's).
+        search: Beam search settings (default: the first model's).
         cached: Read the grids of the images from the cache of the data set, in half precision, as training does;
             efficient for many models with the same encoder.
     """
     rows = data.split(split)
-    search = search or captioner.search
-    decoder = captioner.eval().decoder
-    grids = grid_features(captioner.encoder, data, split) if cached else None
+    members = [captioners] if isinstance(captioners, Captioner) else captioners
+    first = members[0]
+    search = search or first.search
+    grids = [grid_features(member.eval().encoder, data, split) if cached else None for member in members]
     texts: list[list[str]] = []
     nats, words = 0.0, 0
     with Progress(len(rows), f"captioning {split}", "image") as progress:
         for start in range(0, len(rows), BATCH_SIZE):
             batch = rows[start : start + BATCH_SIZE]
-            if grids is None:
-                memory = captioner.remember(load_image(image["bytes"]) for image in batch["image"])
-            else:
-                grid = torch.from_numpy(grids[start : start + BATCH_SIZE].astype(np.float32))
-                memory = decoder.remember(grid.to(captioner.device))
-            decoding = TorchDecoding(decoder, memory)
+            memories = []
+            for member, cache in zip(members, grids, strict=True):
+                if cache is None:
+                    memories.append(member.remember(load_image(image["bytes"]) for image in batch["image"]))
+                else:
+                    grid = torch.from_numpy(cache[start : start + BATCH_SIZE].astype(np.float32))
+                    memories.append(member.decoder.remember(grid.to(member.device)))
+            pairs = [(member.decoder, memory) for member, memory in zip(members, memories, strict=True)]
+            decoding = EnsembleDecoding([TorchDecoding(decoder, memory) for decoder, memory in pairs])
             decoded = beam_search(decoding, search.beam_size, search.length_exponent, search.max_words)
-            texts += [captions[0].words for captions in captioner.read(decoded)]
-            ids = [
-                [encode_caption(captioner.vocabulary, caption) for caption in captions] for captions in batch["tokens"]
+            texts += [captions[0].words for captions in first.read(decoded)]
+            ids = [[encode_caption(first.vocabulary, caption) for caption in captions] for captions in batch["tokens"]]
+            references = pad_captions(ids).to(first.device)
+            likelihoods = [
+                decoder.bounded_log_likelihoods(memory, references).cpu().numpy() for decoder, memory in pairs
             ]
-            references = pad_captions(ids).to(captioner.device)
-            nats -= decoder.bounded_log_likelihoods(memory, references).double().sum().item()
+            nats -= float(mean_probability(np.stack(likelihoods).astype(np.float64)).sum())
             words += sum(len(caption) + 1 for captions in batch["tokens"] for caption in captions)
             progress.update(len(batch["image"]))
     scores = score_captions(texts, rows["tokens"][:])
