@@ -6,6 +6,8 @@ import numpy as np
 
 # Images that are counted at once.
 _BATCH = 1000
+# Pseudo-counts of a place, in multiples of the number of levels, of which those are used that predict best.
+_STRENGTHS = (1, 4, 16, 64, 256, 1024)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +24,9 @@ class IndependentPixels:
     def fit(cls, images: np.ndarray, levels: int) -> "IndependentPixels":
         """Count how often each level occurs at each place.
 
-        As many pseudo-counts as there are levels are added at each place, shared out by the frequencies of the levels
-        in the channel, where each level counts at least once: no level has the probability 0.
+        Pseudo-counts are added at each place, shared out by the frequencies of the levels in the channel, where each
+        level counts at least once: no level has the probability 0. Their number is the one with which every image is
+        most likely by the counts of the others.
 
         Args:
             images: (N, H, W, C) uint8, values 0..levels-1.
@@ -37,8 +40,14 @@ class IndependentPixels:
             counts += np.bincount(found, minlength=counts.size)
         counts = counts.reshape(height, width, channels, levels)
         of_channel = counts.sum(axis=(0, 1)) + 1
-        prior = levels * of_channel / of_channel.sum(axis=1, keepdims=True)
-        return cls(np.log((counts + prior) / (number + levels)))
+        prior = of_channel / of_channel.sum(axis=1, keepdims=True)
+
+        def left_out(added: int) -> float:
+            others = np.where(counts > 0, counts - 1, 0) + added * prior
+            return float((counts * np.log(others / (number - 1 + added))).sum())
+
+        added = max((levels * strength for strength in _STRENGTHS), key=left_out)
+        return cls(np.log((counts + added * prior) / (number + added)))
 
     def nats(self, images: np.ndarray) -> np.ndarray:
         """Return -ln p of images (N, H, W, C), in nats, (N,)."""

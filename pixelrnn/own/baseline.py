@@ -9,7 +9,7 @@ from pixelrnn.exact_likelihood import likelihood_document
 NAME = "independent pixels"
 _PROTOCOL = (
     "Every pixel and channel is predicted from its place alone: from the frequencies of the levels there in the "
-    "{number} training images, with {levels} pseudo-counts shared out by the frequencies in all places."
+    "{number} training images, smoothed by the frequencies in all places."
 )
 
 
@@ -21,5 +21,5 @@ def evaluate_independent(data: PreparedPixels, split: str) -> dict[str, Any]:
     """
     trained = data.split("train").pixels
     model = IndependentPixels.fit(trained, data.levels)
-    protocol = _PROTOCOL.format(number=len(trained), levels=data.levels)
+    protocol = _PROTOCOL.format(number=len(trained))
     return likelihood_document(model.nats(data.split(split).pixels), data, split, protocol)
