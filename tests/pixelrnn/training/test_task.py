@@ -146,7 +146,7 @@ def test_four_images_are_learnt_by_heart(variant: dict[str, Any], conditional: b
     torch.manual_seed(0)
     shape = ImageShape(height=3, width=3, num_classes=4 * conditional)
     config = ModelConfig(**{"num_layers": 2, "hidden_channels": 8, "conditional": conditional} | variant)
-    steps, labels = 150, torch.arange(4)
+    steps, labels = 300, torch.arange(4)
     task = task_of(PixelModel(config, shape), steps, warmup_steps=5, learning_rate=0.01)
     configured = task.configure_optimizers()
     optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
