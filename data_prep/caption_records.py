@@ -152,6 +152,6 @@ def _names_of(train_only: Sequence[str], names: dict[str, str]) -> set[str]:
         if name is None:
             raise UserError(f"--train-only: {source} is not one of the sources; choose from: {', '.join(names)}")
         chosen.add(name)
-    if len(chosen) == len(names):
+    if chosen and len(chosen) == len(names):
         raise UserError("--train-only: no source is left for validation; omit at least one")
     return chosen

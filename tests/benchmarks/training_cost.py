@@ -3,7 +3,7 @@
     python tests/benchmarks/training_cost.py flickr30k --images 29000 --validation 1014 --words 7414 --photo 500 375
     python tests/benchmarks/training_cost.py coco --images 118287 --validation 5000 --words 10000 --photo 640 480
 
-Measured are: reading and encoding a photo, one training step, and captioning a validation photo by beam search, which
+Measured are: preparing a photo, encoding it, one training step, and captioning a validation photo by beam search, which
 writes 12 words. The photos are noise and the weights are random, which changes none of these; nothing is downloaded.
 With --memory, it measures instead the memory for all the captions, with photos of one pixel.
 """
@@ -66,18 +66,25 @@ class Stopwatch(lightning.Callback):
 
 
 def write_source(folder: Path, counts: dict[str, int], vocabulary: Sequence[str], photo: tuple[int, int]) -> Path:
-    """Write photos of noise with captions of random words."""
+    """Write photos of noise with captions of random words, in COCO's layout."""
     draw, noise = random.Random(0), np.random.default_rng(0)
     # As smooth as a photo, which decides how long a JPEG file is and how long it takes to read.
     coarse = [max(1, side // 16) for side in reversed(photo)]
-    with (folder / "captions.jsonl").open("w") as file:
-        for split, count in counts.items():
-            for number in range(count):
-                name = f"{split}-{number}.jpg"
-                pixels = noise.integers(0, 256, (*coarse, 3), dtype=np.uint8)
-                Image.fromarray(pixels).resize(photo, Image.Resampling.BICUBIC).save(folder / name)
-                captions = [" ".join(draw.choices(vocabulary, k=CAPTION_WORDS)) for _ in range(CAPTIONS)]
-                file.write(json.dumps({"image": name, "captions": captions, "split": split}) + "\n")
+    (folder / "images").mkdir()
+    for split, count in counts.items():
+        images, annotations = [], []
+        for number in range(count):
+            name = f"{split}-{number:012}.jpg"
+            pixels = noise.integers(0, 256, (*coarse, 3), dtype=np.uint8)
+            Image.fromarray(pixels).resize(photo, Image.Resampling.BICUBIC).save(folder / "images" / name)
+            # COCO's other fields take memory too.
+            address = {key: f"http://images.cocodataset.org/train2017/{name}" for key in ("coco_url", "flickr_url")}
+            size = {"license": 1, "width": photo[0], "height": photo[1], "date_captured": "2013-11-14 17:02:52"}
+            images.append({"id": number, "file_name": name, **address, **size})
+            for _ in range(CAPTIONS):
+                caption = " ".join(draw.choices(vocabulary, k=CAPTION_WORDS))
+                annotations.append({"image_id": number, "id": len(annotations), "caption": caption})
+        (folder / f"captions_{split}.json").write_text(json.dumps({"images": images, "annotations": annotations}))
     return folder
 
 
@@ -96,11 +103,14 @@ def normalise(network: nn.Module, image_size: int) -> None:
 def measure_rates(settings: Any, options: argparse.Namespace, folder: Path) -> None:
     """Measure on a small data set, and print what the large one costs."""
     vocabulary = [f"word{number}" for number in range(options.words)]
-    training = replace(settings.training, precision=resolved_precision(settings.training.precision, "cpu"))
+    training = replace(settings.training, precision=resolved_precision(options.precision, "cpu"))
     views = 1 + training.mirror
     num_images = 2 * training.batch_size // views if training.batch_size > 64 else 2 * training.batch_size
-    source = write_source(folder, {"train": num_images, "validation": VALIDATION_IMAGES}, vocabulary, options.photo)
+    source = write_source(folder, {"train": num_images, "val": VALIDATION_IMAGES}, vocabulary, options.photo)
+    prepare_captions(source, folder / "data", min_count=1)  # Once before, for what is imported on first use.
+    start = time.perf_counter()
     prepare_captions(source, folder / "data", min_count=1)
+    prepare = (time.perf_counter() - start) / (num_images + VALIDATION_IMAGES)
     data = PreparedCaptions.open(folder / "data")
     search = replace(settings.search, max_words=CAPTION_WORDS)
     captioner = Captioner(settings.encoder, settings.decoder, vocabulary, search)
@@ -111,9 +121,10 @@ def measure_rates(settings: Any, options: argparse.Namespace, folder: Path) -> N
         return CaptionedImages(data, split, captioner.encoder, captioner.vocabulary, cached=True, mirrored=mirrored)
 
     validation = images("validation", False)  # Its features warm the encoder up.
-    start = time.perf_counter()
+    start, worked = time.perf_counter(), time.process_time()
     train = images("train", training.mirror)
-    encode = (time.perf_counter() - start) / len(train)
+    elapsed, worked = time.perf_counter() - start, time.process_time() - worked
+    encode = elapsed / len(train)
     watch = Stopwatch()
     fit(
         CaptioningTask(captioner, training, train, validation),
@@ -135,12 +146,15 @@ def measure_rates(settings: Any, options: argparse.Namespace, folder: Path) -> N
     epoch = steps * step + options.validation * caption
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     for name, value in {
-        "threads, precision": f"{torch.get_num_threads()}, {training.precision}",
+        "precision": training.precision,
+        "threads, cores in use while encoding": f"{torch.get_num_threads()}, {worked / elapsed:.2f}",
+        "photos prepared per second": f"{1 / prepare:.0f}",
         "photos encoded per second": f"{1 / encode:.1f}",
         "bytes of features per photo": f"{grid_bytes:,}",
         f"seconds per step of {training.batch_size} photos (of {len(watch.steps)} steps)": f"{step:.2f}",
         "validation photos per second": f"{1 / caption:.1f}",
         "steps per epoch": f"{steps}",
+        "hours to prepare": f"{(options.images + options.validation) * prepare / 3600:.2f}",
         "features: photos, hours, GB": f"{encoded:,}, {encoded * encode / 3600:.1f}, {encoded * grid_bytes / 1e9:.1f}",
         "epoch: hours of training, of validation": f"{steps * step / 3600:.2f}, {(epoch - steps * step) / 3600:.2f}",
         f"hours in all, with {training.epochs} epochs": f"{(encoded * encode + training.epochs * epoch) / 3600:.1f}",
@@ -152,16 +166,18 @@ def measure_rates(settings: Any, options: argparse.Namespace, folder: Path) -> N
 def measure_memory(options: argparse.Namespace, folder: Path) -> None:
     """Measure the memory for the captions of the whole data set: while it is prepared, and while a model is trained."""
     vocabulary = [f"word{number}" for number in range(options.words)]
-    counts = {"train": options.images, "validation": options.validation}
+    counts = {"train": options.images, "val": options.validation}
     source = write_source(folder, counts, vocabulary, (1, 1))
     command = [sys.executable, "-m", "data_prep", "captions", str(source), "-o", str(folder / "data")]
     subprocess.run(command, check=True)
     prepared = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    # The memory in use, not its maximum, which importing torch may have set.
     code = (
-        "import resource, sys; from captioning.training.batches import CaptionedImages; from data_prep import "
-        "PreparedCaptions; data = PreparedCaptions.open(sys.argv[1]); peak = lambda: "
-        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024; before = peak(); images = [CaptionedImages(data, "
-        "split, None, data.vocabulary, cached=False) for split in data.manifest['splits']]; print(peak() - before)"
+        "import sys; from captioning.training.batches import CaptionedImages; from data_prep import PreparedCaptions; "
+        "data = PreparedCaptions.open(sys.argv[1]); "
+        "used = lambda: 1024 * int(open('/proc/self/status').read().split('VmRSS:')[1].split()[0]); before = used(); "
+        "images = [CaptionedImages(data, split, None, data.vocabulary, cached=False) for split in ('train', "
+        "'validation')]; print(used() - before)"
     )
     trained = subprocess.run([sys.executable, "-c", code, str(folder / "data")], check=True, capture_output=True)
     print(f"GB of memory at the most, while the data set is prepared: {prepared / 1e9:.1f}")
@@ -176,6 +192,7 @@ def main() -> None:
     parser.add_argument("--validation", type=int, required=True, help="its validation photos")
     parser.add_argument("--words", type=int, required=True, help="words of its vocabulary")
     parser.add_argument("--photo", type=int, nargs=2, default=(640, 480), help="width and height of a photo")
+    parser.add_argument("--precision", default="auto", help="training.precision (default: auto)")
     parser.add_argument("--memory", action="store_true", help="measure the memory for the captions instead")
     options = parser.parse_args()
     options.photo = tuple(options.photo)

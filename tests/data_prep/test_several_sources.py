@@ -259,6 +259,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(arguments, message, tmp_pa
     Path("link").symlink_to("a")
     prepare_captions("a", "prepared", min_count=1)
     before = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
     assert main(["captions", *arguments.split(), "-o", "out"]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
