@@ -32,7 +32,8 @@ def caption(
     images: list[str],
     *,
     recursive: bool = False,
-    model: list[str] = [BUNDLED],  # noqa: B006  # never changed
+    model: str = BUNDLED,
+    ensemble: list[str] = [],  # noqa: B006  # never changed
     beam_size: BeamSize | None = None,
     length_exponent: NonNegativeFloat | None = None,
     max_words: PositiveInt | None = None,
@@ -61,7 +62,8 @@ def caption(
     Args:
         images: photos or folders; - reads one path per line from standard input, as they come
         recursive: include the photos of subfolders
-        model: model folder, bundled:NAME or hub:OWNER/NAME; the probabilities of several are averaged
+        model: model folder, bundled:NAME or hub:OWNER/NAME
+        ensemble: further models, whose probabilities are averaged with those of --model; name them last
         beam_size: beam size (default: the model's)
         length_exponent: exponent of the length by which log-probabilities are divided (default: the model's)
         max_words: maximum number of words of a caption (default: the model's)
@@ -101,7 +103,7 @@ def caption(
             photos.complete()
         if not photos.is_empty():
             pictures = picture_paths(photos.found, {"attention": attention, "gates": gates})
-            captioner = load_ensemble(model, device, engine)
+            captioner = load_ensemble([model, *ensemble], device, engine)
             check_photo_model(captioner, pictures, min_confidence)
             unread = caption_photos(
                 captioner,
@@ -169,7 +171,8 @@ def evaluate(
     *,
     data: str,
     split: str = "test",
-    model: list[str] = [BUNDLED],  # noqa: B006  # never changed
+    model: str = BUNDLED,
+    ensemble: list[str] = [],  # noqa: B006  # never changed
     beam_size: BeamSize | None = None,
     length_exponent: NonNegativeFloat | None = None,
     output: str | None = None,
@@ -180,7 +183,8 @@ def evaluate(
     Args:
         data: prepared data set
         split: split of the data set
-        model: model folder, bundled:NAME or hub:OWNER/NAME; the probabilities of several are averaged
+        model: model folder, bundled:NAME or hub:OWNER/NAME
+        ensemble: further models, whose probabilities are averaged with those of --model; name them last
         beam_size: beam size (default: the model's)
         length_exponent: exponent of the length by which log-probabilities are divided (default: the model's)
         output: JSON file for scores, counts, protocol and captions
@@ -194,13 +198,14 @@ def evaluate(
     if output:
         check_output_file(output)
     prepared = PreparedCaptions.open(data)
-    captioners = [_load(name, device) for name in model]
-    if len(model) > 1:
-        Ensemble(model, captioners)  # Checks that they fit together.
+    models = [model, *ensemble]
+    captioners = [_load(name, device) for name in models]
+    if ensemble:
+        Ensemble(models, captioners)  # Checks that they fit together.
     search = _search(captioners[0], beam_size, length_exponent)
     document = evaluate(captioners, prepared, split, search)
     # What `report` needs to caption some of the images again.
-    document |= {"model": model[0] if len(model) == 1 else model, "data": data, "search": asdict(search)}
+    document |= {"model": models if ensemble else model, "data": data, "search": asdict(search)}
     note_if_all_equal(list(document["captions"].values()))
     if output:
         write_json(output, document)

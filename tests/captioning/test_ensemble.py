@@ -114,7 +114,7 @@ def test_evaluation_averages_the_probabilities_of_the_references(
     prepare_captions(synthetic_captions, tmp_path / "data", min_count=1)
     data = PreparedCaptions.open(tmp_path / "data")
     command = ["evaluate", "--data", str(data.folder), "--split", "validation", "-o", str(tmp_path / "scores.json")]
-    assert main([*command, "--model", *models]) == 0
+    assert main([*command, "--model", models[0], "--ensemble", *models[1:]]) == 0
     document = json.loads((tmp_path / "scores.json").read_text())
     assert document["model"] == models
     rows, captioners = data.split("validation"), [load_torch_captioner(model) for model in models]
@@ -139,7 +139,7 @@ def test_the_command_captions_by_several_models(
     models: list[str], photos: list[Image.Image], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos[0].save(tmp_path / "photo.png")
-    assert main(["caption", str(tmp_path / "photo.png"), "--model", *models]) == 0
+    assert main(["caption", str(tmp_path / "photo.png"), "--model", models[0], "--ensemble", *models[1:]]) == 0
     expected = load_ensemble(models).caption(photos[0])[0].text
     assert capsys.readouterr().out.strip() == expected
 
@@ -151,5 +151,5 @@ def test_models_that_do_not_fit_together(
     Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
     prepare_captions(synthetic_captions, tmp_path / "data", min_count=1)
     for command in (["caption", str(tmp_path / "photo.png")], ["evaluate", "--data", str(tmp_path / "data")]):
-        assert main([*command, "--model", models[0], other]) == 2
+        assert main([*command, "--model", models[0], "--ensemble", other]) == 2
         assert f"{other}: knows other words than {models[0]}" in capsys.readouterr().err
