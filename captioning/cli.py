@@ -488,7 +488,7 @@ def ladder(
     Args:
         configs: folder of YAML files, as of train --config (default: the bundled ladder)
         quick: minutes in place of hours: fewer rungs, and data/flickr8k-quick, for which data-prep captions took
-            --max-images 1500
+            --max-images 750
         seeds: random seeds, in place of training.seed
         output: folder for the table, the figure and the run folders NAME-seedS (default: runs/caption-ladder, or
             runs/caption-ladder-quick)
@@ -501,7 +501,7 @@ def ladder(
     rungs = read_rungs(folder, training_run.train)
     data = Path(rungs[0].data)
     if quick and not data.is_dir():
-        raise UserError(f"{data}: no such folder; make it with: data-prep captions SOURCE -o {data} --max-images 1500")
+        raise UserError(f"{data}: no such folder; make it with: data-prep captions SOURCE -o {data} --max-images 750")
     runs = Path(output or f"runs/caption-{'ladder' if configs else folder.name}")
     measurements = run_sweep(CAPTIONERS, rungs, seeds, runs, device)
     table = ladder_table(measurements)

@@ -457,7 +457,7 @@ def ladder(
     Args:
         configs: folder of YAML files, as of train --config (default: the bundled ladder)
         quick: minutes in place of hours: fewer rungs, and data/binarized_mnist-quick, for which data-prep pixels took
-            --max-images 10000
+            --max-images 4000
         seeds: random seeds, in place of training.seed
         output: folder for the table, the figure and the run folders NAME-seedS (default: runs/pixel-ladder, or
             runs/pixel-ladder-quick)
@@ -470,7 +470,7 @@ def ladder(
     rungs = read_rungs(folder, training_run.train)
     data = Path(rungs[0].data)
     if quick and not data.is_dir():
-        raise UserError(f"{data}: no such folder; make it with: data-prep pixels SOURCE -o {data} --max-images 10000")
+        raise UserError(f"{data}: no such folder; make it with: data-prep pixels SOURCE -o {data} --max-images 4000")
     runs = Path(output or f"runs/pixel-{'ladder' if configs else folder.name}")
     measurements = run_sweep(PIXEL_MODELS, rungs, seeds, runs, device)
     table = ladder_table(measurements)

@@ -587,7 +587,7 @@ def test_the_quick_ladder_has_configurations_data_and_a_folder_of_its_own(
     assert output[0].startswith(f"Quick ladder: 1 of 2 rungs, {images} training images, epochs: 1. ")
     assert output[2].startswith("| rung |")
     Path("configs/ladder-quick/depth-1.yaml").write_text("data: missing\noutput: never\n")
-    fix = "data-prep pixels SOURCE -o missing --max-images 10000"
+    fix = "data-prep pixels SOURCE -o missing --max-images 4000"
     assert run("ladder", "--quick") == Result(2, [], [f"pixelrnn: error: missing: no such folder; make it with: {fix}"])
 
 
