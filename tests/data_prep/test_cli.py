@@ -90,7 +90,7 @@ def test_what_was_done_to_the_splits_is_told(synthetic_captions, tmp_path, capsy
         printed = capsys.readouterr()
         assert "data-prep: split by source; validation cut from train by seed\n" in printed.err
         assert "data-prep: 1 images are in several splits" in printed.err
-        assert "validation: 1 images" in printed.out
+        assert "validation: 1 image" in printed.out
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
@@ -294,7 +294,7 @@ def test_broken_images_are_named_and_make_the_exit_status_one(make_image, tmp_pa
     assert "data-prep: skipped train/b.png: " in printed.err
     assert "data-prep: 1 input skipped" in printed.err
     assert "data-prep: 1 images are in several splits" in printed.err
-    assert "train: 1 images\nvalidation: 1 images" in printed.out
+    assert "train: 1 image\nvalidation: 1 image" in printed.out
 
 
 @pytest.mark.parametrize("binarize", ["none", "threshold"])

@@ -210,7 +210,7 @@ def test_the_command_says_what_each_source_gave(tmp_path, capsys):
         "validation: 1 of a, 2 of b",
         "test: 1 of a",
         f"skipped b/0.pgm: {second}/captions_train.json, images[0]: {second}/0.pgm: no such file; check the path",
-        "1 inputs skipped",
+        "1 input skipped",
     ]
     assert printed.out.splitlines()[0] == "train: 6 images, 8 captions"
     assert main(["captions", str(first), str(second), *options, "--train-only", str(second)]) == 1
