@@ -92,10 +92,11 @@ def serve(build: Callable[[Any], Any], title: str, host: str, port: int, style: 
             )
         except (OSError, ValueError) as error:
             raise UserError(f"{host}, port {port}: cannot be used ({error}); choose another --host or --port") from None
-        if host != LOCAL_HOST:
-            note(f"--host {host}: whoever reaches this machine can use the page")
-        result(f"{address.rstrip('/')} (stop with Ctrl-C)")
         try:
+            if host != LOCAL_HOST:
+                note(f"--host {host}: whoever reaches this machine can use the page")
+            # Whoever reads the address may stop the page at once.
+            result(f"{address.rstrip('/')} (stop with Ctrl-C)")
             threading.Event().wait()
         except KeyboardInterrupt:
             note("stopped")
