@@ -23,7 +23,7 @@ from captioning.network.torch_decoding import TorchDecoding
 from captioning.onnx.engine import OnnxCaptioner, session
 from captioning.onnx.names import ENCODER
 from captioning.outputs import Document
-from captioning.photos import caption_photos
+from captioning.photos import Photos, caption_photos
 from captioning.search import beam_search
 from data_prep.image_files import find_images
 from data_prep.images import load_image
@@ -166,7 +166,10 @@ def test_folder(benchmark: BenchmarkFixture, folder: list[Path], variant: str) -
             list(pool.map(lambda one: encoder[False].run(None, {"pixels": one[np.newaxis]}), pixels))
 
     def caption() -> None:
-        assert caption_photos(captioner, folder, Document()) == 0
+        photos, output = Photos(list(map(str, folder)), recursive=False), Document()
+        photos.select(output, skip_existing=False)
+        assert not photos.is_empty()
+        assert caption_photos(captioner, photos, output) == 0
 
     calls: dict[str, Callable[[], object]] = {
         "read, encoded and captioned": caption,
