@@ -135,7 +135,10 @@ def test_paths_are_read_from_standard_input(caption: Run, photos: Path, monkeypa
 
 def test_lines_of_standard_input_are_captioned_as_they_come(photos: Path, model_folder: Path) -> None:
     command = [sys.executable, "-m", "captioning", "caption", "-", photos / "green.png", "--model", model_folder]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    # A job in the background ignores SIGINT, and so would its processes.
+    heeded = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, **pipes, preexec_fn=heeded) as process:
         assert process.stdin
         assert process.stdout
         assert process.stderr
