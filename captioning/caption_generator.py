@@ -210,11 +210,12 @@ class CaptionGenerator(ABC):
         """
         side = round(decoded.attention.shape[-1] ** 0.5)
         captions: list[list[Caption]] = [[] for _ in decoded.words]
+        mean_log_probabilities = decoded.mean_log_probabilities
         for image, beam in np.argwhere(decoded.log_probabilities > -np.inf).tolist():
             words = self.vocabulary.decode(decoded.words[image, beam].tolist())
             attention = decoded.attention[image, beam, : len(words)].reshape(-1, side, side)
             confidence = (
-                self.confidence(decoded.mean_log_probabilities[image, beam], distances[image])
+                self.confidence(mean_log_probabilities[image, beam], distances[image])
                 if self.is_calibrated and distances is not None
                 else None
             )

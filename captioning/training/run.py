@@ -245,9 +245,11 @@ def _trained_captioner(folder: Path, initial_share: float) -> "Captioner":
 
 def _mix_in(captioner: "Captioner", initial: "Captioner", share: float) -> None:
     """Replace the weights by their mean with those of `initial`, weighted by `share`; those of new words stay."""
-    for name, tensor in initial.state_dict().items():
+    others = initial.state_dict()
+    # Not the other way round: only the initial model may be calibrated, which adds tensors.
+    for name, tensor in captioner.state_dict().items():
         if tensor.is_floating_point():
-            captioner.state_dict()[name][: len(tensor)].lerp_(tensor, share)
+            tensor[: len(others[name])].lerp_(others[name], share)
 
 
 def _initial_captioner(

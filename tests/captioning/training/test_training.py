@@ -24,8 +24,11 @@ from torch.nn import functional as F
 from captioning.captioner import load_torch_captioner
 from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig, TrainingConfig
 from captioning.cli import main
+from captioning.confidence import Calibration
+from captioning.model_card import model_card
 from captioning.network import backbones
 from captioning.network.attention import Attention
+from captioning.network.familiarity import Familiarity
 from captioning.network.gradient_flow import gradient_flow
 from captioning.network.torch_decoding import TorchDecoding
 from captioning.scoring.model import evaluate
@@ -38,6 +41,7 @@ from data_prep.prepared_captions import PreparedCaptions
 from data_prep.vocabulary import BOS, EOS, PAD, UNK
 from evaluation.cider import DocumentFrequencies, cider_d
 from vision_rnn.errors import UserError
+from vision_rnn.saved_model import save_model
 
 # One of timm's smallest backbones.
 build_timm = backbones._timm
@@ -478,6 +482,30 @@ def test_a_resumed_fine_tuning_sees_the_crops_of_an_uninterrupted_one(
     run(prepared, tmp_path / "whole", training)
     stop_and_resume(11, prepared, tmp_path / "resumed", monkeypatch, training=training)  # in the second epoch
     assert_same(tmp_path / "whole", tmp_path / "resumed")
+
+
+def test_a_calibrated_model_can_be_a_share_of_the_mean(uninterrupted: Path, prepared: Path, tmp_path: Path):
+    initial = load_torch_captioner(uninterrupted / "model")
+    initial.calibration = Calibration(
+        intercept=0.0,
+        log_probability=1.0,
+        distance=-1.0,
+        good=0.5,
+        farthest=[1.0],
+        images=50,
+        directions=2,
+        correlation=0.5,
+        reliability=[],
+    )
+    initial.familiarity = Familiarity(initial.encoder.channels, 2)
+    save_model(initial, tmp_path / "calibrated", model_card(initial))
+    training = dataclasses.replace(TRAINING, epochs=1)
+    run(prepared, tmp_path / "run", training, init_from=str(tmp_path / "calibrated"))
+    mean = load_torch_captioner(export(tmp_path / "run", output=tmp_path / "mean", initial_share=0.25))
+    trained = load_torch_captioner(tmp_path / "run" / "model").decoder.output_bias
+    expected = 0.75 * trained + 0.25 * initial.decoder.output_bias
+    torch.testing.assert_close(mean.decoder.output_bias, expected, rtol=2e-3, atol=1e-4)
+    assert mean.calibration is None
 
 
 def test_the_encoder_is_fine_tuned_only_when_asked(prepared: Path, tmp_path: Path):
