@@ -38,7 +38,7 @@ class OnnxCaptioner(CaptionGenerator):
             installed.
     """
 
-    batch_size = 16
+    batch_size = 24
 
     def __init__(self, folder: Path) -> None:
         check_files(folder, (CONFIG, WEIGHTS, ENCODER, DECODER))
