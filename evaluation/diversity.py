@@ -1,4 +1,4 @@
-"""Statistics of a set of captions that do not depend on the images: vocabulary, lengths and repetitions."""
+"""Statistics of a set of captions that do not depend on the images: vocabulary, lengths, repetitions, broken ends."""
 
 from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
@@ -6,6 +6,34 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from evaluation.ngrams import ngrams
+
+# No English sentence ends on one of these. Other prepositions can be adverbs ("a boy looks up").
+_NEVER_LAST = frozenset(
+    (
+        "a",
+        "an",
+        "the",
+        "and",
+        "or",
+        "of",
+        "in",
+        "on",
+        "at",
+        "to",
+        "with",
+        "for",
+        "from",
+        "into",
+        "onto",
+        "by",
+        "as",
+        "while",
+        "is",
+        "are",
+        "its",
+        "their",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -20,6 +48,8 @@ class Diversity:
         different: Different captions as a share of all captions, 0..1.
         most_frequent: Number of captions that are equal to the most frequent one.
         empty: Number of captions without tokens.
+        repeating: Number of captions in which a triple of adjacent tokens occurs twice.
+        broken_off: Number of captions that end on a word that ends no sentence, such as an article.
         never_seen: Share of the captions that are not training captions, 0..1; None without training captions.
     """
 
@@ -30,6 +60,8 @@ class Diversity:
     different: float
     most_frequent: int
     empty: int
+    repeating: int
+    broken_off: int
     never_seen: float | None
 
 
@@ -58,6 +90,8 @@ def diversity(
         different=len(counts) / len(whole),
         most_frequent=max(counts.values()),
         empty=counts[()],
+        repeating=sum(len(found := [*ngrams(caption, 3)]) > len(set(found)) for caption in whole),
+        broken_off=sum(caption[-1] in _NEVER_LAST for caption in whole if caption),
         never_seen=sum(caption not in seen for caption in whole) / len(whole) if seen else None,
     )
 

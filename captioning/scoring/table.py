@@ -116,7 +116,7 @@ def diversity_line(like: dict[str, Any]) -> str:
     return (
         f"{like['vocabulary']} different words, {like['mean_length']:.2f} words per caption, distinct-1 "
         f"{like['distinct_1']:.4f}, distinct-2 {like['distinct_2']:.4f}, {100 * like['different']:.1f} % different"
-        f"{never_seen}"
+        f"{never_seen}, {like['repeating']} with a repeated triple of words, {like['broken_off']} that break off"
     )
 
 

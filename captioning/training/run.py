@@ -54,6 +54,7 @@ def train(
     import lightning
     from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 
+    from captioning.model_card import model_card
     from captioning.training.batches import CaptionedImages, batches
     from captioning.training.task import CaptioningTask
     from captioning.training.views import PLAIN, training_views
@@ -68,6 +69,7 @@ def train(
         read_checkpoint,
         write_settings,
     )
+    from vision_rnn.saved_model import save_model
     from vision_rnn.trainer import fit
 
     folder = Path(output)
@@ -142,7 +144,8 @@ def train(
         checkpoint=checkpoint,
         device=device,
     )
-    model = export(folder, output=folder / "model")
+    model, trained = folder / "model", _trained_captioner(folder, 0.0)
+    save_model(trained, model, model_card(trained))
     if training.objective != "words" and not captioner.blind:
         _calibrate(model, prepared, device)
     return model
@@ -192,9 +195,12 @@ def export(
     if length_exponent is not None:
         captioner.search = replace(captioner.search, length_exponent=length_exponent)
         captioner.card = ""
-        if captioner.calibration:
-            captioner.forget_calibration()
-            note(f"{output}: is not calibrated, since its search has changed; run: captioning calibrate")
+        captioner.forget_calibration()
+    if not captioner.calibration and not captioner.blind:
+        note(
+            f"{output}: its captions will have no confidence; run: captioning calibrate {output} "
+            f"--data DATA --output {output}"
+        )
     card = captioner.card if captioner.card and not measured else model_card(captioner, measured)
     save_model(captioner, output, card)
     return Path(output)

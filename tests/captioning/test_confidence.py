@@ -227,7 +227,7 @@ def test_a_written_model_keeps_its_calibration_and_another_search_loses_it(
     assert "rank correlation" in again.card
     other = load_torch_captioner(export(tmp_path / "with", output=tmp_path / "other", length_exponent=0.1))
     assert other.calibration is None
-    assert "is not calibrated, since its search has changed" in capsys.readouterr().err
+    assert f"no confidence; run: captioning calibrate {tmp_path / 'other'} --data DATA" in capsys.readouterr().err
 
 
 def test_too_few_images_are_counted(calibrated: Path, data: PreparedCaptions) -> None:

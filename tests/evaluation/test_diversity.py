@@ -17,6 +17,12 @@ def test_counts_by_hand() -> None:
     assert found.never_seen == 2 / 4
 
 
+def test_repetitions_and_broken_ends_are_counted() -> None:
+    found = diversity([text.split() for text in ("a dog in a dog in a", "a dog in a field", "a boy looks up", "the")])
+    assert found.repeating == 1  # "a dog in" twice
+    assert found.broken_off == 2
+
+
 def test_without_training_captions_nothing_is_said_of_them() -> None:
     assert diversity([["a"]]).never_seen is None
 
