@@ -144,7 +144,7 @@ def train(
         checkpoint=checkpoint,
         device=device,
     )
-    model, trained = folder / "model", _trained_captioner(folder, 0.0)
+    model, trained = folder / "model", _trained_captioner(folder)
     save_model(trained, model, model_card(trained))
     if training.objective != "words" and not captioner.blind:
         _calibrate(model, prepared, device)
@@ -156,6 +156,7 @@ def export(
     *,
     output: str | Path,
     evaluation: str | Path | None = None,
+    average_with: list[str] = [],  # noqa: B006  # never changed
     initial_share: Share = 0.0,
     length_exponent: NonNegativeFloat | None = None,
 ) -> Path:
@@ -165,6 +166,8 @@ def export(
         run: run folder, the output of captioning train; or a model, to write it again
         output: model folder to write; an existing one is replaced
         evaluation: file that evaluate -o wrote, to be quoted in the model card
+        average_with: other runs that started from the same model (init_from), such as those of other seeds; the mean of
+            all runs' weights is written (Wortsman et al., arXiv 2203.05482)
         initial_share: share, 0 to 1, of the weights that the run started from (init_from) in a mean with the trained
             ones (Wortsman et al., arXiv 2109.01903, equation 1)
         length_exponent: length exponent of the model's search (default: the run's)
@@ -174,7 +177,8 @@ def export(
 
     Raises:
         UserError: The run has no checkpoint yet, `output` holds something else, `evaluation` is not an evaluation file,
-            or the run did not start from a trained model while `initial_share` is not 0.
+            the run did not start from a trained model while `initial_share` is not 0, or those of `average_with` did
+            not start from the same one.
     """
     from captioning.captioner import load_torch_captioner
     from captioning.model_card import model_card
@@ -187,9 +191,10 @@ def export(
     if evaluation and not (isinstance(measured, dict) and {"protocol", "CIDEr-D", "content_hash"} <= measured.keys()):
         raise UserError(f"{evaluation}: not an evaluation; write one with: captioning evaluate -o FILE")
     if not is_model(run):
-        captioner = _trained_captioner(Path(run), initial_share)
-    elif initial_share:
-        raise UserError(f"{run}: a model, and not the run that trained it; omit --initial-share")
+        captioner = _trained_captioner(Path(run), [Path(other) for other in average_with], initial_share)
+    elif initial_share or average_with:
+        option = "initial-share" if initial_share else "average-with"
+        raise UserError(f"{run}: a model, and not the run that trained it; omit --{option}")
     else:
         captioner = load_torch_captioner(run)
     if length_exponent is not None:
@@ -223,24 +228,34 @@ def _calibrate(model: Path, prepared: "PreparedCaptions", device: Device) -> Non
         save_model(captioner, model, model_card(captioner))
 
 
-def _trained_captioner(folder: Path, initial_share: float) -> "Captioner":
-    """Return the captioner of a run's best epoch, with the run in its history."""
-    from captioning.captioner import Captioner, load_torch_captioner
+def _trained_captioner(folder: Path, others: Sequence[Path] = (), initial_share: float = 0.0) -> "Captioner":
+    """Return the captioner of a run's best epoch, with the run in its history; or a mean with other weights."""
+    from captioning.captioner import load_torch_captioner
     from vision_rnn.files import MANIFEST, read_json
-    from vision_rnn.run_folder import best_checkpoint, read_checkpoint, read_settings
+    from vision_rnn.run_folder import read_settings
 
-    checkpoint = read_checkpoint(best_checkpoint(folder, "captioning train"), "captioner", "a captioner")
-    captioner = Captioner.from_description(checkpoint["captioner"])
-    prefix = "captioner."
-    states = checkpoint["state_dict"].items()
-    weights = {name.removeprefix(prefix): tensor for name, tensor in states if name.startswith(prefix)}
-    captioner.load_state_dict(weights, strict=True)
+    captioner = _best_epoch(folder)
     manifest, settings = read_json(folder / MANIFEST), read_settings(folder)
     # Without the paths on this machine, which say nothing to others.
     kept = {name: settings[name] for name in ("encoder", "decoder", "search", "training")}
+    if (others or initial_share) and not settings["init_from"]:
+        option = "initial-share" if initial_share else "average-with"
+        raise UserError(f"{folder}: did not start from a trained model; omit --{option}")
+    if others:
+        of_others = [read_settings(other) for other in others]
+        for other, its in zip(others, of_others, strict=True):
+            if its["init_from"] != settings["init_from"]:
+                raise UserError(
+                    f"{other}: started from {its['init_from']}, and {folder} from {settings['init_from']}; "
+                    "average runs that started from the same model"
+                )
+        for number, other in enumerate(others, start=2):
+            member = _best_epoch(other)
+            if member.vocabulary.words != captioner.vocabulary.words:
+                raise UserError(f"{other}: has another vocabulary than {folder}; average runs on the same data")
+            _mix_in(captioner, member, 1 / number)
+        kept["averaged_with"] = [its["training"] for its in of_others]
     if initial_share:
-        if not settings["init_from"]:
-            raise UserError(f"{folder}: did not start from a trained model; omit --initial-share")
         _mix_in(captioner, load_torch_captioner(settings["init_from"]), initial_share)
         kept["initial_share"] = initial_share
     named = ("source", "format", "splits", "content_hash", "sources")
@@ -249,10 +264,23 @@ def _trained_captioner(folder: Path, initial_share: float) -> "Captioner":
     return captioner
 
 
-def _mix_in(captioner: "Captioner", initial: "Captioner", share: float) -> None:
-    """Replace the weights by their mean with those of `initial`, weighted by `share`; those of new words stay."""
-    others = initial.state_dict()
-    # Not the other way round: only the initial model may be calibrated, which adds tensors.
+def _best_epoch(folder: Path) -> "Captioner":
+    from captioning.captioner import Captioner
+    from vision_rnn.run_folder import best_checkpoint, read_checkpoint
+
+    checkpoint = read_checkpoint(best_checkpoint(folder, "captioning train"), "captioner", "a captioner")
+    captioner = Captioner.from_description(checkpoint["captioner"])
+    prefix = "captioner."
+    states = checkpoint["state_dict"].items()
+    weights = {name.removeprefix(prefix): tensor for name, tensor in states if name.startswith(prefix)}
+    captioner.load_state_dict(weights, strict=True)
+    return captioner
+
+
+def _mix_in(captioner: "Captioner", other: "Captioner", share: float) -> None:
+    """Replace the weights by their mean with those of `other`, weighted by `share`; those of new words stay."""
+    others = other.state_dict()
+    # Not the other way round: only an initial model may be calibrated, which adds tensors.
     for name, tensor in captioner.state_dict().items():
         if tensor.is_floating_point():
             tensor[: len(others[name])].lerp_(others[name], share)

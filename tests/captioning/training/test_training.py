@@ -243,6 +243,29 @@ def test_a_model_may_keep_a_share_of_the_weights_it_began_with(uninterrupted: Pa
         export(uninterrupted, output=tmp_path / "none", initial_share=0.5)
 
 
+def test_a_model_may_be_the_mean_of_several_runs(uninterrupted: Path, prepared: Path, tmp_path: Path):
+    began = str(uninterrupted / "model")
+    runs = [tmp_path / f"run-{seed}" for seed in range(3)]
+    trained = [
+        run(prepared, folder, dataclasses.replace(TRAINING, epochs=1, seed=seed), init_from=began)
+        for seed, folder in enumerate(runs)
+    ]
+    mean = load_torch_captioner(export(runs[0], output=tmp_path / "mean", average_with=list(map(str, runs[1:]))))
+    weights = [load_torch_captioner(model).decoder.embedding.weight for model in trained]
+    torch.testing.assert_close(mean.decoder.embedding.weight, sum(weights) / 3, atol=1e-3, rtol=1e-3)
+    assert not torch.equal(weights[0], weights[1])
+    assert [training["seed"] for training in mean.history[-1]["averaged_with"]] == [1, 2]
+    once = dataclasses.replace(TRAINING, epochs=1)
+    elsewhere = run(prepared, tmp_path / "elsewhere", once, init_from=str(trained[0]))
+    for first, second, reason in (
+        (runs[0], elsewhere.parent, "elsewhere: started from .*run-0.*, and .*run-0 from"),
+        (uninterrupted, runs[0], "did not start from a trained model; omit --average-with"),
+        (trained[0], runs[1], "a model, and not the run that trained it; omit --average-with"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            export(first, output=tmp_path / "none", average_with=[str(second)])
+
+
 def test_the_cross_entropy_is_that_of_its_equation(known: PreparedCaptions, tmp_path: Path):
     """Equation 14: the mean over words of the smoothed negative log-probability, plus the attention penalty."""
     captioner = load_torch_captioner(learn(known, tmp_path, epochs=1))
