@@ -35,6 +35,7 @@ from captioning.cli import COMMANDS, CONFIGS
 from captioning.training.batches import CaptionedImages, batches
 from captioning.training.run import resolved_precision
 from captioning.training.task import CaptioningTask
+from captioning.training.views import PLAIN, View, training_views
 from data_prep import PreparedCaptions, prepare_captions
 from data_prep.vocabulary import EOS
 from vision_rnn.cli import command_parser
@@ -104,8 +105,8 @@ def measure_rates(settings: Any, options: argparse.Namespace, folder: Path) -> N
     """Measure on a small data set, and print what the large one costs."""
     vocabulary = [f"word{number}" for number in range(options.words)]
     training = replace(settings.training, precision=resolved_precision(options.precision, "cpu"))
-    views = 1 + training.mirror
-    num_images = 2 * training.batch_size // views if training.batch_size > 64 else 2 * training.batch_size
+    views = training_views(training.mirror, training.crops)
+    num_images = 2 * training.batch_size // len(views) if training.batch_size > 64 else 2 * training.batch_size
     source = write_source(folder, {"train": num_images, "val": VALIDATION_IMAGES}, vocabulary, options.photo)
     prepare_captions(source, folder / "data", min_count=1)  # Once before, for what is imported on first use.
     start = time.perf_counter()
@@ -117,12 +118,12 @@ def measure_rates(settings: Any, options: argparse.Namespace, folder: Path) -> N
     normalise(captioner.encoder.backbone, settings.encoder.image_size)
     captioner.decoder.output_bias.data[EOS] = -1e4  # No caption ends before it has all words.
 
-    def images(split: str, mirrored: bool) -> CaptionedImages:
-        return CaptionedImages(data, split, captioner.encoder, captioner.vocabulary, cached=True, mirrored=mirrored)
+    def images(split: str, views: list[View]) -> CaptionedImages:
+        return CaptionedImages(data, split, captioner.encoder, captioner.vocabulary, cached=True, views=views)
 
-    validation = images("validation", False)  # Its features warm the encoder up.
+    validation = images("validation", [PLAIN])  # Its features warm the encoder up.
     start, worked = time.perf_counter(), time.process_time()
-    train = images("train", training.mirror)
+    train = images("train", views)
     elapsed, worked = time.perf_counter() - start, time.process_time() - worked
     encode = elapsed / len(train)
     watch = Stopwatch()
@@ -141,8 +142,8 @@ def measure_rates(settings: Any, options: argparse.Namespace, folder: Path) -> N
     step, caption = statistics.median(watch.steps), statistics.median(watch.validations) / VALIDATION_IMAGES
     location_bytes = captioner.encoder.channels * 2
     grid_bytes = captioner.encoder.grid_size**2 * location_bytes
-    encoded = options.images * views + options.validation
-    steps = math.ceil(options.images * views / training.batch_size)
+    encoded = options.images * len(views) + options.validation
+    steps = math.ceil(options.images * len(views) / training.batch_size)
     epoch = steps * step + options.validation * caption
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     for name, value in {
