@@ -128,7 +128,10 @@ def caption(
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*["add --skip-existing to continue"] * bool(output or sidecar)) from None
-    place.finish()
+    else:
+        place.finish()
+    finally:
+        place.close()
     photos.note_skipped()
     return 1 if photos.failures or unread else 0
 

@@ -14,12 +14,13 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 from data_prep.image_files import PHOTO_SUFFIXES
 from vision_rnn.console import note, result
 from vision_rnn.errors import UserError
 from vision_rnn.files import atomic_path, check_no_device, unwritable
+from vision_rnn.locks import InUseError, remove_locked, take_lock
 
 Record = dict[str, Any]
 
@@ -64,6 +65,10 @@ class Output(ABC):
     @abstractmethod
     def finish(self) -> None:
         """Complete the output after the last photo."""
+
+    def close(self) -> None:
+        """Release what a run holds, whether it is finished or not."""
+        return
 
 
 class Lines(Output):
@@ -153,14 +158,16 @@ class RecordFile(Output):
     """One file with all captions; its suffix selects the format.
 
     Each record is immediately appended to a journal beside the file, `FILE.part` (JSON lines). At the end the complete
-    file is written and the journal is removed. If a run stops early, the journal contains all finished photos.
+    file is written and the journal is removed. If a run stops early, the journal contains all finished photos. A run
+    keeps the journal locked, so that no other one writes the file meanwhile.
 
     Args:
         path: Path of the file: `.jsonl`, `.csv` (one row per caption) or `.txt` (path, tab, caption).
         go_on: Keep the records of the file and the journal, and add to them; otherwise start again.
 
     Raises:
-        UserError: The format is unknown, the file cannot be written, or it contains something else.
+        UserError: The format is unknown, the file cannot be written, contains something else, or (`InUseError`) is
+            written by another process.
     """
 
     def __init__(self, path: Path, go_on: bool) -> None:
@@ -172,15 +179,27 @@ class RecordFile(Output):
         self._write, read = _FORMATS[path.suffix.lower()]
         self._records: dict[str, Record] = {}
         # An earlier journal is kept until the first new record replaces it.
-        self._mode = "a" if go_on else "w"
-        with _one_line(path):
+        self._is_kept = go_on
+        with _one_line(self._journal):
             path.parent.mkdir(parents=True, exist_ok=True)
-            for kept in (path, self._journal) if go_on else ():
-                check_no_device(kept)
-            if go_on and self._journal.exists():
-                _drop_incomplete_line(self._journal)
-            for kept, reader in ((path, read), (self._journal, _read_jsonl)):
-                if go_on and kept.exists():
+            lock = take_lock(self._journal)
+        if lock is None:
+            raise InUseError(path)
+        self._file = lock.file
+        try:
+            if go_on:
+                self._read(read)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self, read: Callable[[IO[str]], Iterator[Record]]) -> None:
+        """Read the records of an earlier run."""
+        with _one_line(self._path):
+            check_no_device(self._path)
+            _drop_incomplete_line(self._file)
+            for kept, reader in ((self._path, read), (self._journal, _read_jsonl)):
+                if kept.exists():
                     self._records |= _kept(kept, reader)
 
     def holds(self, image: Path) -> bool:
@@ -190,16 +209,30 @@ class RecordFile(Output):
     def add(self, image: Path, captions: Sequence[Written]) -> None:
         """Append the captions to the journal."""
         record = self._records[str(image)] = _record(image, captions)
-        with _one_line(self._journal), _open(self._journal, self._mode) as file:
-            _write_jsonl([record], file)
-        self._mode = "a"
+        with _one_line(self._journal):
+            if not self._is_kept:
+                self._file.truncate(0)
+            self._is_kept = True
+            self._file.seek(0, os.SEEK_END)
+            left = _json_line(record).encode("utf-8", "surrogateescape")
+            while left:  # An unbuffered file may take a part.
+                left = left[self._file.write(left) :]
 
     def finish(self) -> None:
         """Write the file and remove the journal, unless there is nothing to write."""
         if self._records:
             with atomic_path(self._path) as staged, _open(staged, "w") as file:
                 self._write(self._records.values(), file)
-            self._journal.unlink(missing_ok=True)
+            remove_locked(self._file, self._journal)
+
+    def close(self) -> None:
+        """Unlock the journal, and remove it if it is empty."""
+        if self._file.closed:
+            return
+        if os.fstat(self._file.fileno()).st_size:
+            self._file.close()
+        else:
+            remove_locked(self._file, self._journal)
 
 
 def choose_output(
@@ -263,9 +296,9 @@ def _one_line(path: Path) -> Iterator[None]:
         raise unwritable(path, error) from error
 
 
-def _drop_incomplete_line(path: Path) -> None:
+def _drop_incomplete_line(file: BinaryIO) -> None:
     """Remove an incomplete last line, left by a killed run or a full disk."""
-    os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+    file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _kept(path: Path, read: Callable[[IO[str]], Iterator[Record]]) -> dict[str, Record]:
@@ -286,7 +319,11 @@ def _kept(path: Path, read: Callable[[IO[str]], Iterator[Record]]) -> dict[str, 
 
 
 def _write_jsonl(records: Iterable[Record], file: IO[str]) -> None:
-    file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    file.writelines(map(_json_line, records))
+
+
+def _json_line(record: Record) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def _read_jsonl(file: IO[str]) -> Iterator[Record]:

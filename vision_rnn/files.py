@@ -1,22 +1,29 @@
-"""Files that are either complete or absent: written under a temporary name, then renamed."""
+"""Files that are either complete or absent: written under a temporary name, then renamed.
+
+What is not complete yet lies beside its target, in the folder `.TARGET.unfinished`, with a lock: no other process
+writes the target meanwhile. What a killed process leaves there is removed by the next one that writes the target.
+"""
 
 import contextlib
 import errno
 import json
 import os
-import re
 import shutil
 import tempfile
+import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from vision_rnn.console import note
 from vision_rnn.errors import UserError
+from vision_rnn.locks import InUseError, Lock, remove_locked, take_lock, take_lock_in
 
 # The description of a prepared data set, in its own folder and in that of every run trained on it.
 MANIFEST = "manifest.json"
-# The names that `atomic_path` gives to what is not complete yet: `tempfile` ends them in eight random characters.
-_STAGING = re.compile(r"\..+\.[a-z0-9_]{8}")
+UNFINISHED = ".unfinished"
+# How long another process may take over a small file, such as a text beside a photo.
+_PATIENCE = 2.0  # seconds
 
 
 @contextlib.contextmanager
@@ -27,12 +34,13 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     target is kept if the renaming fails or is interrupted.
 
     Raises:
-        UserError: The target cannot be written, is a folder where a file is expected, or the disk is full.
+        UserError: The target cannot be written, is a folder where a file is expected, or the disk is full; or
+            (`InUseError`) another process is writing it.
     """
     target = Path(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        staging, lock = _take_staging(target)
     except OSError as error:
         raise unwritable(target, error) from error
     # With the suffix of the target: many writers choose their format by it.
@@ -50,13 +58,97 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         # Between the two renamings this is the only copy of the old folder.
         if os.path.lexists(replaced) and not os.path.lexists(target):
             replaced.rename(target)
-        shutil.rmtree(staging, ignore_errors=True)
+        _remove_staging(staging, target, lock)
 
 
-def remove_remains(folder: Path) -> None:
-    """Remove what `atomic_path` was writing in or below a folder when its process was killed."""
-    for remains in [path for path in folder.rglob(".*") if _STAGING.fullmatch(path.name)]:
-        shutil.rmtree(remains, ignore_errors=True)
+def settle(target: Path) -> None:
+    """Remove what a killed process left beside a target; if it was just replacing a folder, complete that.
+
+    Nothing is done while another process writes the target.
+    """
+    staging = _staging_of(target)
+    if staging.is_symlink() or not staging.is_dir():
+        return
+    with contextlib.suppress(OSError):  # Such as a folder that may only be read.
+        lock = take_lock(_lock_of(staging, target))
+        if lock and lock.is_held:
+            _settle(staging, target)
+            _remove_staging(staging, target, lock)
+        elif lock:
+            lock.file.close()
+
+
+def settle_in(folder: Path) -> None:
+    """Do the same for every target in or below a folder."""
+    for staging in list(folder.rglob(f".*{UNFINISHED}")):
+        settle(staging.with_name(staging.name[1 : -len(UNFINISHED)]))
+
+
+def _staging_of(target: Path) -> Path:
+    return target.with_name(f".{target.name}{UNFINISHED}")
+
+
+def _lock_of(staging: Path, target: Path) -> Path:
+    return staging / f"{target.name}.lock"
+
+
+def _take_staging(target: Path) -> tuple[Path, Lock | None]:
+    """Return an empty folder beside a target, and its lock, if there are locks here.
+
+    Raises:
+        InUseError: Another process is writing the target.
+        OSError: The folder cannot be made.
+    """
+    staging = _staging_of(target)
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        if staging.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(staging))
+        lock = take_lock_in(staging, _lock_of(staging, target).name, mode=0o700)
+        if lock is None and time.monotonic() > deadline:
+            raise InUseError(target)
+        if lock is not None:
+            break
+        time.sleep(0.01)
+    if lock.is_held:
+        try:
+            _settle(staging, target)
+        except BaseException:
+            lock.file.close()
+            raise
+        return staging, lock
+    # What lies there may be another process's: this one takes a name of its own.
+    _remove_staging(staging, target, lock)
+    return Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=UNFINISHED, dir=target.parent)), None
+
+
+def _settle(staging: Path, target: Path) -> None:
+    """Complete the replacing of a folder, and empty the staging folder; its lock is held."""
+    staged, replaced = staging / target.name, staging / f"{target.name}.replaced"
+    if os.path.lexists(replaced) and not os.path.lexists(target):
+        # The new folder was complete when the old one was moved.
+        os.rename(staged if os.path.lexists(staged) else replaced, target)
+        note(f"{target}: completed, since a process was killed while it replaced this folder")
+    _empty(staging, target)
+
+
+def _empty(staging: Path, target: Path) -> None:
+    for entry in staging.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry != _lock_of(staging, target):
+            entry.unlink()
+
+
+def _remove_staging(staging: Path, target: Path, lock: Lock | None) -> None:
+    """Remove a staging folder, the lock last: who has the lock may use the folder."""
+    with contextlib.suppress(OSError):
+        _empty(staging, target)
+        if lock:
+            remove_locked(lock.file, _lock_of(staging, target))
+        staging.rmdir()
+    if lock:
+        lock.file.close()
 
 
 def is_disk_full(error: OSError) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vision_rnn.errors import UserError
-from vision_rnn.files import MANIFEST
+from vision_rnn.files import MANIFEST, settle
 
 CONFIG, WEIGHTS, CHECKSUMS, CARD = "config.json", "model.safetensors", "SHA256SUMS", "README.md"
 
@@ -33,6 +33,8 @@ def find_folder(model: str | Path, bundled: Path, program: str) -> Path:
             raise UserError(f"{model}: no such bundled model; choose one of: {', '.join(known)}")
         return known[name]
     folder = Path(model)
+    if not folder.exists():
+        settle(folder)
     if not is_model(folder):
         raise _mistaken(folder, program)
     return folder

@@ -3,16 +3,13 @@
 Every file is complete or absent, and what is there is not computed again.
 """
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from vision_rnn.alone import LOCK
 from vision_rnn.errors import UserError
-from vision_rnn.files import MANIFEST, remove_remains
+from vision_rnn.files import MANIFEST, UNFINISHED
 from vision_rnn.run_folder import LAST, checkpoint_folder, read_checkpoint
-
-_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -49,8 +46,8 @@ class OutputFolder:
 
     def _is_other(self) -> bool:
         """Return whether something else is in the folder. A kill leaves the lock, and may do so before `started`."""
-        others = [path.name for path in self.path.iterdir() if path.name != _LOCK]
-        return not self.started.is_file() and not all(name.startswith(f".{self.started.name}.") for name in others)
+        left = {LOCK, f".{self.started.name}{UNFINISHED}"}
+        return not self.started.is_file() and not {path.name for path in self.path.iterdir()} <= left
 
     @property
     def started(self) -> Path:
@@ -107,29 +104,3 @@ class OutputFolder:
         if not self.has_checkpoint:
             return 0
         return read_checkpoint(checkpoint_folder(self.path) / LAST, description, kind)["epoch"] + 1
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Create the folder, keep other processes out of it, and remove what a killed one was just writing.
-
-        Raises:
-            UserError: Another process is working in it.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror}); choose another --output") from error
-        try:
-            import fcntl
-        except ImportError:  # Windows; what is being written there cannot be told from what was left.
-            yield
-            return
-        with (self.path / _LOCK).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UserError(
-                    f"{self.path}: another process is working in it; wait for it, or choose another --output"
-                ) from None
-            remove_remains(self.path)
-            yield

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -65,6 +66,9 @@ class AtomicCheckpoints(TorchCheckpointIO):
         torch.save(checkpoint, content)
         with atomic_path(path) as staged:
             staged.write_bytes(content.getbuffer())
+            # Otherwise a loss of power may leave an empty file under the name of the last good checkpoint.
+            with open(staged, "r+b") as file:
+                os.fsync(file.fileno())
 
 
 class _Checkpoints(ModelCheckpoint):

@@ -18,6 +18,7 @@ from captioning.scoring.model import evaluate
 from captioning.training.run import train
 from data_prep.captions import prepare_captions
 from data_prep.prepared_captions import PreparedCaptions
+from vision_rnn.alone import alone_in
 from vision_rnn.announcement import announce
 from vision_rnn.console import note, problem, without_notes
 from vision_rnn.devices import Device
@@ -78,7 +79,7 @@ def train_own(
             settings = Settings.choose(photos.training_captions, init_from).override(given)
         if not folder.is_finished:
             _announce(folder, source, photos, settings, device)
-            with folder.alone():
+            with alone_in(folder.path):
                 started = {"source": str(source.resolve()), "settings": settings.document(), "photos": photos.digests}
                 write_json(folder.started, started)
                 _work(folder, source, settings, device)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioning.captioner_config import DecoderConfig, EncoderConfig, Precision, SearchConfig, TrainingConfig
+from vision_rnn.alone import alone_in_output
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
 from vision_rnn.option_types import NonNegativeFloat, Share
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from data_prep.prepared_captions import PreparedCaptions
 
 
+@alone_in_output
 def train(
     *,
     data: str | Path,

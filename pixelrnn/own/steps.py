@@ -23,6 +23,7 @@ from pixelrnn.pictures import save_picture
 from pixelrnn.pixel_config import ModelConfig, TrainingConfig
 from pixelrnn.training.run import train
 from pixelrnn.training.sample_grids import sample_grid
+from vision_rnn.alone import alone_in
 from vision_rnn.announcement import announce
 from vision_rnn.console import Progress, note, problem
 from vision_rnn.devices import Device
@@ -96,7 +97,7 @@ def train_own(
             settings = Settings.choose(shape, survey.splits["train"], size, start, model).override(given)
         if not folder.is_finished:
             _announce(folder, source, survey, settings, device)
-            with folder.alone():
+            with alone_in(folder.path):
                 started = {"source": str(source.resolve()), "settings": settings.document(), "pictures": digests}
                 write_json(folder.started, started)
                 _work(folder, pictures, settings, device)

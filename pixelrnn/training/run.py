@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pixelrnn.pixel_config import ModelConfig, TrainingConfig
+from vision_rnn.alone import alone_in_output
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _LOG_INTERVAL = 10
 
 
+@alone_in_output
 def train(
     *,
     data: str | Path,

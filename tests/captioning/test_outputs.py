@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from captioning.outputs import RecordFile, Sidecars, Written
 from vision_rnn.errors import UserError
+from vision_rnn.locks import InUseError
 
 FORMATS = (".jsonl", ".csv", ".txt")
 
@@ -25,6 +26,20 @@ def write(path: Path, captions: dict[str, list[str]], go_on: bool = False) -> No
     for image, texts in captions.items():
         output.add(Path(image), [make_caption(text, -float(rank)) for rank, text in enumerate(texts, start=1)])
     output.finish()
+    output.close()
+
+
+def write_part(path: Path, image: str, text: str) -> None:
+    """Write a caption as a run does that is stopped before its end."""
+    output = RecordFile(path, go_on=False)
+    output.add(Path(image), [make_caption(text)])
+    output.close()
+
+
+def holds(path: Path, image: str) -> bool:
+    output = RecordFile(path, go_on=True)
+    output.close()
+    return output.holds(Path(image))
 
 
 def test_jsonl_is_a_record_a_photo(tmp_path: Path) -> None:
@@ -98,6 +113,7 @@ def test_a_run_cut_at_any_byte_loses_at_most_its_last_photo(tmp_path: Path, suff
     killed = RecordFile(path, go_on=False)
     for image, texts in captions.items():
         killed.add(Path(image), [make_caption(text, -float(rank)) for rank, text in enumerate(texts, start=1)])
+    killed.close()
     content = journal.read_bytes()
     line_ends = [place + 1 for place, byte in enumerate(content) if byte == ord("\n")]
     for length in range(len(content) + 1):
@@ -127,14 +143,14 @@ def test_an_earlier_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> Non
 
 def test_earlier_files_stay_if_nothing_was_captioned(tmp_path: Path) -> None:
     write(tmp_path / "out.txt", {"old.jpg": ["a dog"]})
-    RecordFile(tmp_path / "out.txt", go_on=False).add(Path("new.jpg"), [make_caption("a cat")])
+    write_part(tmp_path / "out.txt", "new.jpg", "a cat")
     write(tmp_path / "out.txt", {})
     assert (tmp_path / "out.txt").read_text() == "old.jpg\ta dog\n"
-    assert RecordFile(tmp_path / "out.txt", go_on=True).holds(Path("new.jpg"))
+    assert holds(tmp_path / "out.txt", "new.jpg")
 
 
 def test_beginning_anew_forgets_an_interrupted_run(tmp_path: Path) -> None:
-    RecordFile(tmp_path / "out.txt", go_on=False).add(Path("old.jpg"), [make_caption("a dog")])
+    write_part(tmp_path / "out.txt", "old.jpg", "a dog")
     write(tmp_path / "out.txt", {"new.jpg": ["a cat"], "newer.jpg": ["red"]})
     assert (tmp_path / "out.txt").read_text() == "new.jpg\ta cat\nnewer.jpg\tred\n"
 
@@ -167,12 +183,51 @@ def test_unknown_formats_and_folders_are_refused(tmp_path: Path) -> None:
         RecordFile(tmp_path / "folder.txt", go_on=False)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "out.csv.part").symlink_to("/dev/full")
-    output = RecordFile(tmp_path / "out.csv", go_on=False)
-    with pytest.raises(UserError, match=r"out\.csv\.part: cannot be written \(No space left on device\); free"):
-        output.add(Path("a.jpg"), [make_caption("a dog")])
+def test_a_full_disk_is_one_line_and_the_journal_can_be_continued(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    path, journal = tmp_path / "out.csv", tmp_path / "out.csv.part"
+    write_part(path, "a.jpg", "a dog")
+    whole = journal.stat().st_size
+    output = RecordFile(path, go_on=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (whole + 20, hard))
+    try:
+        with pytest.raises(
+            UserError, match=r"out\.csv\.part: cannot be written \(File too large\); choose another path"
+        ):
+            output.add(Path("b.jpg"), [make_caption("a cat")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    output.close()
+    assert journal.stat().st_size == whole + 20
+    assert holds(path, "a.jpg")
+    assert not holds(path, "b.jpg")
+
+
+def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    first = RecordFile(path, go_on=False)
+    first.add(Path("a.jpg"), [make_caption("a dog")])
+    for go_on in (False, True):
+        with pytest.raises(InUseError, match=r"out\.csv: another process is writing it; wait for it, or choose"):
+            RecordFile(path, go_on)
+    first.add(Path("b.jpg"), [make_caption("a cat")])
+    first.finish()
+    assert [holds(path, name) for name in ("a.jpg", "b.jpg")] == [True, True]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_run_that_writes_nothing_leaves_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "out.csv", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_journal_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    (tmp_path / "out.csv.part").symlink_to(tmp_path / "thesis.txt")
+    with pytest.raises(UserError, match=r"out\.csv\.part: cannot be written \(a link, which is not followed\)"):
+        RecordFile(tmp_path / "out.csv", go_on=False)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
 def test_sidecars_hold_a_caption_a_line(tmp_path: Path) -> None:

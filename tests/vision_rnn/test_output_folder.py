@@ -22,12 +22,12 @@ def test_it_is_named_after_the_folder_of_the_source(source: Path):
 
 def test_what_a_kill_leaves_before_anything_is_written_is_its_own(source: Path, tmp_path: Path):
     output = tmp_path / "output"
-    (output / ".started.json.a1b_2c3d").mkdir(parents=True)
+    (output / ".started.json.unfinished").mkdir(parents=True)
     (output / ".lock").touch()
     assert OutputFolder.choose(source, output, "model").path == output
 
 
-@pytest.mark.parametrize("name", ["thesis.txt", ".thesis.a1b_2c3d"])
+@pytest.mark.parametrize("name", ["thesis.txt", ".thesis.unfinished"])
 def test_something_else_is_not(name: str, source: Path, tmp_path: Path):
     output = tmp_path / "output"
     output.mkdir()

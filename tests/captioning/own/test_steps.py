@@ -416,12 +416,12 @@ def test_what_a_kill_left_is_removed_and_a_second_process_is_kept_out(
     fcntl = pytest.importorskip("fcntl")
     kill_in("captioning.own.steps.train", start)
     output = photos.parent / "photos-captioner"
-    remains = output / "data" / "features" / ".train.npy.a1b_2c3d" / "train.npy"
+    remains = output / "data" / "features" / ".train.npy.unfinished" / "train.npy"
     remains.parent.mkdir(parents=True)
     remains.write_bytes(b"half")
     with (output / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="photos-captioner: another process is working in it"):
+        with pytest.raises(UserError, match="photos-captioner: another process is writing it"):
             start()
         assert remains.is_file()
     start()

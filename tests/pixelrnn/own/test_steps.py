@@ -476,12 +476,12 @@ def test_what_a_kill_left_is_removed_and_a_second_process_is_kept_out(pictures: 
     fcntl = pytest.importorskip("fcntl")
     kill_in("pixelrnn.own.steps.train", lambda: start(pictures))
     output = pictures.parent / "pictures-pixel-model"
-    remains = output / "checkpoints" / ".last.ckpt.a1b_2c3d" / "last.ckpt"
+    remains = output / "checkpoints" / ".last.ckpt.unfinished" / "last.ckpt"
     remains.parent.mkdir(parents=True)
     remains.write_bytes(b"half")
     with (output / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="pictures-pixel-model: another process is working in it"):
+        with pytest.raises(UserError, match="pictures-pixel-model: another process is writing it"):
             start(pictures)
         assert remains.is_file()
     start(pictures)
