@@ -16,6 +16,7 @@ from data_prep.prepared_folder import check_replaceable, save_rows
 from data_prep.splits import SPLITS, count_repeated, draw_at_most
 from data_prep.tokenizer import tokenize
 from data_prep.vocabulary import Vocabulary
+from vision_rnn.checksums import write_sums
 from vision_rnn.console import Progress
 from vision_rnn.errors import UserError
 from vision_rnn.files import MANIFEST, atomic_path, write_json
@@ -108,6 +109,7 @@ def prepare_captions(
         if len(read) > 1:
             manifest["sources"] = {source.name: _describe(source, counts[source.name]) for source in read}
         write_json(folder / MANIFEST, manifest)
+        write_sums(folder)
     return manifest
 
 

@@ -16,6 +16,7 @@ from data_prep.pixel_sources.source import PixelSource, SourceSplit
 from data_prep.prepared_folder import check_replaceable, save_rows
 from data_prep.prepared_pixels import KIND, LABEL, PIXELS
 from data_prep.splits import SPLITS, complete_splits, count_repeated, draw_at_most
+from vision_rnn.checksums import write_sums
 from vision_rnn.console import Progress
 from vision_rnn.errors import UserError
 from vision_rnn.files import MANIFEST, atomic_path, write_json
@@ -146,6 +147,7 @@ def prepare_source(
             "content_hash": _content_hash((*shaper.shape, levels), splits),
         }
         write_json(folder / MANIFEST, manifest)
+        write_sums(folder)
     return manifest
 
 

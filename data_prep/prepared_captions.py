@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.prepared_folder import damaged, load_rows, read_manifest
+from data_prep.prepared_folder import check_files, damaged, load_rows, read_manifest
 from data_prep.vocabulary import Vocabulary
-from vision_rnn.files import read_json
+from vision_rnn.files import MANIFEST, read_json
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -46,6 +46,7 @@ class PreparedCaptions:
             UserError: The folder is not a prepared caption data set, or it is damaged.
         """
         folder = Path(folder)
+        check_files(folder, KIND, MANIFEST, VOCABULARY)
         manifest = read_manifest(folder, KIND, _MANIFEST_KEYS)
         words = read_json(folder / VOCABULARY)
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):

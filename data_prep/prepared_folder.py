@@ -4,8 +4,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vision_rnn.checksums import SUMS, first_damaged, read_sums
+from vision_rnn.console import note
 from vision_rnn.errors import UserError
-from vision_rnn.files import MANIFEST, read_json
+from vision_rnn.files import MANIFEST, read_json, settle
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -45,6 +47,31 @@ def read_manifest(folder: Path, kind: str, keys: Collection[str] = ()) -> dict[s
     return manifest
 
 
+def check_files(folder: Path, kind: str, *names: str) -> None:
+    """Check that files of a prepared data set are as they were written; say so if the data set has no checksums.
+
+    Args:
+        folder: Folder of the data set; nothing is checked if it holds none.
+        kind: Its kind.
+        names: Names of files, or of folders whose files are all checked.
+
+    Raises:
+        UserError: A file is damaged or missing.
+    """
+    if not folder.exists():
+        settle(folder)
+    if not (folder / MANIFEST).is_file():
+        return
+    if not (folder / SUMS).is_file():
+        if MANIFEST in names:  # Once, when the data set is opened.
+            note(f"{folder}: has no checksums ({SUMS}), and is not checked for damage; if in doubt, prepare it again")
+        return
+    known = [each for each in read_sums(folder) if each in names or each.partition("/")[0] in names]
+    missing = next((name for name in names if not any(each.partition("/")[0] == name for each in known)), None)
+    if found := missing or first_damaged(folder, known):
+        raise damaged(folder / found, kind, f"missing, or differs from its checksum in {SUMS}")
+
+
 def check_unprepared(source: Path, kind: str) -> None:
     """Check that a source is on this machine and not prepared yet, for a command that prepares it and trains.
 
@@ -69,6 +96,7 @@ def load_rows(folder: Path, manifest: dict[str, Any], split: str) -> "Dataset":
         raise UserError(f"{folder}: no split '{split}'; choose one of: {', '.join(manifest['splits'])}")
     from datasets import Dataset
 
+    check_files(folder, manifest["kind"], split)
     try:
         return Dataset.load_from_disk(str(folder / split))
     except (OSError, ValueError, KeyError) as error:  # Arrow's errors are ValueErrors.
@@ -89,6 +117,7 @@ def check_replaceable(output: Path, kind: str) -> None:
     Raises:
         UserError: `output` exists, and is neither an empty folder nor a prepared data set of this kind.
     """
+    settle(output)
     if output.is_dir() and any(output.iterdir()):
         try:
             read_manifest(output, kind)
@@ -100,4 +129,5 @@ def check_replaceable(output: Path, kind: str) -> None:
 
 def damaged(path: Path, kind: str, reason: object) -> UserError:
     """Return the error for a damaged file of a prepared data set."""
-    return UserError(f"{path}: damaged ({' '.join(str(reason).split())}); prepare it again with data-prep {kind}")
+    reason = " ".join(str(reason).split())
+    return UserError(f"{path}: damaged ({reason}); remove the data set, and prepare it again with data-prep {kind}")

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.prepared_folder import damaged, load_rows, read_manifest
+from data_prep.prepared_folder import check_files, damaged, load_rows, read_manifest
+from vision_rnn.files import MANIFEST
 
 KIND = "pixels"
 PIXELS, LABEL = "pixels", "label"
@@ -49,6 +50,7 @@ class PreparedPixels:
             UserError: The folder is not a prepared pixel data set, or it is damaged.
         """
         folder = Path(folder)
+        check_files(folder, KIND, MANIFEST)
         return cls(folder, read_manifest(folder, KIND, _MANIFEST_KEYS))
 
     @property

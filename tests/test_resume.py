@@ -126,6 +126,7 @@ def test_other_data_are_refused_and_nothing_is_changed(
         prepare_captions(synthetic_captions / "captions.jsonl", "other", min_count=1, seed=1)
         manifest = json.loads(Path("other/manifest.json").read_text())
         Path("other/manifest.json").write_text(json.dumps(manifest | {"content_hash": "0" * 64}))
+        Path("other/XXH128SUMS").unlink()
     else:
         np.savez("other.npz", train=np.zeros((8, 4, 5), np.uint8), valid=np.ones((4, 4, 5), np.uint8))
         prepare_pixels("other.npz", "other")

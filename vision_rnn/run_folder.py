@@ -6,10 +6,10 @@ A run folder holds `config.yaml` (the resolved configuration), `manifest.json` (
 
 import json
 import tempfile
+import zipfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -248,7 +248,9 @@ def best_checkpoint(run: Path, command: str) -> Path:
 
 
 def read_checkpoint(path: Path, description: str, kind: str) -> dict[str, Any]:
-    """Load a checkpoint of ours, executing no code.
+    """Load a checkpoint of ours, executing no code, after its checksums have been verified.
+
+    They are those of the zip format, CRC-32 of each tensor, which torch writes and does not check.
 
     Args:
         path: The checkpoint.
@@ -259,8 +261,13 @@ def read_checkpoint(path: Path, description: str, kind: str) -> dict[str, Any]:
         UserError: The file is damaged, or something else.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (EOFError, OSError, RuntimeError, UnpicklingError):
+        with zipfile.ZipFile(path) as archive:
+            is_intact = archive.testzip() is None
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True) if is_intact else None
+    except MemoryError:
+        raise
+    # On damaged files both raise almost anything: BadZipFile, RuntimeError, UnpicklingError, struct.error, zlib.error.
+    except Exception:
         checkpoint = None
     if not isinstance(checkpoint, dict) or not {description, "state_dict"} <= checkpoint.keys():
         raise UserError(f"{path}: damaged, or not a checkpoint of {kind}; choose another, or train again")

@@ -2,25 +2,31 @@
 
 A frozen encoder computes the same grid in every epoch, and this costs far more than training the decoder on it. The
 cache is memory-mapped, so that it need not fit in memory. Its key depends on everything that determines the features:
-the encoder's weights, its preprocessing, the precision and the images; each view of the images has its own file.
+the encoder's weights, its preprocessing, the precision and the images; each view of the images has its own file. Every
+file ends in its checksum; a damaged one is computed again.
 """
 
 import hashlib
+import io
 import json
+import math
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
+import xxhash
 
 from captioning.network.encoder import GridEncoder
 from captioning.training.views import PLAIN, View
 from data_prep.images import load_image
 from data_prep.prepared_captions import PreparedCaptions
-from vision_rnn.console import Progress
+from vision_rnn.alone import alone_in
+from vision_rnn.checksums import DIGEST_BYTES, digest
+from vision_rnn.console import Progress, note
 from vision_rnn.errors import UserError
-from vision_rnn.files import atomic_path
+from vision_rnn.files import atomic_path, settle_in
 
 BATCH_SIZE = 16
 
@@ -42,9 +48,44 @@ def grid_features(
     """
     key = _key(encoder, data, bf16)
     path = data.folder / "features" / key[:16] / f"{split}{view.suffix}.npy"
-    if not path.is_file():
-        _compute(encoder, data, split, view, bf16, path)
+    shape = (len(data.split(split)), encoder.grid_size**2, encoder.channels)
+    if not _is_cached(path, shape):
+        settle_in(data.folder / "features")
+        with alone_in(path.parent, wait=True):
+            if not _is_cached(path, shape):  # Another process may just have computed them.
+                _compute(encoder, data, split, view, bf16, path, shape)
     return np.load(path, mmap_mode="r")
+
+
+def _is_cached(path: Path, shape: tuple[int, ...]) -> bool:
+    """Return whether a file holds features of this shape, as they were written; say so if that cannot be known."""
+    if not path.is_file():
+        return False
+    header = _header(shape)
+    content, size = len(header) + _bytes(shape), path.stat().st_size
+    with open(path, "rb") as file:
+        is_whole = file.read(len(header)) == header and size in (content, content + DIGEST_BYTES)
+        file.seek(content)
+        checksum = file.read()
+    if is_whole and not checksum:
+        note(f"{path}: has no checksum, since an earlier version wrote it, and is not checked for damage")
+        return True
+    if is_whole and digest(path, content) == checksum:
+        return True
+    note(f"{path}: damaged; these features are computed again")
+    return False
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """Return the first bytes of a file of features."""
+    header = io.BytesIO()
+    described = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, described)
+    return header.getvalue()
+
+
+def _bytes(shape: tuple[int, ...]) -> int:
+    return math.prod(shape) * np.dtype(np.float16).itemsize
 
 
 def _key(encoder: GridEncoder, data: PreparedCaptions, bf16: bool) -> str:
@@ -58,22 +99,36 @@ def _key(encoder: GridEncoder, data: PreparedCaptions, bf16: bool) -> str:
 
 
 @torch.inference_mode()
-def _compute(encoder: GridEncoder, data: PreparedCaptions, split: str, view: View, bf16: bool, path: Path) -> None:
+def _compute(
+    encoder: GridEncoder,
+    data: PreparedCaptions,
+    split: str,
+    view: View,
+    bf16: bool,
+    path: Path,
+    shape: tuple[int, ...],
+) -> None:
     images = data.split(split)["image"]
     device = encoder.mean.device
-    shape = (len(images), encoder.grid_size**2, encoder.channels)
-    needed, free = int(np.prod(shape)) * 2, shutil.disk_usage(data.folder).free
+    needed, free = _bytes(shape), shutil.disk_usage(data.folder).free
     if needed > free:
         raise UserError(f"{path}: needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; free some space")
     label = f"features of {split}{view.suffix.replace('-', ' ')}"
     # Not through a memory map: if the disk fills meanwhile, a write to the map kills the process without a message.
     with atomic_path(path) as staged, open(staged, "wb") as file, Progress(len(images), label, "image") as progress:
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
+        hashed = xxhash.xxh3_128()
+
+        def write(part: bytes) -> None:
+            file.write(part)
+            hashed.update(part)
+
+        write(_header(shape))
         for start in range(0, len(images), BATCH_SIZE):
             batch = enumerate(images[start : start + BATCH_SIZE], start)
             seen = [encoder.preprocess(view.of(load_image(image["bytes"]), index)) for index, image in batch]
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 grids = encoder(torch.stack(seen).to(device))
-            file.write(grids.half().cpu().numpy().tobytes())
+            write(grids.half().cpu().numpy().tobytes())
             progress.update(len(seen))
+        # Behind the array, where readers of the format do not look.
+        file.write(hashed.digest())

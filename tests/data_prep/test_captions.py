@@ -395,7 +395,7 @@ def test_prepared_folder_is_self_contained_and_leaves_no_cache(source, tmp_path,
     moved = (tmp_path / "out").rename(tmp_path / "moved")
     assert len(PreparedCaptions.open(moved).split("train")[0]["image"]["bytes"]) > 0
     assert [path.name for path in tmp_path.iterdir()] == ["moved"]
-    expected = {"manifest.json", "vocabulary.json", "train", "validation", "test"}
+    expected = {"manifest.json", "vocabulary.json", "XXH128SUMS", "train", "validation", "test"}
     assert {path.name for path in moved.iterdir()} == expected
 
 
@@ -426,7 +426,9 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 def test_a_damaged_data_set_is_named_and_can_be_prepared_again(damage, prepared, synthetic_captions, tmp_path):
     folder = shutil.copytree(prepared.folder, tmp_path / "damaged")
     damage(folder)
-    with pytest.raises(UserError, match=r"damaged .*; prepare it again with data-prep captions") as caught:
+    with pytest.raises(
+        UserError, match=r"damaged .*; remove the data set, and prepare it again with data-prep captions"
+    ) as caught:
         PreparedCaptions.open(folder).split("test")
     assert str(caught.value).startswith(str(folder))
     assert "\n" not in str(caught.value)
@@ -469,3 +471,27 @@ def test_flickr8k_from_every_format(format, prepared_flickr8k, flickr8k, tmp_pat
         source, image_root = WRITERS[format](entries, tmp_path / format), images
     manifest = prepare_captions(source, tmp_path / "out", image_root=image_root)
     assert (manifest["format"], manifest["content_hash"]) == (format, prepared_flickr8k.content_hash)
+
+
+def test_an_earlier_data_set_without_checksums_is_opened_with_a_note(
+    synthetic_captions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    prepare_captions(synthetic_captions, tmp_path / "out", min_count=1)
+    capsys.readouterr()
+    PreparedCaptions.open(tmp_path / "out").split("train")
+    assert capsys.readouterr().err == ""
+    (tmp_path / "out" / "XXH128SUMS").unlink()
+    assert len(PreparedCaptions.open(tmp_path / "out").split("train")) > 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        "out: has no checksums (XXH128SUMS), and is not checked for damage; if in doubt, prepare it again"
+    )
+
+
+def test_a_data_set_that_a_killed_process_was_replacing_can_be_read(synthetic_captions: Path, tmp_path: Path):
+    prepare_captions(synthetic_captions, tmp_path / "out", min_count=1)
+    staging = tmp_path / ".out.unfinished"
+    staging.mkdir()
+    (tmp_path / "out").rename(staging / "out.replaced")
+    assert len(PreparedCaptions.open(tmp_path / "out").split("train")) > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -340,7 +340,9 @@ def test_a_damaged_data_set_is_named_and_can_be_prepared_again(damage, prepared,
     folder = shutil.copytree(prepared.folder, tmp_path / "damaged")
     prepare_captions(synthetic_captions, folder / "captions")
     damage(folder)
-    with pytest.raises(UserError, match=r"damaged .*; prepare it again with data-prep pixels") as caught:
+    with pytest.raises(
+        UserError, match=r"damaged .*; remove the data set, and prepare it again with data-prep pixels"
+    ) as caught:
         PreparedPixels.open(folder).split("test")
     assert str(caught.value).startswith(str(folder))
     assert "\n" not in str(caught.value)

@@ -2,7 +2,9 @@
 
 import itertools
 import shutil
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +22,9 @@ from captioning.training.features import grid_features
 from captioning.training.views import PLAIN, View
 from data_prep.captions import prepare_captions
 from data_prep.prepared_captions import PreparedCaptions
+from vision_rnn.alone import LOCK
 from vision_rnn.errors import UserError
+from vision_rnn.locks import take_lock
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +165,47 @@ def test_a_disk_without_room_is_told_before_any_work(
     with pytest.raises(UserError, match=r"train\.npy: needs .* free some space"):
         grid_features(encoder, data, "train")
     assert (cached_files(data), batches_encoded) == ([], [])
+
+
+def test_what_a_killed_process_left_is_removed_also_of_another_encoder(encoder: GridEncoder, data: PreparedCaptions):
+    remains = data.folder / "features" / "0123456789abcdef" / ".train.npy.unfinished"
+    remains.mkdir(parents=True)
+    (remains / "train.npy").write_bytes(b"half")
+    grid_features(encoder, data, "test")
+    assert not remains.exists()
+
+
+def test_what_another_process_is_computing_is_waited_for(
+    encoder: GridEncoder,
+    data: PreparedCaptions,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    expected = np.array(grid_features(encoder, data, "test"))
+    (path,) = cached_files(data)
+    path.rename(data.folder / "computed")
+    lock = take_lock(path.parent / LOCK)
+    assert lock
+    monkeypatch.setattr(features, "_compute", lambda *_: pytest.fail("computed twice"))
+    with ThreadPoolExecutor() as executor:
+        waiting = executor.submit(grid_features, encoder, data, "test")
+        while "another process is working there; waiting for it" not in capsys.readouterr().err:
+            time.sleep(0.01)
+        (data.folder / "computed").rename(path)
+        lock.file.close()
+        np.testing.assert_array_equal(waiting.result(), expected)
+
+
+def test_features_of_an_earlier_version_are_used_with_a_note_unless_their_shape_is_another(
+    encoder: GridEncoder, data: PreparedCaptions, capsys: pytest.CaptureFixture[str]
+):
+    expected = np.array(grid_features(encoder, data, "test"))
+    (path,) = cached_files(data)
+    np.save(path, expected)
+    capsys.readouterr()
+    np.testing.assert_array_equal(grid_features(encoder, data, "test"), expected)
+    assert "test.npy: has no checksum, since an earlier version wrote it" in capsys.readouterr().err
+    for other in (expected[:-1], expected.astype(np.float32)):
+        np.save(path, other)
+        np.testing.assert_array_equal(grid_features(encoder, data, "test"), expected)
+        assert "test.npy: damaged; these features are computed again" in capsys.readouterr().err

@@ -40,6 +40,7 @@ from data_prep.captions import prepare_captions
 from data_prep.prepared_captions import PreparedCaptions
 from data_prep.vocabulary import BOS, EOS, PAD, UNK
 from evaluation.cider import DocumentFrequencies, cider_d
+from vision_rnn.checksums import write_sums
 from vision_rnn.errors import UserError
 from vision_rnn.saved_model import save_model
 
@@ -210,6 +211,7 @@ def test_training_needs_a_validation_split_and_says_so_before_any_work(prepared:
     manifest = json.loads((prepared / "manifest.json").read_text())
     del manifest["splits"]["validation"]
     (tmp_path / "prepared" / "manifest.json").write_text(json.dumps(manifest))
+    write_sums(tmp_path / "prepared")
     with pytest.raises(UserError, match="no split 'validation'"):
         run(tmp_path / "prepared", tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -25,6 +25,7 @@ from pixelrnn.pixel_config import ModelConfig, TrainingConfig
 from pixelrnn.sampling import draw
 from pixelrnn.training.run import export, train
 from pixelrnn.training.task import PixelTask
+from vision_rnn.checksums import write_sums
 from vision_rnn.errors import UserError
 from vision_rnn.files import write_json
 from vision_rnn.saved_model import load_model
@@ -282,6 +283,7 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_options(
 def test_only_two_and_256_levels_are_modelled(prepared: PreparedPixels, tmp_path: Path):
     shutil.copytree(prepared.folder, tmp_path / "data")
     write_json(tmp_path / "data" / "manifest.json", prepared.manifest | {"levels": 16})
+    write_sums(tmp_path / "data")
     with pytest.raises(UserError, match="has pixels with 16 levels; prepare it again with 2 or 256 levels"):
         run(PreparedPixels.open(tmp_path / "data"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -291,6 +293,7 @@ def test_training_needs_a_validation_split(prepared: PreparedPixels, tmp_path: P
     shutil.copytree(prepared.folder, tmp_path / "data")
     splits = {name: count for name, count in prepared.manifest["splits"].items() if name != "validation"}
     write_json(tmp_path / "data" / "manifest.json", prepared.manifest | {"splits": splits})
+    write_sums(tmp_path / "data")
     with pytest.raises(UserError, match="no split 'validation'"):
         run(PreparedPixels.open(tmp_path / "data"), tmp_path / "run")
 
