@@ -311,7 +311,7 @@ def _kept(path: Path, read: Callable[[IO[str]], Iterator[Record]]) -> dict[str, 
                 record = records.setdefault(entry["image"], {"image": entry["image"], "captions": []})
                 record["captions"] += entry["captions"]
                 entries += 1
-        except (csv.Error, KeyError, TypeError, ValueError):
+        except (csv.Error, KeyError, RecursionError, TypeError, ValueError):
             raise UserError(
                 f"{path}, entry {entries + 1}: not the captions of a photo; omit --skip-existing to overwrite the file"
             ) from None

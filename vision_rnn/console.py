@@ -1,6 +1,7 @@
 """What a command says: results on standard output; notes, problems and the progress of long work on standard error."""
 
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Self
 
 from tqdm import tqdm
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # Where standard error is no terminal, a line of progress comes this often.
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -54,7 +56,11 @@ def note(text: str) -> None:
 
 
 def problem(text: str) -> None:
-    """Print a line about something that failed, such as an input that was skipped."""
+    """Print a line about something that failed, such as an input that was skipped.
+
+    Control characters, which a file's name may have to act on the terminal, are shown as escapes.
+    """
+    text = _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
     tqdm.write(f"{_SPEAKER.get().name}: {text}", file=sys.stderr)
 
 

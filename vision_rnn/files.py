@@ -8,6 +8,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -22,6 +23,10 @@ from vision_rnn.locks import InUseError, Lock, remove_locked, take_lock, take_lo
 # The description of a prepared data set, in its own folder and in that of every run trained on it.
 MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished"
+# In JSON: an escaped backslash, a whole character of two escaped halves, or a half alone.
+_SURROGATES = re.compile(
+    r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
 # How long another process may take over a small file, such as a text beside a photo.
 _PATIENCE = 2.0  # seconds
 
@@ -209,13 +214,44 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON document.
 
     Raises:
-        UserError: As `read_text` does, or the file is not JSON; the message names the line.
+        UserError: As `read_text` and `parse_json` do; the message names the line.
     """
     path = Path(path)
+    return parse_json(read_text(path), str(path), "fix the file")
+
+
+def parse_json(text: str, where: str, fix: str, is_line: bool = False) -> Any:
+    """Return the value of a JSON text; halves of characters (lone surrogates) become U+FFFD, which is noted.
+
+    Args:
+        text: The text.
+        where: Its place, for messages.
+        fix: What to do if it is not JSON, for messages.
+        is_line: Whether the text is one line of a file, and `where` names the line.
+
+    Raises:
+        UserError: It is not JSON, is nested too deeply, or holds a number of too many digits.
+    """
+    halves = 0
+
+    def replace(match: re.Match[str]) -> str:
+        nonlocal halves
+        halves += match["half"] is not None
+        return match[0] if match["half"] is None else "\\ufffd"
+
+    if "\\u" in text:
+        text = _SURROGATES.sub(replace, text)
+    if halves:
+        note(f"{where}: characters of which one half is missing were replaced by \N{REPLACEMENT CHARACTER}: {halves}")
     try:
-        return json.loads(read_text(path))
+        return json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); fix the file") from None
+        line = where if is_line else f"{where}, line {error.lineno}"
+        raise UserError(f"{line}: not valid JSON ({error.msg}); {fix}") from None
+    except RecursionError:
+        raise UserError(f"{where}: nested too deeply; {fix}") from None
+    except ValueError as error:  # Of a number, which Python limits to some thousand digits.
+        raise UserError(f"{where}: a number has too many digits ({error}); {fix}") from None
 
 
 def read_text(path: Path, errors: str = "strict") -> str:

@@ -91,7 +91,7 @@ def read_settings(run: Path) -> dict[str, Any]:
     """
     try:
         settings = yaml.safe_load(read_text(run / CONFIG))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # The last of dates and numbers that are none.
         raise UserError(f"{run / CONFIG}: not valid YAML ({' '.join(str(error).split())}); train again") from None
     if not isinstance(settings, dict):
         raise UserError(f"{run / CONFIG}: not the settings of a run; train again")

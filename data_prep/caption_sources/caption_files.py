@@ -1,6 +1,5 @@
 """Helpers that find the caption files of a source and read fields of entries, with errors that name the place."""
 
-import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -11,7 +10,7 @@ from data_prep.caption_sources.record import CaptionRecord, Skipped
 from data_prep.columns import find_column
 from data_prep.splits import SPLIT_NAMES
 from vision_rnn.errors import UserError
-from vision_rnn.files import read_text
+from vision_rnn.files import parse_json, read_text
 
 CAPTION_COLUMNS = ("caption", "captions", "comment", "text", "sentence", "sentences")
 NUMBERED_CAPTION = re.compile(r"caption_?\d+")
@@ -118,11 +117,7 @@ def read_json_lines(path: Path, skipped: Skipped | None = None) -> Iterator[tupl
     for where, line in read_lines(path):
         with skipped.on_error(where) if skipped else nullcontext():
             require_utf8(line, where)
-            try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{where}: not valid JSON ({error.msg}); write one object per line") from None
-            yield where, value
+            yield where, parse_json(line, where, "write one object per line", is_line=True)
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ four bytes (big-endian), and the values (the last dimension varies fastest).
 """
 
 import gzip
+import io
 import math
 import re
 import zlib
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.pixel_sources.packed import largest_unpacked, too_large
 from data_prep.pixel_sources.source import PixelSource, source_of_arrays
 from data_prep.splits import SPLIT_NAMES
 from vision_rnn.errors import UserError
@@ -96,7 +98,14 @@ def _read_array(path: Path, num_dimensions: tuple[int, ...]) -> np.ndarray:
 
 def _read_bytes(path: Path) -> bytes:
     data = read_file(path)
+    if not data.startswith(GZIP_MAGIC):
+        return data
+    most = largest_unpacked(len(data))
     try:
-        return gzip.decompress(data) if data.startswith(GZIP_MAGIC) else data
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            unpacked = file.read(most + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: the gzip data is corrupt or truncated ({error}); download it again") from error
+    if len(unpacked) > most:
+        raise too_large(path, len(data), f"more than {most / 1e9:.1f} GB", "if you trust it, unpack it with gunzip")
+    return unpacked

@@ -10,9 +10,11 @@ import math
 import zipfile
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
+from data_prep.pixel_sources.packed import largest_unpacked, too_large
 from data_prep.pixel_sources.source import PixelSource, source_of_arrays
 from data_prep.splits import SPLIT_NAMES
 from vision_rnn.console import note
@@ -82,12 +84,25 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         check_no_device(path)
         # Opened here, since NumPy does not close a file that it cannot read.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
+        with path.open("rb") as file:
+            if zipfile.is_zipfile(file):
+                _check_size(file, path)
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
     # A .npy array is not a context manager (TypeError); the other errors come from zip, zlib and NumPy's reader.
     except (TypeError, OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: not a .npz file of plain arrays ({reason}); save it with np.savez") from error
+
+
+def _check_size(file: BinaryIO, path: Path) -> None:
+    """Check what a file unpacks to, which zip files tell in advance and do not exceed."""
+    packed = path.stat().st_size
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > largest_unpacked(packed):
+        raise too_large(path, packed, f"{unpacked / 1e9:.1f} GB", "if you trust it, save it again with np.savez")
 
 
 def _to_images(array: np.ndarray, where: str) -> np.ndarray:

@@ -1,0 +1,98 @@
+"""Data that someone else made, by mistake or on purpose: a right result, or one line that says what is wrong."""
+
+import gzip
+import json
+import resource
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.cli import main as data_prep
+from data_prep.prepared_captions import PreparedCaptions
+from vision_rnn.errors import UserError
+from vision_rnn.files import read_json
+
+GIGABYTE = 10**9
+
+
+def npz_bomb(folder: Path) -> Path:
+    np.savez_compressed(folder / "bomb.npz", train=np.broadcast_to(np.uint8(0), (GIGABYTE // 784, 28, 28)))
+    return folder / "bomb.npz"
+
+
+def gz_bomb(folder: Path) -> Path:
+    path = folder / "train-images-idx3-ubyte.gz"
+    number = GIGABYTE // 784
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(struct.pack(">IIII", 0x803, number, 28, 28))
+        for _ in range(number // 10_000 + 1):
+            file.write(bytes(784 * 10_000))
+    return path
+
+
+@pytest.mark.parametrize(("write", "fix"), [(npz_bomb, "np.savez"), (gz_bomb, "gunzip")])
+def test_a_decompression_bomb_is_refused_before_it_fills_the_memory(
+    write: Callable[[Path], Path], fix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    bomb = write(tmp_path)
+    assert bomb.stat().st_size < GIGABYTE / 150
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert data_prep(["pixels", str(bomb), "-o", str(tmp_path / "data")]) == 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before < 0.9 * GIGABYTE
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert "MB that unpack to " in line
+    assert line.endswith(fix)
+
+
+DAMAGED = {
+    "deep": ("[" * 100_000 + "]" * 100_000, "nested too deeply; fix the file"),
+    "long number": (f'{{"a": {"7" * 5000}}}', "a number has too many digits"),
+    "not JSON": ('{"a": 1,\n oops}', "line 2: not valid JSON"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), DAMAGED.values(), ids=DAMAGED.keys())
+def test_json_that_python_does_not_read_is_named(text: str, message: str, tmp_path: Path):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_json(tmp_path / "a.json")
+
+
+def test_halves_of_characters_are_replaced_and_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The escapes are those of a whole character, a first half, a second half, an escaped backslash before a `u`."""
+    (tmp_path / "a.json").write_text(r'["\ud83d\ude00", "a\ud83d", "\uDE00b", "\\ud83d", "\\\ud83d\u00e9"]')
+    assert read_json(tmp_path / "a.json") == ["😀", "a\ufffd", "\ufffdb", r"\ud83d", "\\\ufffdé"]
+    assert capsys.readouterr().err.endswith("were replaced by \ufffd: 3\n")
+
+
+@pytest.mark.parametrize("layout", ["a.jsonl", "a.json"])
+def test_one_bad_entry_is_listed_and_the_others_are_used(
+    layout: str, synthetic_captions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    lines = (synthetic_captions / "captions.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    good = len({row["image"] for row in rows})
+    rows += [
+        {"image": "nul\0.jpg", "caption": "a dog", "split": "train"},
+        {"image": "half\ud83d.jpg", "caption": "a dog", "split": "train"},
+        {"image": "\x1b[2J.jpg", "caption": "a dog", "split": "train"},
+    ]
+    bad = 3
+    if layout == "a.jsonl":
+        rows_as_text = [json.dumps(row) for row in rows] + ["[" * 100_000, f'{{"image": {"7" * 5000}}}']
+        bad += 2
+        (tmp_path / layout).write_text("\n".join(rows_as_text))
+    else:
+        (tmp_path / layout).write_text(json.dumps(rows))
+    arguments = ["captions", str(tmp_path / layout), f"--image-root={synthetic_captions}", "--min-count=1"]
+    assert data_prep([*arguments, f"--output={tmp_path / 'data'}"]) in (0, 1)
+    manifest = PreparedCaptions.open(tmp_path / "data").manifest
+    assert sum(count["images"] for count in manifest["splits"].values()) == good
+    assert len(manifest["left_out"]) == bad
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown
+    assert "\0" not in shown
+    assert "Traceback" not in shown
