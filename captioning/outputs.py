@@ -334,16 +334,30 @@ def _write_csv(records: Iterable[Record], file: IO[str]) -> None:
     writer = csv.DictWriter(file, CSV_COLUMNS)
     writer.writeheader()
     for record in records:
+        name = _without_formula(record["image"], "./")
         for rank, caption in enumerate(record["captions"], start=1):
-            writer.writerow({"image": record["image"], "rank": rank, **caption})
+            text = _without_formula(caption["caption"], "'")
+            writer.writerow({"image": name, "rank": rank, **caption, "caption": text})
 
 
 def _read_csv(file: IO[str]) -> Iterator[Record]:
     for row in csv.DictReader(file):
-        caption = {"caption": row["caption"], "log_probability": float(row["log_probability"])}
+        caption = {"caption": _with_formula(row["caption"], "'"), "log_probability": float(row["log_probability"])}
         if row.get("confidence"):  # Earlier versions had no such column.
             caption["confidence"] = float(row["confidence"])
-        yield {"image": row["image"], "captions": [caption]}
+        yield {"image": _with_formula(row["image"], "./"), "captions": [caption]}
+
+
+def _without_formula(cell: str, mark: str) -> str:
+    """Return a cell that spreadsheets take for text: one that they would compute gets a mark in front.
+
+    A cell that could have got its marks so gets one more, so that `_with_formula` is the inverse.
+    """
+    return mark + cell if re.match(rf"({re.escape(mark)})*[=+\-@\t\r]", cell) else cell
+
+
+def _with_formula(cell: str, mark: str) -> str:
+    return cell.removeprefix(mark) if re.match(rf"({re.escape(mark)})+[=+\-@\t\r]", cell) else cell
 
 
 def _write_text(records: Iterable[Record], file: IO[str]) -> None:

@@ -41,7 +41,12 @@ class SourceRecords:
 
 
 def read_sources(
-    sources: Sequence[str], format: str, image_root: Path | None, seed: int, train_only: Sequence[str] = ()
+    sources: Sequence[str],
+    format: str,
+    image_root: Path | None,
+    seed: int,
+    train_only: Sequence[str] = (),
+    allow_outside: bool = False,
 ) -> list[SourceRecords]:
     """Read every source, and split it as it is split alone.
 
@@ -51,6 +56,7 @@ def read_sources(
         image_root: Folder of the images of every source, if not beside its captions.
         seed: Random seed for the splits that a source lacks.
         train_only: Those of the sources, as in `sources` or by name, of which only the training images are used.
+        allow_outside: Whether images may lie outside the folders of their sources.
 
     Raises:
         UserError: A source cannot be read (all that cannot are named), is given twice or is a prepared data set;
@@ -62,7 +68,7 @@ def read_sources(
     for source, name in zip(sources, names, strict=True):
         try:
             told_apart_by = name if len(sources) > 1 else None
-            found.append(_read(source, told_apart_by, format, image_root, seed, name in only))
+            found.append(_read(source, told_apart_by, format, image_root, seed, name in only, allow_outside))
         except UserError as error:
             errors.append(str(error))
     if errors:
@@ -93,14 +99,20 @@ def merge_records(records: Iterable[CaptionRecord], skipped: Skipped) -> list[Ca
 
 
 def _read(
-    source: str, told_apart_by: str | None, format: str, image_root: Path | None, seed: int, train_only: bool
+    source: str,
+    told_apart_by: str | None,
+    format: str,
+    image_root: Path | None,
+    seed: int,
+    train_only: bool,
+    allow_outside: bool,
 ) -> SourceRecords:
     if Path(source).is_dir() and kind_of(Path(source)):
         raise UserError(f"{source}: a prepared data set; name the source that it was prepared from")
     format, skipped = resolve_format(source, format), Skipped()
     name = told_apart_by or (source if format == "hub" else Path(source).absolute().name)
     prefix = f"{told_apart_by}/" if told_apart_by else ""
-    read = read_captions(source, format, image_root, skipped)
+    read = read_captions(source, format, image_root, skipped, allow_outside)
     records = merge_records((replace(record, name=f"{prefix}{record.name}") for record in read), skipped)
     # The random choice depends on the names: with the prefix it would be another one than that of the source alone.
     own_names = [record.name.removeprefix(prefix) for record in records]

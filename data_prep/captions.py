@@ -38,6 +38,7 @@ def prepare_captions(
     seed: int = 0,
     max_images: int | None = None,
     train_only: Sequence[str | Path] = (),
+    allow_outside: bool = False,
 ) -> dict[str, Any]:
     """Read captioned images and write the prepared data set that `PreparedCaptions` opens, complete or not at all.
 
@@ -62,6 +63,8 @@ def prepare_captions(
             images before the draw, of the splits that had more, as `drawn_from`.
         train_only: Those of the sources, or their names, of which only the training images are used; at least one other
             must be left.
+        allow_outside: Whether images may lie outside the folder of their source, or outside `image_root` if given: by
+            absolute paths, `../` or links. They are skipped otherwise.
 
     Returns:
         The manifest, as written to `manifest.json`.
@@ -75,7 +78,7 @@ def prepare_captions(
     output = Path(output).absolute()
     check_replaceable(output, KIND)
     root = None if image_root is None else Path(image_root)
-    read = read_sources(given, format, root, seed, list(map(str, train_only)))
+    read = read_sources(given, format, root, seed, list(map(str, train_only)), allow_outside)
     read, drawn_from = _draw(read, max_images, seed)
     with atomic_path(output) as folder:
         splits = _write_splits(read, folder)

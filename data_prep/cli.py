@@ -28,6 +28,7 @@ def captions(
     image_root: str | None = None,
     min_count: PositiveInt = 5,
     max_images: PositiveInt | None = None,
+    allow_outside: bool = False,
     seed: Seed = 0,
 ) -> Outcome:
     """Prepare captioned images: read and check every one, and write a self-contained data set.
@@ -43,11 +44,15 @@ def captions(
         image_root: folder of the images of all sources, if not beside their captions
         min_count: how often a word must occur in the training captions to be kept
         max_images: maximum number of images per split, drawn by --seed (default: all)
+        allow_outside: also read images outside the source's folder (or IMAGE_ROOT) that it names by absolute paths, ../
+            or links
     """
     from data_prep.captions import prepare_captions
 
     _disable_further_bars()
-    manifest = prepare_captions(sources, output, format, image_root, min_count, seed, max_images, train_only or ())
+    manifest = prepare_captions(
+        sources, output, format, image_root, min_count, seed, max_images, train_only or (), allow_outside
+    )
     if manifest["without_split"]:
         note(f"{manifest['without_split']} images are in no split and were not used")
     _note_sources(manifest)

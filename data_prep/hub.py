@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.columns import IMAGE_COLUMNS, find_column
-from data_prep.images import read_encoded
+from data_prep.images import ImageError, read_encoded
 from data_prep.splits import SPLIT_NAMES
 from vision_rnn.errors import UserError
 
@@ -113,12 +113,21 @@ def undecoded(rows: "Dataset", image_column: str) -> "Dataset":
     return rows.cast_column(image_column, Image(decode=False))
 
 
-def encoded_image(cell: dict[str, Any] | None) -> bytes:
+def encoded_image(cell: dict[str, Any] | None, names_files: bool) -> bytes:
     """Return the encoded image of a cell; empty bytes for a cell without an image, which `load_image` rejects.
 
+    Args:
+        cell: The cell.
+        names_files: Whether a cell may name a file instead, as those of the hub's folders of images do after a
+            download. A Parquet file could name any picture of this machine.
+
     Raises:
-        ImageError: The cell names a file that cannot be read.
+        ImageError: The cell names a file that cannot be read, or may not.
     """
     if cell is None or (cell["bytes"] is None and cell["path"] is None):
         return b""
-    return cell["bytes"] if cell["bytes"] is not None else read_encoded(Path(cell["path"]))
+    if cell["bytes"] is not None:
+        return cell["bytes"]
+    if not names_files:
+        raise ImageError(f"{cell['path']}: named by a cell that does not contain it; save the file with its images")
+    return read_encoded(Path(cell["path"]))

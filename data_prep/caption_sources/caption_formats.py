@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from data_prep.caption_sources import (
@@ -18,6 +19,7 @@ from data_prep.caption_sources.caption_files import matching_files
 from data_prep.caption_sources.record import CaptionRecord, Skipped
 from data_prep.hub import is_on_hub
 from data_prep.image_files import list_images
+from data_prep.outside import inside
 from vision_rnn.console import note
 from vision_rnn.errors import UserError
 from vision_rnn.files import read_text
@@ -65,17 +67,37 @@ def resolve_format(source: str, format: str) -> str:
     return _recognise(Path(source)) if format == "auto" else format
 
 
-def read_captions(source: str, format: str, image_root: Path | None, skipped: Skipped) -> Iterator[CaptionRecord]:
+def read_captions(
+    source: str, format: str, image_root: Path | None, skipped: Skipped, allow_outside: bool = False
+) -> Iterator[CaptionRecord]:
     """Read a source in a format that is not `auto`; inputs that cannot be read are added to `skipped`.
+
+    Args:
+        source: File, folder or `hub:owner/name`.
+        format: Its format.
+        image_root: Folder of its images, if not beside its captions.
+        skipped: Takes the inputs that cannot be read.
+        allow_outside: Whether images may lie outside `image_root`, or without it the source's own folder; otherwise
+            such an image is a `data_prep.outside.OutsideImage`, which fails when it is read.
 
     Raises:
         UserError: The source does not have that format; the message names the file.
     """
     if format != "hub":
-        return READERS[format](Path(source), image_root, skipped)
+        records = READERS[format](Path(source), image_root, skipped)
+        if allow_outside:
+            return records
+        folders = _folders(Path(source), format) if image_root is None else [image_root]
+        return (replace(record, image=inside(record.image, folders)) for record in records)
     if image_root is not None:
         raise UserError(f"{source}: a hub data set contains its images; omit --image-root")
     return parquet_captions.read_hub(source, skipped)
+
+
+def _folders(source: Path, format: str) -> list[Path]:
+    """Return the folder that a source's images lie in: its own, or that around COCO's `annotations`."""
+    folder = source if source.is_dir() else source.parent
+    return [folder.parent if format == "coco" and folder.name == "annotations" else folder]
 
 
 def _recognise(source: Path) -> str:

@@ -27,6 +27,7 @@ class ImageCell:
     rows: "Dataset" = field(compare=False, repr=False)
     index: int = field(compare=False)
     column: str = field(compare=False)
+    names_files: bool = field(compare=False)
     digest: str
 
     def __str__(self) -> str:
@@ -35,7 +36,7 @@ class ImageCell:
     def read_bytes(self) -> bytes:
         """Read the encoded image."""
         row: dict[str, Any] = self.rows[self.index]
-        return encoded_image(row[self.column])
+        return encoded_image(row[self.column], self.names_files)
 
 
 def read_parquet(source: Path, image_root: Path | None, skipped: Skipped) -> Iterator[CaptionRecord]:
@@ -52,7 +53,7 @@ def read_parquet(source: Path, image_root: Path | None, skipped: Skipped) -> Ite
         except UserError:
             places = ((f"{path}, row {index}", row) for index, row in enumerate(rows))
             return CaptionedRows(path, source, image_root).records(places, skipped)
-        return _read_rows(str(path), split_of_file(path, source), rows, skipped)
+        return _read_rows(str(path), split_of_file(path, source), rows, skipped, names_files=False)
 
     return read_each(find_files(source, PATTERNS), read, skipped)
 
@@ -67,12 +68,14 @@ def read_hub(source: str, skipped: Skipped) -> Iterator[CaptionRecord]:
 
     def read(split: str) -> Iterator[CaptionRecord]:
         where = f"{PREFIX}{source.removeprefix(PREFIX)}, split {split}"
-        return _read_rows(where, parse_split(split, where), data[split], skipped)
+        return _read_rows(where, parse_split(split, where), data[split], skipped, names_files=True)
 
     return read_each(data, read, skipped)
 
 
-def _read_rows(where: str, split: str | None, rows: "Dataset", skipped: Skipped) -> Iterator[CaptionRecord]:
+def _read_rows(
+    where: str, split: str | None, rows: "Dataset", skipped: Skipped, names_files: bool
+) -> Iterator[CaptionRecord]:
     """Yield one record per row; `split` is that of rows without one of their own."""
     from datasets import ClassLabel, Image
 
@@ -90,8 +93,8 @@ def _read_rows(where: str, split: str | None, rows: "Dataset", skipped: Skipped)
             captions = captions_in(row, place)
             # Some data sets have a single split, and the actual splits in a column.
             row_split = parse_split(_split_name(row.get(SPLIT_COLUMN), split_names), place) or split
-            digest = hashlib.sha256(encoded_image(row[image_column])).hexdigest()
-            image = ImageCell(rows, index, image_column, digest)
+            digest = hashlib.sha256(encoded_image(row[image_column], names_files)).hexdigest()
+            image = ImageCell(rows, index, image_column, names_files, digest)
             yield CaptionRecord(_name(row, image_column, texts, index), image, captions, row_split, place)
 
 

@@ -26,6 +26,7 @@ class ImageCells:
 
     rows: "Dataset"
     column: str
+    names_files: bool
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -36,7 +37,7 @@ class ImageCells:
     def encoded(self, index: int) -> bytes:
         """Read the content of a cell."""
         row: dict[str, Any] = self.rows[index]
-        return encoded_image(row[self.column])
+        return encoded_image(row[self.column], self.names_files)
 
 
 def read_parquet(source: Path) -> PixelSource:
@@ -55,7 +56,9 @@ def read_parquet(source: Path) -> PixelSource:
         raise UserError(
             f"{files[None][0]}: names no split, but other files do; rename it, for example to train-0.parquet"
         )
-    return _source_of_rows({split: parquet_rows(paths, str(source)) for split, paths in files.items()}, str(source))
+    return _source_of_rows(
+        {split: parquet_rows(paths, str(source)) for split, paths in files.items()}, str(source), names_files=False
+    )
 
 
 def read_hub(source: str) -> PixelSource:
@@ -72,16 +75,17 @@ def read_hub(source: str) -> PixelSource:
         raise UserError(
             f"{source}: no train, validation or test among its splits ({', '.join(data)}); choose another data set"
         )
-    return _source_of_rows(splits, source)
+    return _source_of_rows(splits, source, names_files=True)
 
 
-def _source_of_rows(splits: dict[str | None, "Dataset"], where: str) -> PixelSource:
+def _source_of_rows(splits: dict[str | None, "Dataset"], where: str, names_files: bool) -> PixelSource:
     return PixelSource(
-        {split: _split_of_rows(rows, f"{where}, {split or 'all rows'}") for split, rows in splits.items()}, 256
+        {split: _split_of_rows(rows, f"{where}, {split or 'all rows'}", names_files) for split, rows in splits.items()},
+        256,
     )
 
 
-def _split_of_rows(rows: "Dataset", where: str) -> SourceSplit:
+def _split_of_rows(rows: "Dataset", where: str, names_files: bool) -> SourceSplit:
     column = find_image_column(rows, where)
     labels = None
     if label_column := next((name for name in LABEL_COLUMNS if name in rows.column_names), None):
@@ -90,7 +94,7 @@ def _split_of_rows(rows: "Dataset", where: str) -> SourceSplit:
     if others := [name for name in rows.column_names if name not in (column, label_column)]:
         note(f"{where}: columns not read: {', '.join(others)}")
     names = [f"row {index}" for index in range(len(rows))]
-    return SourceSplit(ImageCells(undecoded(rows, column), column), names, _told(labels, where))
+    return SourceSplit(ImageCells(undecoded(rows, column), column, names_files), names, _told(labels, where))
 
 
 def _told(labels: np.ndarray | None, where: str) -> np.ndarray | None:

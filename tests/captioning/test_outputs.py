@@ -69,6 +69,20 @@ def test_csv_is_a_row_a_caption(tmp_path: Path) -> None:
         ]
 
 
+def test_csv_cells_are_no_formulas_and_come_back(tmp_path: Path) -> None:
+    captions = {"=1+2.jpg": ["=1+2", "'=1+2", "it's"], "./-x.jpg": ["+a"], "@b.jpg": ["-1"], "a=b.jpg": ["''"]}
+    write(tmp_path / "out.csv", captions)
+    with open(tmp_path / "out.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == ["./=1+2.jpg"] * 3 + ["./-x.jpg", "./@b.jpg", "a=b.jpg"]
+    assert [row["caption"] for row in rows] == ["'=1+2", "''=1+2", "it's", "'+a", "'-1", "''"]
+    before = (tmp_path / "out.csv").read_bytes()
+    for name in captions:
+        assert holds(tmp_path / "out.csv", str(Path(name)))
+    write(tmp_path / "out.csv", {}, go_on=True)
+    assert (tmp_path / "out.csv").read_bytes() == before
+
+
 def test_text_is_path_tab_caption(tmp_path: Path) -> None:
     write(tmp_path / "out.txt", {"a.jpg": ["a dog", "a cat"], "b.jpg": ["red"]})
     assert (tmp_path / "out.txt").read_text() == "a.jpg\ta dog\na.jpg\ta cat\nb.jpg\tred\n"

@@ -77,7 +77,7 @@ def write_sidecar(entries: Iterable[Entry], folder: Path, images: Path) -> Path:
     for name, split, captions in entries:
         image = folder / split / name
         image.parent.mkdir(parents=True, exist_ok=True)
-        image.symlink_to(images / name)
+        shutil.copy(images / name, image)
         image.with_suffix(".txt").write_text("".join(f"{caption}\n" for caption in captions))
     return folder
 

@@ -96,3 +96,31 @@ def test_one_bad_entry_is_listed_and_the_others_are_used(
     assert "\x1b" not in shown
     assert "\0" not in shown
     assert "Traceback" not in shown
+
+
+def test_images_outside_the_source_are_read_only_if_the_user_allows_it(
+    make_image: Callable[[Path], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    private, source = tmp_path / "private", tmp_path / "source"
+    for path in (private / "a.png", private / "b.png", source / "images" / "good.png"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make_image(path)
+    (source / "images" / "file.png").symlink_to(private / "a.png")
+    (source / "images" / "folder").symlink_to(private)
+    (source / "images" / "within.png").symlink_to("good.png")
+    names = ["good.png", "within.png", str(private / "a.png"), "../../private/b.png", "file.png", "folder/b.png"]
+    entries = [{"id": number, "file_name": name} for number, name in enumerate(names)]
+    annotations = [{"id": number, "image_id": number, "caption": "a dog"} for number in range(len(names))]
+    (source / "captions_train.json").write_text(json.dumps({"images": entries, "annotations": annotations}))
+    arguments = ["captions", str(source), "--min-count=1", f"--output={tmp_path / 'data'}"]
+    assert data_prep(arguments) in (0, 1)
+    data = PreparedCaptions.open(tmp_path / "data")
+    used = [name for split in data.manifest["splits"] for name in data.split(split)["name"]]
+    assert sorted(used) == ["good.png", "within.png"]
+    assert sorted(entry["name"] for entry in data.manifest["left_out"]) == sorted(names[2:])
+    reasons = [entry["reason"] for entry in data.manifest["left_out"]]
+    assert all("lies outside the source's folder; if you trust the source" in reason for reason in reasons)
+    for more in (["--allow-outside"], ["--allow-outside", f"--image-root={source / 'images'}"]):
+        assert data_prep([*arguments, *more]) == 0
+        data = PreparedCaptions.open(tmp_path / "data")
+        assert sum(count["images"] for count in data.manifest["splits"].values()) == len(names)
