@@ -13,6 +13,7 @@ from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
 from vision_rnn.files import check_output_file, write_json
 from vision_rnn.option_types import BeamSize, NonNegativeFloat, NumDraws, PositiveInt, Seed, Share, Temperature
+from vision_rnn.trainer_config import TrainerConfig
 
 if TYPE_CHECKING:
     from captioning.caption_generator import CaptionGenerator
@@ -364,7 +365,8 @@ def train(
     from_scratch: bool = False,
     force: bool = False,
     device: Device = "auto",
-) -> Outcome | Path:
+    trainer: TrainerConfig = TrainerConfig(),
+) -> Outcome | Path | int:
     """Train a captioner: on a folder of captioned photos, all steps at once, or on a prepared data set, step by step.
 
     With SOURCE, the photos are prepared, settings are chosen by their number, the training starts from the bundled
@@ -385,6 +387,7 @@ def train(
         from_scratch: start from no model, with SOURCE
         force: train on few photos too, with SOURCE
         device: where to train
+        trainer: Devices and machines, with --data
     """
     if source is None:
         if data is None:
@@ -393,7 +396,7 @@ def train(
             raise UserError("--output: is required with --data; name the run folder to write")
         if from_scratch or force:
             raise UserError(f"--{'from-scratch' if from_scratch else 'force'}: goes with a folder of photos; omit it")
-        return training_run.train(
+        written = training_run.train(
             data=data,
             output=output,
             encoder=encoder,
@@ -403,7 +406,11 @@ def train(
             init_from=init_from,
             ckpt_path=ckpt_path,
             device=device,
+            trainer=trainer,
         )
+        from vision_rnn.processes import is_first_process
+
+        return written if is_first_process() else 0
     if data is not None:
         raise UserError(f"--data {data}: cannot be combined with {source}; omit one of them")
     if ckpt_path is not None:

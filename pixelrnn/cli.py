@@ -15,6 +15,7 @@ from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
 from vision_rnn.files import check_not_existing, check_output_file, write_json
 from vision_rnn.option_types import NumDraws, PositiveInt, Seed
+from vision_rnn.trainer_config import TrainerConfig
 
 if TYPE_CHECKING:
     from pixelrnn.model import PixelModel
@@ -379,7 +380,8 @@ def train(
     from_scratch: bool = False,
     force: bool = False,
     device: Device = "auto",
-) -> Outcome | Path:
+    trainer: TrainerConfig = TrainerConfig(),
+) -> Outcome | Path | int:
     """Train a pixel model: on a folder of pictures, all steps at once, or on a prepared data set, step by step.
 
     With SOURCE, the pictures are prepared, colours, levels and settings are chosen by them, and the likelihood of
@@ -400,6 +402,7 @@ def train(
         from_scratch: start from no model, with SOURCE
         force: train on few pictures too, with SOURCE
         device: where to train
+        trainer: Devices and machines, with --data
     """
     if source is None:
         if data is None:
@@ -409,7 +412,7 @@ def train(
         for option, value in {"from-scratch": from_scratch, "force": force, "size": size}.items():
             if value:
                 raise UserError(f"--{option}: goes with a folder of pictures; omit it")
-        return training_run.train(
+        written = training_run.train(
             data=data,
             output=output,
             model=model,
@@ -417,7 +420,11 @@ def train(
             init_from=init_from,
             ckpt_path=ckpt_path,
             device=device,
+            trainer=trainer,
         )
+        from vision_rnn.processes import is_first_process
+
+        return written if is_first_process() else 0
     if data is not None:
         raise UserError(f"--data {data}: cannot be combined with {source}; omit one of them")
     if ckpt_path is not None:

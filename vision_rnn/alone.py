@@ -65,11 +65,16 @@ def alone_in(folder: Path, wait: bool = False) -> Iterator[None]:
 
 
 def alone_in_output(write: Callable[P, R]) -> Callable[P, R]:
-    """Let a function have the folder `output`, one of its keyword arguments, for itself; see `alone_in`."""
+    """Let a training have the folder `output`, one of its keyword arguments, for itself; see `alone_in`.
+
+    Of several processes that train together, the first has it for all.
+    """
 
     @functools.wraps(write)
     def alone(*args: P.args, **kwargs: P.kwargs) -> R:
-        with alone_in(Path(str(kwargs["output"]))):
+        from vision_rnn.processes import is_first_process  # Imports torch, which no `--help` needs.
+
+        with alone_in(Path(str(kwargs["output"]))) if is_first_process() else contextlib.nullcontext():
             return write(*args, **kwargs)
 
     return alone

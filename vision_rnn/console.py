@@ -38,6 +38,11 @@ def speaking_as(name: str, quiet: bool = False) -> Iterator[None]:
         _SPEAKER.reset(token)
 
 
+def fall_silent() -> None:
+    """From now on, print problems alone, as with `--quiet`."""
+    _SPEAKER.set(replace(_SPEAKER.get(), quiet=True))
+
+
 @contextlib.contextmanager
 def without_notes() -> Iterator[None]:
     """Print no notes within the block, which would repeat earlier ones; problems and progress are printed."""

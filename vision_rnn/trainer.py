@@ -16,22 +16,27 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch.utils.data import DataLoader
 
 from vision_rnn.console import Progress, note
 from vision_rnn.devices import Device, resolve_device
 from vision_rnn.errors import UserError
 from vision_rnn.files import atomic_path, is_disk_full, unwritable
+from vision_rnn.processes import Batches
 from vision_rnn.run_folder import LAST, checkpoint_folder
+from vision_rnn.trainer_config import TrainerConfig
 
 # What Lightning warns of and is intended here: one process loads the data, frozen parts stay in evaluation mode, a
-# resumed run finds its own checkpoints. The last is Lightning's own affair with torch.
+# resumed run finds its own checkpoints, all processes log the same number. The one before is Lightning's own affair
+# with torch.
 _INTENDED = (
     "does not have many workers",
     "in eval mode at the start",
     "exists and is not empty",
+    "use .*sync_dist=True",
     "isinstance.treespec, LeafSpec",
 )
+# What torch says when it waits for a process that has ended, by gloo and by NCCL.
+_LOST = ("Connection closed", "Connection reset", "Timed out", "timeout", "NCCL")
 
 
 def check_finite(task: lightning.LightningModule, values: torch.Tensor, rates: str) -> None:
@@ -108,8 +113,7 @@ def _without_tips() -> Iterator[None]:
 @_without_tips()
 def fit(
     task: lightning.LightningModule,
-    training: DataLoader,
-    validation: DataLoader,
+    batches: Batches,
     run: Path,
     *,
     epochs: int,
@@ -121,13 +125,13 @@ def fit(
     checkpoint: Path | None = None,
     log_interval: int = 1,
     device: Device = "auto",
+    spread: TrainerConfig = TrainerConfig(),
 ) -> None:
     """Train to the end, keeping checkpoints and logs in the run folder.
 
     Args:
         task: The model with its losses.
-        training: Its training batches.
-        validation: Its validation batches, read after every epoch.
+        batches: Its training batches, and its validation batches, which are read after every epoch.
         run: The run folder.
         epochs: At most this many passes over the training batches.
         monitor: The logged number by which the best epoch is chosen.
@@ -138,11 +142,19 @@ def fit(
         checkpoint: Resume from this one.
         log_interval: Steps between two lines of the log.
         device: Where to train.
+        spread: How many devices and machines.
 
     Raises:
         KeyboardInterrupt: The user stopped it; the message says how to continue.
-        UserError: The disk is full, or the loss is no longer a number.
+        UserError: The disk is full, the loss is no longer a number, or another process of the training has ended.
     """
+    started, expected = int(os.environ.get("WORLD_SIZE", 1)), spread.devices * spread.num_nodes
+    if os.environ.get("TORCHELASTIC_RUN_ID") and started != expected:
+        raise UserError(
+            f"torchrun started {started} processes, and trainer.devices x trainer.num_nodes is {expected}; give "
+            f"--trainer.devices={os.environ['LOCAL_WORLD_SIZE']} --trainer.num_nodes="
+            f"{started // int(os.environ['LOCAL_WORLD_SIZE'])}"
+        )
     trainer = lightning.Trainer(
         accelerator=resolve_device(device).type,
         max_epochs=epochs,
@@ -150,7 +162,11 @@ def fit(
         precision=precision,
         callbacks=[*_checkpoints(run, monitor, mode), *callbacks, _TrainingProgress()],
         logger=_loggers(run),
-        devices=1,
+        devices=spread.devices,
+        num_nodes=spread.num_nodes,
+        strategy=spread.strategy,
+        accumulate_grad_batches=spread.accumulate_grad_batches,
+        use_distributed_sampler=False,
         plugins=[AtomicCheckpoints()],
         num_sanity_val_steps=0,
         log_every_n_steps=log_interval,
@@ -162,11 +178,16 @@ def fit(
         for message in _INTENDED:
             warnings.filterwarnings("ignore", f".*{message}")
         try:
-            trainer.fit(task, training, validation, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(task, datamodule=batches, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # Lightning's answer to Ctrl-C.
             saved = (checkpoint_folder(run) / LAST).is_file()
             advice = "add --ckpt_path last to continue" if saved else "no epoch was completed"
             raise KeyboardInterrupt(advice) from None
+        except RuntimeError as error:
+            # Of the connection between processes; what goes wrong in this one explains itself.
+            if spread.devices * spread.num_nodes > 1 and any(sign in str(error) for sign in _LOST):
+                raise UserError("training: another of its processes has ended; its message says why") from error
+            raise
         except OSError as error:  # Of the logs; what writes other files explains itself.
             if is_disk_full(error):
                 raise unwritable(run, error) from error
@@ -200,6 +221,8 @@ class _TrainingProgress(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start; what a resumed run did before does not count."""
+        if not trainer.is_global_zero:
+            return
         self._progress = Progress(
             int(trainer.estimated_stepping_batches) - trainer.global_step, "training", "batch", "batches"
         )
@@ -213,7 +236,8 @@ class _TrainingProgress(lightning.Callback):
         batch_idx: int,
     ) -> None:
         """Count a batch."""
-        assert self._progress is not None
+        if self._progress is None:
+            return
         numbers = {name: float(value) for name, value in trainer.progress_bar_metrics.items()}
         figures = [f"epoch {trainer.current_epoch}", *(f"{name} {value:.4g}" for name, value in numbers.items())]
         self._progress.show(", ".join(figures))

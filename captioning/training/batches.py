@@ -6,14 +6,14 @@ Shapes: B images, K captions of the image with most captions, T words of the lon
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.distributed import DistributedSampler
+from torch.utils.data import Dataset
 
 from captioning.network.encoder import GridEncoder
 from captioning.training.features import grid_features
@@ -49,7 +49,8 @@ class CaptionedImages(Dataset):
         split: Name of the split.
         encoder: Encoder for the cached grids or for the preprocessing.
         vocabulary: Vocabulary for the ids of the words.
-        cached: Read grids from the cache; otherwise return pixels, for an encoder that is trained too.
+        cached: Read grids from the cache, which is filled before the first is read; otherwise return pixels, for an
+            encoder that is trained too.
         views: How the images are seen.
         bf16: Precision of the cached grids (see `grid_features`).
         max_words: Number of words after which captions are cut; None for no limit.
@@ -76,8 +77,17 @@ class CaptionedImages(Dataset):
             [encode_caption(vocabulary, caption, max_words) for caption in captions] for captions in self.references
         ]
         self.epoch = 0
+        self._data, self._split, self._bf16, self._cached = data, split, bf16, cached
         self._encoder, self._images, self._views = encoder, rows["image"], views
-        self._grids = [grid_features(encoder, data, split, view, bf16) for view in views] if cached else None
+
+    def prepare(self) -> None:
+        """Fill the cache; of several processes, each computes a share of it."""
+        if self._cached:
+            _ = self._grids
+
+    @cached_property
+    def _grids(self) -> list[np.ndarray]:
+        return [grid_features(self._encoder, self._data, self._split, view, self._bf16) for view in self._views]
 
     def __len__(self) -> int:
         """Number of images, in all views."""
@@ -86,7 +96,7 @@ class CaptionedImages(Dataset):
     def __getitem__(self, item: int) -> tuple[Tensor, list[Tensor], int]:
         """Return the grid or the pixels, the captions as ids, and the position of the image in the split."""
         view, index = divmod(item, len(self.words))
-        if self._grids is not None:
+        if self._cached:
             image = torch.from_numpy(self._grids[view][index].astype(np.float32))
         else:
             image = load_image(self._images[index]["bytes"])
@@ -116,14 +126,3 @@ def pad_captions(captions: Sequence[Sequence[Tensor]]) -> Tensor:
         padding_value=PAD,
     )
     return padded.unflatten(0, (len(captions), most))
-
-
-def batches(images: CaptionedImages, batch_size: int, shuffle_seed: int | None = None) -> DataLoader:
-    """Load batches in order or, with a seed, in a random order that depends on the seed and the epoch number."""
-    # An exact resume needs an order that depends only on (seed, epoch); of torch's samplers, only this one has it.
-    sampler = (
-        DistributedSampler(images, num_replicas=1, rank=0, shuffle=True, seed=shuffle_seed)
-        if shuffle_seed is not None
-        else None
-    )
-    return DataLoader(images, batch_size, sampler=sampler, collate_fn=collate)

@@ -6,6 +6,7 @@ the encoder's weights, its preprocessing, the precision and the images; each vie
 file ends in its checksum; a damaged one is computed again.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -16,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import xxhash
 
 from captioning.network.encoder import GridEncoder
 from captioning.training.views import PLAIN, View
@@ -27,6 +27,7 @@ from vision_rnn.checksums import DIGEST_BYTES, digest
 from vision_rnn.console import Progress, note
 from vision_rnn.errors import UserError
 from vision_rnn.files import atomic_path, settle_in
+from vision_rnn.processes import gathered, is_first_process, num_processes, rank
 
 BATCH_SIZE = 16
 
@@ -49,10 +50,14 @@ def grid_features(
     key = _key(encoder, data, bf16)
     path = data.folder / "features" / key[:16] / f"{split}{view.suffix}.npy"
     shape = (len(data.split(split)), encoder.grid_size**2, encoder.channels)
-    if not _is_cached(path, shape):
-        settle_in(data.folder / "features")
-        with alone_in(path.parent, wait=True):
-            if not _is_cached(path, shape):  # Another process may just have computed them.
+    # Of several processes the first finds out for all, and each computes a share.
+    if not gathered(is_first_process() and _is_cached(path, shape))[0]:
+        with contextlib.ExitStack() as stack:
+            if is_first_process():
+                settle_in(data.folder / "features")
+                stack.enter_context(alone_in(path.parent, wait=True))
+            # Another training may just have computed them.
+            if not gathered(is_first_process() and _is_cached(path, shape))[0]:
                 _compute(encoder, data, split, view, bf16, path, shape)
     return np.load(path, mmap_mode="r")
 
@@ -108,27 +113,35 @@ def _compute(
     path: Path,
     shape: tuple[int, ...],
 ) -> None:
-    images = data.split(split)["image"]
-    device = encoder.mean.device
     needed, free = _bytes(shape), shutil.disk_usage(data.folder).free
     if needed > free:
         raise UserError(f"{path}: needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; free some space")
-    label = f"features of {split}{view.suffix.replace('-', ' ')}"
-    # Not through a memory map: if the disk fills meanwhile, a write to the map kills the process without a message.
-    with atomic_path(path) as staged, open(staged, "wb") as file, Progress(len(images), label, "image") as progress:
-        hashed = xxhash.xxh3_128()
-
-        def write(part: bytes) -> None:
-            file.write(part)
-            hashed.update(part)
-
-        write(_header(shape))
-        for start in range(0, len(images), BATCH_SIZE):
-            batch = enumerate(images[start : start + BATCH_SIZE], start)
-            seen = [encoder.preprocess(view.of(load_image(image["bytes"]), index)) for index, image in batch]
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                grids = encoder(torch.stack(seen).to(device))
-            write(grids.half().cpu().numpy().tobytes())
-            progress.update(len(seen))
-        # Behind the array, where readers of the format do not look.
-        file.write(hashed.digest())
+    images, device, header = data.split(split)["image"], encoder.mean.device, _header(shape)
+    # Shares are whole batches, and thus those of a single process.
+    starts = range(0, len(images), BATCH_SIZE)[rank() :: num_processes()]
+    with contextlib.ExitStack() as stack:
+        # All processes write to one file, each its own batches; the first completes it.
+        staged = stack.enter_context(atomic_path(path)) if is_first_process() else None
+        if staged:
+            staged.write_bytes(header)
+        staged = gathered(staged)[0]
+        assert staged is not None
+        label = f"features of {split}{view.suffix.replace('-', ' ')}"
+        progress = stack.enter_context(Progress(BATCH_SIZE * len(starts), label, "image"))
+        # Not through a memory map: if the disk fills meanwhile, a write to the map kills the process without a message.
+        with open(staged, "r+b") as file:
+            for start in starts:
+                batch = enumerate(images[start : start + BATCH_SIZE], start)
+                seen = [encoder.preprocess(view.of(load_image(image["bytes"]), index)) for index, image in batch]
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                    grids = encoder(torch.stack(seen).to(device))
+                file.seek(len(header) + start * _bytes(shape[1:]))
+                file.write(grids.half().cpu().numpy().tobytes())
+                progress.update(len(seen))
+        gathered(None)  # All have written.
+        if is_first_process():
+            checksum = digest(staged)
+            with open(staged, "ab") as file:
+                # Behind the array, where readers of the format do not look.
+                file.write(checksum)
+    gathered(None)  # The file has its name.

@@ -14,6 +14,7 @@ from vision_rnn.alone import alone_in_output
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
 from vision_rnn.option_types import NonNegativeFloat, Share
+from vision_rnn.trainer_config import TrainerConfig
 
 if TYPE_CHECKING:
     from captioning.captioner import Captioner
@@ -32,6 +33,7 @@ def train(
     init_from: str | None = None,
     ckpt_path: str | None = None,
     device: Device = "auto",
+    trainer: TrainerConfig = TrainerConfig(),
 ) -> Path:
     """Train a captioner on a prepared data set; the model of its best epoch is written to OUTPUT/model.
 
@@ -46,6 +48,7 @@ def train(
             are added to its vocabulary
         ckpt_path: checkpoint to resume from; last is the run folder's own
         device: where to train
+        trainer: Devices and machines
 
     Returns:
         The model folder.
@@ -54,16 +57,18 @@ def train(
         UserError: Something named does not exist, or the run folder holds a run already.
     """
     import lightning
+    import torch
     from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 
     from captioning.model_card import model_card
-    from captioning.training.batches import CaptionedImages, batches
+    from captioning.training.batches import CaptionedImages, collate
     from captioning.training.task import CaptioningTask
     from captioning.training.views import PLAIN, training_views
     from captioning.training.word_task import WordTask
     from data_prep.prepared_captions import PreparedCaptions
     from vision_rnn.console import note
     from vision_rnn.devices import resolve_device
+    from vision_rnn.processes import Batches, is_first_process, leave_speaking_to_the_first
     from vision_rnn.run_folder import (
         check_data,
         check_settings,
@@ -74,6 +79,7 @@ def train(
     from vision_rnn.saved_model import save_model
     from vision_rnn.trainer import fit
 
+    leave_speaking_to_the_first()
     folder = Path(output)
     checkpoint = checkpoint_to_resume(folder, ckpt_path)
     begun = read_checkpoint(checkpoint, "captioner", "a captioner")["captioner"] if checkpoint else None
@@ -83,7 +89,6 @@ def train(
     # A run of an earlier version that started from a model did not extend its vocabulary.
     words = begun["vocabulary"] if begun else prepared.vocabulary.words
     captioner, new = _initial_captioner(words, encoder, decoder, search, init_from)
-    captioner.to(resolve_device(device))
     training = replace(training, precision=resolved_precision(training.precision, resolve_device(device).type))
     settings = {
         "encoder": captioner.encoder.config,
@@ -99,7 +104,7 @@ def train(
             f"{1 - captioner.vocabulary.coverage(tokens):.2%} of the running words of the training captions stay "
             f"unknown (words that occur fewer than {prepared.manifest['vocabulary']['min_count']} times)"
         )
-    if not checkpoint:
+    if not checkpoint and is_first_process():
         places = {"data": str(data), "output": str(output), "init_from": init_from}
         write_settings(folder, prepared, {**places, **settings})
     cached = training.encoder_learning_rate == 0
@@ -131,11 +136,23 @@ def train(
     ]
     if training.average_decay:
         callbacks.append(EMAWeightAveraging(decay=training.average_decay))
+
+    def prepare(device: torch.device) -> None:
+        captioner.to(device)
+        train_images.prepare()
+        validation_images.prepare()
+
     task = WordTask if training.objective == "words" else CaptioningTask
     fit(
         task(captioner, training, train_images, validation_images),
-        batches(train_images, training.batch_size, shuffle_seed=training.seed),
-        batches(validation_images, training.batch_size),
+        Batches(
+            train_images,
+            validation_images,
+            training.batch_size,
+            seed=training.seed,
+            collate=collate,
+            prepare=prepare,
+        ),
         folder,
         epochs=training.epochs,
         monitor=training.monitor,
@@ -145,8 +162,12 @@ def train(
         precision="bf16-mixed" if training.precision == "bf16-mixed" else "32-true",
         checkpoint=checkpoint,
         device=device,
+        spread=trainer,
     )
-    model, trained = folder / "model", _trained_captioner(folder)
+    model = folder / "model"
+    if not is_first_process():
+        return model
+    trained = _trained_captioner(folder)
     save_model(trained, model, model_card(trained))
     if training.objective != "words" and not captioner.blind:
         _calibrate(model, prepared, device)

@@ -17,6 +17,7 @@ Validation captions the images by beam search, without the reference words as in
 language model, the perplexity) select the best epoch.
 """
 
+import itertools
 import math
 from typing import Any
 
@@ -46,6 +47,7 @@ from evaluation.caption_scores import score_captions
 from evaluation.cider import CiderDScorer
 from vision_rnn.console import note
 from vision_rnn.errors import UserError
+from vision_rnn.processes import gathered, summed, weight_of
 from vision_rnn.trainer import check_finite
 
 _LOGGED_WORDS_BACK = (1, 5, 10)
@@ -77,6 +79,8 @@ class CaptioningTask(lightning.LightningModule):
         if config.log_gradients and captioner.decoder_config.cell == "window":
             raise UserError("training.log_gradients: a window has no recurrent path to measure; set it to 0")
         captioner.encoder.requires_grad_(False)
+        if captioner.decoder.word_detector:
+            captioner.decoder.word_detector.requires_grad_(False)
         if config.encoder_learning_rate:
             captioner.encoder.fine_tune()
         if captioner.decoder_config.hard:
@@ -92,11 +96,11 @@ class CaptioningTask(lightning.LightningModule):
         self._training.epoch = self.current_epoch
 
     def on_train_batch_start(self, batch: CaptionBatch, batch_idx: int) -> None:
-        """Seed dropout and sampling by the step number, so that a resumed run draws the same random numbers.
+        """Seed dropout by the step number, so that a resumed run draws the same random numbers, and by the process.
 
         The step number also determines when hard attention starts to draw looks, and how sharp it is.
         """
-        torch.manual_seed(hash((self.config.seed, self.global_step)))
+        torch.manual_seed(hash((self.config.seed, self.global_step)) + self.global_rank)
         attention, warmup = self.captioner.decoder.attention, self.config.look_warmup
         if attention is not None:
             progress = self.global_step / self.trainer.estimated_stepping_batches
@@ -113,7 +117,7 @@ class CaptioningTask(lightning.LightningModule):
         else:
             loss = self._self_critical(grid, batch)
         check_finite(self, loss, "training.learning_rate")
-        self.log("loss", loss, prog_bar=True, on_step=True, batch_size=len(batch.indices))
+        self.log("loss", loss, prog_bar=True, on_step=True, sync_dist=True, batch_size=len(batch.indices))
         if self.config.log_gradients and self.global_step % self.config.log_gradients == 0:
             self._log_gradients(grid, batch)
         return loss
@@ -130,7 +134,9 @@ class CaptioningTask(lightning.LightningModule):
             self._candidates[index] = self.captioner.vocabulary.decode(words)
 
     def on_validation_epoch_end(self) -> None:
-        """Score the captions, and log some of them."""
+        """Score the captions of all processes, and log some of them."""
+        self._candidates = dict(sorted(item for share in gathered(self._candidates) for item in share.items()))
+        self._nats, self._words = sum(gathered(self._nats)), sum(gathered(self._words))
         check_finite(self, torch.tensor(self._nats), "training.learning_rate")
         references = [self._validation.references[index] for index in self._candidates]
         scores = score_captions(list(self._candidates.values()), references).as_dict()
@@ -138,7 +144,7 @@ class CaptioningTask(lightning.LightningModule):
             self.log(name, scores[name], prog_bar=True)
         self.log("perplexity", torch.tensor(self._nats / self._words).exp(), prog_bar=True)
         self._nats, self._words = 0.0, 0
-        shown = [" ".join(self._candidates[index]) for index in sorted(self._candidates)[:8]]
+        shown = [" ".join(caption) for caption in itertools.islice(self._candidates.values(), 8)]
         for logger in self.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text("captions", "  \n".join(shown), self.global_step)
@@ -198,8 +204,6 @@ class CaptioningTask(lightning.LightningModule):
         reading: Reading = decoder(decoder.remember(grid), batch.inputs)
         logits, targets = decoder.logits(reading.outputs[mask]).float(), batch.targets[mask]
         loss = F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
-        if self.config.doubly_stochastic:
-            loss = loss + self.config.doubly_stochastic * doubly_stochastic_penalty(reading.weights, mask)
         if expected is not None:
             gains = torch.zeros(mask.shape, device=mask.device)
             gains[mask] = -F.cross_entropy(logits.detach(), targets, reduction="none") - expected[mask]
@@ -207,6 +211,10 @@ class CaptioningTask(lightning.LightningModule):
             loss = loss + self.config.look_reward * reinforce_loss(reading.weights, reading.shares, advantages, mask)
         if hard:
             loss = loss - self.config.look_entropy * attention_entropy(reading.weights, mask)
+        loss = loss * weight_of(mask.sum())
+        if self.config.doubly_stochastic:
+            penalty = doubly_stochastic_penalty(reading.weights, mask) * weight_of(mask.any(-1).sum())
+            loss = loss + self.config.doubly_stochastic * penalty
         return loss
 
     @torch.no_grad()
@@ -234,6 +242,7 @@ class CaptioningTask(lightning.LightningModule):
         sums, counts = (torch.zeros_like(self.look_baseline) for _ in range(2))
         sums.index_add_(0, remaining[mask], rewards[mask])
         counts.index_add_(0, remaining[mask], torch.ones_like(rewards[mask]))
+        sums, counts = summed(sums), summed(counts)
         means = torch.where(counts > 0, sums / counts.clamp_min(1), self.look_baseline)
         self.look_baseline.lerp_(means, 0.1)
         return advantages
@@ -248,8 +257,10 @@ class CaptioningTask(lightning.LightningModule):
         # No dropout: the gradient must be that of the probabilities from which the captions are drawn.
         decoder.eval()
         memory = decoder.remember(grid)
-        # A resumed training draws the same captions, whatever was drawn before it.
-        generator = np.random.default_rng([self.config.seed, self.global_step])
+        # A resumed training draws the same captions, whatever was drawn before it, and each process others.
+        generator = np.random.default_rng(
+            [self.config.seed, self.global_step, *[self.global_rank] * (self.global_rank > 0)]
+        )
         drawn = sample(
             TorchDecoding(decoder, memory),
             self.config.samples,
@@ -273,7 +284,7 @@ class CaptioningTask(lightning.LightningModule):
         logits[:, NEVER_EMITTED] = -math.inf
         log_probabilities = -F.cross_entropy(logits, targets[mask], reduction="none")
         advantages = (rewards - baseline).unsqueeze(-1).expand(targets.shape)[mask]
-        self.log("reward", rewards.mean(), prog_bar=True, on_step=True, batch_size=len(batch.indices))
+        self.log("reward", rewards.mean(), prog_bar=True, on_step=True, sync_dist=True, batch_size=len(batch.indices))
         # Not a mean over words: their number depends on the samples, so a mean would give long captions less weight.
         return -(advantages * log_probabilities).sum() / rewards.numel()
 

@@ -17,6 +17,7 @@ from captioning.training.task import CaptioningTask
 from data_prep.vocabulary import PAD, SPECIAL_TOKENS
 from evaluation.word_detection import mean_average_precision
 from vision_rnn.errors import UserError
+from vision_rnn.processes import gathered, in_order
 from vision_rnn.trainer import check_finite
 
 
@@ -37,8 +38,10 @@ class WordTask(CaptioningTask):
         self, captioner: Captioner, config: TrainingConfig, training: CaptionedImages, validation: CaptionedImages
     ):
         super().__init__(captioner, config, training, validation)
-        if not captioner.decoder_config.detected_words:
+        if not captioner.decoder.word_detector:
             raise UserError("training.objective: words detects none; give decoder.detected_words, such as 1000")
+        captioner.decoder.requires_grad_(False)
+        captioner.decoder.word_detector.requires_grad_(True)
         self._found: list[np.ndarray] = []
         self._present: list[np.ndarray] = []
 
@@ -47,17 +50,17 @@ class WordTask(CaptioningTask):
         logits, shares = self._logits(batch), self._shares(batch)
         loss = F.binary_cross_entropy_with_logits(logits, shares, reduction="sum") / len(logits)
         check_finite(self, loss, "training.encoder_learning_rate")
-        self.log("loss", loss, prog_bar=True, on_step=True, batch_size=len(logits))
+        self.log("loss", loss, prog_bar=True, on_step=True, sync_dist=True, batch_size=len(logits))
         return loss
 
     def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:
         """Detect the words in the images."""
-        self._found.append(self._logits(batch).cpu().numpy())
-        self._present.append(self._shares(batch).cpu().numpy() > 0)
+        self._found += self._logits(batch).cpu().numpy()
+        self._present += self._shares(batch).cpu().numpy() > 0
 
     def on_validation_epoch_end(self) -> None:
-        """Score the detected words."""
-        found, present = np.concatenate(self._found), np.concatenate(self._present)
+        """Score the words that all processes detected."""
+        found, present = (np.stack(in_order(gathered(part))) for part in (self._found, self._present))
         check_finite(self, torch.from_numpy(found), "training.encoder_learning_rate")
         self.log("word-AP", mean_average_precision(found, present), prog_bar=True)
         self._found, self._present = [], []

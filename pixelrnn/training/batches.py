@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from data_prep.prepared_pixels import PreparedPixels
 from pixelrnn.pixel_config import ImageShape
@@ -48,17 +48,13 @@ def check_fit(data: PreparedPixels, shape: ImageShape) -> None:
         )
 
 
-def batches(
-    data: PreparedPixels, split: str, shape: ImageShape, batch_size: int, shuffle_seed: int | None = None
-) -> DataLoader:
-    """Return a loader of pixels (B, C, H, W) uint8 and labels (B,) int64, which are zeros for an unconditional model.
+def pixels_and_labels(data: PreparedPixels, split: str, shape: ImageShape) -> TensorDataset:
+    """Return pixels (C, H, W) uint8 and labels () int64, which are zeros for an unconditional model, of every image.
 
     Args:
         data: Prepared data set.
         split: Name of the split.
         shape: Image shape of the model.
-        batch_size: Number of images per batch; the last batch may be smaller.
-        shuffle_seed: Random seed for shuffling, combined with the number of the epoch; None keeps the order.
 
     Raises:
         UserError: The split does not exist, or it has no labels and the model is class-conditional.
@@ -70,11 +66,9 @@ def batches(
         )
     labels = rows.labels if shape.num_classes else None
     labels = np.zeros(len(rows.pixels), np.int64) if labels is None else labels
-    images = TensorDataset(torch.tensor(rows.pixels).permute(0, 3, 1, 2), torch.tensor(labels))
-    # The only sampler of torch whose order is a function of (seed, epoch), which exact resumption needs.
-    sampler = (
-        DistributedSampler(images, num_replicas=1, rank=0, shuffle=True, seed=shuffle_seed)
-        if shuffle_seed is not None
-        else None
-    )
-    return DataLoader(images, batch_size, sampler=sampler)
+    return TensorDataset(torch.tensor(rows.pixels).permute(0, 3, 1, 2), torch.tensor(labels))
+
+
+def batches(data: PreparedPixels, split: str, shape: ImageShape, batch_size: int) -> DataLoader:
+    """Return a loader of the images of a split in order, as `pixels_and_labels`; the last batch may be smaller."""
+    return DataLoader(pixels_and_labels(data, split, shape), batch_size)

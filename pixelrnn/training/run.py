@@ -4,6 +4,7 @@ Both functions are commands too. They import what they compute with when they ru
 addition to the common files, the run folder has `samples/` with one picture per epoch.
 """
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from pixelrnn.pixel_config import ModelConfig, TrainingConfig
 from vision_rnn.alone import alone_in_output
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
+from vision_rnn.trainer_config import TrainerConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +35,7 @@ def train(
     init_from: str | None = None,
     ckpt_path: str | None = None,
     device: Device = "auto",
+    trainer: TrainerConfig = TrainerConfig(),
 ) -> Path:
     """Train a pixel model on a prepared data set; the model of its best epoch is written to OUTPUT/model.
 
@@ -44,6 +47,7 @@ def train(
         init_from: model to start from; its architecture replaces the model settings
         ckpt_path: checkpoint to resume from; last is the run folder's own
         device: where to train
+        trainer: Devices and machines
 
     Returns:
         The model folder.
@@ -56,12 +60,14 @@ def train(
     from lightning.pytorch.callbacks import WeightAveraging
 
     from data_prep.prepared_pixels import PreparedPixels
-    from pixelrnn.training.batches import batches
+    from pixelrnn.training.batches import pixels_and_labels
     from pixelrnn.training.sample_grids import SampleGrids
     from pixelrnn.training.task import PixelTask
+    from vision_rnn.processes import Batches, is_first_process, leave_speaking_to_the_first
     from vision_rnn.run_folder import check_data, check_settings, checkpoint_to_resume, write_settings
     from vision_rnn.trainer import fit
 
+    leave_speaking_to_the_first()
     folder = Path(output)
     checkpoint = checkpoint_to_resume(folder, ckpt_path)
     prepared = PreparedPixels.open(data)
@@ -72,11 +78,12 @@ def train(
     check_settings(folder, settings)
     if checkpoint:
         _check_resumable(checkpoint, pixel_model)
-    else:
+    elif is_first_process():
         places = {"data": str(data), "output": str(output), "init_from": init_from}
         write_settings(folder, prepared, {**places, **settings})
-    train_batches = batches(prepared, "train", pixel_model.shape, training.batch_size, shuffle_seed=training.seed)
-    validation_batches = batches(prepared, "validation", pixel_model.shape, training.batch_size)
+    train_images, validation_images = (
+        pixels_and_labels(prepared, split, pixel_model.shape) for split in ("train", "validation")
+    )
     callbacks: list[lightning.Callback] = []
     if training.average_decay:
         callbacks.append(WeightAveraging(avg_fn=partial(_averaged, decay=training.average_decay)))
@@ -84,8 +91,7 @@ def train(
     callbacks.append(SampleGrids(pixel_model, folder / "samples"))
     fit(
         PixelTask(pixel_model, training),
-        train_batches,
-        validation_batches,
+        Batches(train_images, validation_images, training.batch_size, seed=training.seed),
         folder,
         epochs=training.epochs,
         monitor="validation",
@@ -93,10 +99,12 @@ def train(
         callbacks=callbacks,
         gradient_clip=training.gradient_clip,
         checkpoint=checkpoint,
-        log_interval=min(_LOG_INTERVAL, len(train_batches)),
+        log_interval=min(_LOG_INTERVAL, math.ceil(len(train_images) / training.batch_size)),
         device=device,
+        spread=trainer,
     )
-    return export(folder, output=folder / "model")
+    model_folder = folder / "model"
+    return export(folder, output=model_folder) if is_first_process() else model_folder
 
 
 def export(run: str | Path, *, output: str | Path, evaluation: str | Path | None = None) -> Path:

@@ -50,6 +50,8 @@ class SampleGrids(lightning.Callback):
 
     def on_validation_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Draw and save the grid."""
+        if not trainer.is_global_zero:
+            return
         picture = sample_grid(self._model, SIDE)
         save_picture(picture, self._folder / f"epoch-{trainer.current_epoch:02}.png")
         for logger in trainer.loggers:

@@ -9,6 +9,7 @@ averaged exponentially.
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from evaluation.likelihood import summarize_likelihood
 from pixelrnn.model import PixelModel
 from pixelrnn.pixel_config import TrainingConfig
 from pixelrnn.training.optimizer import MuonAdamW
+from vision_rnn.processes import gathered, in_order
 from vision_rnn.trainer import check_finite
 
 _RATES = "training.matrix_learning_rate or training.learning_rate"
@@ -33,26 +35,26 @@ class PixelTask(lightning.LightningModule):
         super().__init__()
         self.model = model
         self.config = config
-        self._validation: list[Tensor] = []
+        self._validation: list[float] = []
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         """Return the mean of -ln p(image), in nats."""
         loss = self._nats(batch).mean()
         check_finite(self, loss, _RATES)
-        self.log("loss", loss, prog_bar=True, on_step=True)
+        self.log("loss", loss, prog_bar=True, on_step=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
         """Store -ln p(image) of every image, in nats."""
-        self._validation.append(self._nats(batch))
+        self._validation += self._nats(batch).double().tolist()
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean of -ln p(image) over all images of the split."""
-        nats = torch.cat(self._validation)
+        nats = np.array(in_order(gathered(self._validation)))
         self._validation.clear()
-        check_finite(self, nats, _RATES)
+        check_finite(self, torch.from_numpy(nats), _RATES)
         shape = self.model.shape
-        likelihood = summarize_likelihood(nats.double().cpu().numpy(), shape.channels * shape.height * shape.width)
+        likelihood = summarize_likelihood(nats, shape.channels * shape.height * shape.width)
         self.log("validation", likelihood.nats_per_image, prog_bar=True)
 
     def configure_optimizers(self) -> Any:

@@ -32,13 +32,14 @@ from torch import nn
 
 from captioning.captioner import Captioner
 from captioning.cli import COMMANDS, CONFIGS
-from captioning.training.batches import CaptionedImages, batches
+from captioning.training.batches import CaptionedImages, collate
 from captioning.training.run import resolved_precision
 from captioning.training.task import CaptioningTask
 from captioning.training.views import PLAIN, View, training_views
 from data_prep import PreparedCaptions, prepare_captions
 from data_prep.vocabulary import EOS
 from vision_rnn.cli import command_parser
+from vision_rnn.processes import Batches
 from vision_rnn.trainer import fit
 
 CAPTIONS, CAPTION_WORDS = 5, 12  # Flickr30k's and COCO's captions have 5 per photo, and 10 to 13 words.
@@ -122,15 +123,16 @@ def measure_rates(settings: Any, options: argparse.Namespace, folder: Path) -> N
         return CaptionedImages(data, split, captioner.encoder, captioner.vocabulary, cached=True, views=views)
 
     validation = images("validation", [PLAIN])  # Its features warm the encoder up.
-    start, worked = time.perf_counter(), time.process_time()
+    validation.prepare()
     train = images("train", views)
+    start, worked = time.perf_counter(), time.process_time()
+    train.prepare()
     elapsed, worked = time.perf_counter() - start, time.process_time() - worked
     encode = elapsed / len(train)
     watch = Stopwatch()
     fit(
         CaptioningTask(captioner, training, train, validation),
-        batches(train, training.batch_size, shuffle_seed=0),
-        batches(validation, training.batch_size),
+        Batches(train, validation, training.batch_size, seed=0, collate=collate),
         folder / "run",
         epochs=math.ceil(STEPS / (len(train) / training.batch_size - 1)),
         monitor="CIDEr-D",

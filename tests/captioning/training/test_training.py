@@ -33,7 +33,7 @@ from captioning.network.gradient_flow import gradient_flow
 from captioning.network.torch_decoding import TorchDecoding
 from captioning.scoring.model import evaluate
 from captioning.search import sample
-from captioning.training.batches import CaptionedImages, batches
+from captioning.training.batches import CaptionBatch, CaptionedImages, collate
 from captioning.training.run import export, train
 from captioning.training.task import CaptioningTask
 from data_prep.captions import prepare_captions
@@ -268,6 +268,10 @@ def test_a_model_may_be_the_mean_of_several_runs(uninterrupted: Path, prepared: 
             export(first, output=tmp_path / "none", average_with=[str(second)])
 
 
+def first_batch(images: CaptionedImages, size: int) -> CaptionBatch:
+    return collate([images[index] for index in range(size)])
+
+
 def test_the_cross_entropy_is_that_of_its_equation(known: PreparedCaptions, tmp_path: Path):
     """Equation 14: the mean over words of the smoothed negative log-probability, plus the attention penalty."""
     captioner = load_torch_captioner(learn(known, tmp_path, epochs=1))
@@ -275,7 +279,7 @@ def test_the_cross_entropy_is_that_of_its_equation(known: PreparedCaptions, tmp_
     training = dataclasses.replace(TRAINING, label_smoothing=0.1, doubly_stochastic=0.5)
     task = CaptioningTask(captioner, training, images, images)
     task.log = lambda *_, **__: None  # type: ignore[method-assign]
-    batch = next(iter(batches(images, 3)))  # images with two and with three captions
+    batch = first_batch(images, 3)  # images with two and with three captions
     words, penalties = [], []
     for index in range(3):
         memory = captioner.decoder.remember(batch.images[index : index + 1])
@@ -346,7 +350,7 @@ def test_a_look_gains_nothing_where_all_locations_are_alike(known: PreparedCapti
     captioner = load_torch_captioner(learn(known, tmp_path, epochs=1, decoder=decoder)).train()
     images = CaptionedImages(known, "train", captioner.encoder, captioner.vocabulary, cached=True)
     task = CaptioningTask(captioner, TRAINING, images, images)
-    batch = next(iter(batches(images, 4)))
+    batch = first_batch(images, 4)
     mask = batch.targets != PAD
     for grid, alike in ((batch.images, False), (batch.images.mean(1, keepdim=True).expand_as(batch.images), True)):
         expected = task._expected_log_likelihoods(grid, batch)[mask]
@@ -472,7 +476,7 @@ def test_the_self_critical_loss_is_that_of_its_equation(
     training = dataclasses.replace(TRAINING, objective="self_critical", samples=3)
     task = CaptioningTask(captioner, training, images, images)
     monkeypatch.setattr(task, "log", lambda *_, **__: None)
-    batch = next(iter(batches(images, 2)))
+    batch = first_batch(images, 2)
     drawn = sample(
         TorchDecoding(captioner.decoder, captioner.decoder.remember(batch.images)), 3, max_words=SEARCH.max_words
     )
@@ -566,7 +570,7 @@ def test_the_logged_norms_are_those_of_each_caption_that_is_long_enough(
     found: dict[str, float] = {}
     monkeypatch.setattr(task, "log", lambda *_, **__: None)
     monkeypatch.setattr(CaptioningTask, "loggers", [Logger()])
-    task.training_step(next(iter(batches(images, 3))), 0)  # images with two and with three captions
+    task.training_step(first_batch(images, 3), 0)  # images with two and with three captions
     assert captioner.decoder.training
     captioner.eval()
     norms: dict[int, list[float]] = {1: [], 5: [], 10: []}

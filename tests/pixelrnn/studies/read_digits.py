@@ -13,12 +13,13 @@ import sys
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from data_prep.prepared_pixels import PreparedPixels
 from pixelrnn.model import load_pixel_model
 from pixelrnn.pixel_config import ImageShape
 from pixelrnn.studies.writing import classes_of, write
-from pixelrnn.training.batches import batches, check_fit
+from pixelrnn.training.batches import batches, check_fit, pixels_and_labels
 from vision_rnn.cli import exit_status
 from vision_rnn.console import Progress
 
@@ -55,7 +56,7 @@ def measure(model_folder: str, data_folder: str, seed: int) -> int:
 def train_classifier(data: PreparedPixels, shape: ImageShape) -> nn.Module:
     """Train a small convolutional network to classify the images of the split `train`."""
     torch.manual_seed(0)
-    loaded = batches(data, "train", shape, BATCH_SIZE, shuffle_seed=0)
+    loaded = DataLoader(pixels_and_labels(data, "train", shape), BATCH_SIZE, shuffle=True)
     classifier = nn.Sequential(
         nn.BatchNorm2d(shape.channels),  # Normalises any number of levels.
         nn.Conv2d(shape.channels, 16, 3, padding=1),

@@ -1,8 +1,7 @@
 """Training: the loss, the learning rates, the batches, and a tiny overfit of every kind of model."""
 
-import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -99,34 +98,16 @@ def test_numbers_that_no_training_can_use_are_named(option: str, value: float):
         TrainingConfig(**{option: value})
 
 
-@pytest.fixture(scope="module")
-def numbered(make_data: MakeData) -> PreparedPixels:
-    """Ten training images whose pixels are the bits of their number, and whose label is that number."""
+def test_an_image_comes_with_its_label(make_data: MakeData):
+    """Ten images whose pixels are the bits of their number, and whose label is that number."""
     bits = np.array([[number >> bit & 1 for bit in range(6)] for number in range(10)], np.uint8)
     images = bits.reshape(10, 2, 3)
-    return make_data(x_train=images, y_train=np.arange(10), x_valid=images[:3], y_valid=np.arange(3))
-
-
-def numbers(data: PreparedPixels, seed: int | None, epoch: int = 0) -> Iterator[list[int]]:
-    shape = ImageShape(height=2, width=3, num_classes=10)
-    loader = batches(data, "train", shape, 4, seed)
-    if seed is not None:
-        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-    for pixels, labels in loader:
+    data = make_data(x_train=images, y_train=np.arange(10), x_valid=images[:3], y_valid=np.arange(3))
+    seen = list(batches(data, "train", ImageShape(height=2, width=3, num_classes=10), 4))
+    assert [labels.tolist() for _, labels in seen] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    for pixels, labels in seen:
         assert pixels.dtype == torch.uint8
-        spelt = (pixels.flatten(1).long() << torch.arange(6)).sum(1)
-        assert torch.equal(spelt, labels)
-        yield labels.tolist()
-
-
-def test_batches_hold_every_image_once_in_an_order_that_seed_and_epoch_decide(numbered: PreparedPixels):
-    assert list(numbers(numbered, None)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    orders = {key: list(numbers(numbered, *key)) for key in ((0, 0), (0, 1), (7, 0))}
-    for order in orders.values():
-        assert list(map(len, order)) == [4, 4, 2]
-        assert sorted(itertools.chain(*order)) == list(range(10))
-    assert len({str(order) for order in orders.values()}) == 3
-    assert list(numbers(numbered, 0, 1)) == orders[0, 1]
+        assert torch.equal((pixels.flatten(1).long() << torch.arange(6)).sum(1), labels)
 
 
 FOUR = torch.tensor(

@@ -1,0 +1,160 @@
+"""The processes of a training on several devices: Lightning starts them, or torchrun or Slurm.
+
+Each process reads its share of the images. What is computed of a share is gathered where all have to know it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import lightning
+import torch.distributed
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
+
+from vision_rnn.console import fall_silent
+from vision_rnn.errors import UserError
+
+Item = TypeVar("Item")
+
+
+def is_first_process() -> bool:
+    """Return whether this is the process that writes files and speaks."""
+    # Known from the environment before the processes are connected.
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def rank() -> int:
+    """Return the number of this process among those that train together, from 0."""
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def num_processes() -> int:
+    """Return how many processes train together."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def leave_speaking_to_the_first() -> None:
+    """Let only the first process print notes and progress."""
+    if not is_first_process():
+        fall_silent()
+
+
+def gathered(value: Item) -> list[Item]:
+    """Return the values of all processes, in order of rank; every process has to call this."""
+    values: list[Any] = [value] * num_processes()
+    if torch.distributed.is_initialized():
+        torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def summed(tensor: Tensor) -> Tensor:
+    """Return the sum of a tensor over all processes; every process has to call this."""
+    if torch.distributed.is_initialized():
+        tensor = tensor.clone()
+        torch.distributed.all_reduce(tensor)
+    return tensor
+
+
+def weight_of(count: Tensor) -> Tensor:
+    """Return what a mean over `count` items of this process is multiplied by.
+
+    Lightning takes the mean of all processes' gradients. By this factor, the number of items relative to the others',
+    each item of any process has the same weight in it.
+
+    Args:
+        count: Number of this process's items, ().
+    """
+    return count * num_processes() / summed(count)
+
+
+def in_order(shares: Sequence[Sequence[Item]]) -> list[Item]:
+    """Return the items of all processes' shares of a split in the order of the split; undoes `_Share`."""
+    items: list[Any] = [None] * sum(map(len, shares))
+    for rank, share in enumerate(shares):
+        items[rank :: len(shares)] = share
+    return items
+
+
+class _Share(Sampler[int]):
+    """Every process's share of a split, in order: no image twice, none missing."""
+
+    def __init__(self, images: int, processes: int, rank: int):
+        self._indices = range(rank, images, processes)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+
+class Batches(lightning.LightningDataModule):
+    """The batches of training and validation images, divided among the processes.
+
+    In each epoch the training images are in another order, which depends on the seed and the number of the epoch alone,
+    so that a resumed training sees the same. If they cannot be divided evenly, a few are repeated at the end of the
+    epoch, so that all processes have as many batches; validation images never are.
+
+    Args:
+        training: The training images.
+        validation: The validation images.
+        batch_size: Images per batch of all processes together.
+        seed: Random seed of the order of the training images.
+        collate: What makes a batch of items (default: torch's).
+        prepare: What every process does before it reads the first image, together with the others; it gets its device.
+
+    Raises:
+        UserError: While it starts: the batch size cannot be divided, or there are fewer images than processes.
+    """
+
+    def __init__(
+        self,
+        training: Dataset,
+        validation: Dataset,
+        batch_size: int,
+        *,
+        seed: int,
+        collate: Callable[[list[Any]], Any] | None = None,
+        prepare: Callable[[torch.device], None] | None = None,
+    ):
+        super().__init__()
+        self._training, self._validation = training, validation
+        self._batch_size, self._seed, self._collate, self._prepare = batch_size, seed, collate, prepare
+
+    def setup(self, stage: str) -> None:
+        """Check that the images can be divided, and prepare them."""
+        assert self.trainer is not None
+        processes = self._processes[0]
+        if self._batch_size % processes:
+            raise UserError(
+                f"training.batch_size: {self._batch_size} images cannot be divided among {processes} processes; give a "
+                f"multiple of {processes}"
+            )
+        fewest = min(len(self._training), len(self._validation))  # type: ignore[arg-type]
+        if fewest < processes:
+            raise UserError(f"trainer.devices: a split has {fewest} images for {processes} processes; use fewer")
+        if self._prepare:
+            self._prepare(self.trainer.strategy.root_device)
+
+    def train_dataloader(self) -> DataLoader:
+        """Return this process's share of the training images."""
+        processes, rank = self._processes
+        # The only sampler of torch whose order is a function of (seed, epoch), which exact resumption needs.
+        sampler = DistributedSampler(self._training, num_replicas=processes, rank=rank, shuffle=True, seed=self._seed)
+        return self._loader(self._training, sampler)
+
+    def val_dataloader(self) -> DataLoader:
+        """Return this process's share of the validation images."""
+        images = len(self._validation)  # type: ignore[arg-type]
+        return self._loader(self._validation, _Share(images, *self._processes))
+
+    @property
+    def _processes(self) -> tuple[int, int]:
+        """Number of processes, and which this is."""
+        assert self.trainer is not None
+        return self.trainer.world_size, self.trainer.global_rank
+
+    def _loader(self, images: Dataset, sampler: Sampler[int]) -> DataLoader:
+        size = self._batch_size // self._processes[0]
+        return DataLoader(images, size, sampler=sampler, collate_fn=self._collate)
