@@ -73,6 +73,7 @@ def pixels(
     channels: Literal[1, 3] | None = None,
     binarize: Literal["none", "threshold", "stochastic"] = "none",
     max_images: PositiveInt | None = None,
+    last_for_validation: PositiveInt | None = None,
     seed: Seed = 0,
 ) -> Outcome:
     """Prepare images as pixels: bring them to one shape, and write a self-contained data set of numbers.
@@ -89,11 +90,23 @@ def pixels(
         binarize: binarization of grey pixels: threshold gives 1 from grey level 128 on, stochastic draws each pixel
             once with P(1) = level / 255
         max_images: maximum number of images per split, drawn by --seed (default: all)
+        last_for_validation: number of the last training images to use for validation, if SOURCE has no such split
+            (default: a tenth, drawn by --seed)
     """
     from data_prep.pixels import prepare_pixels
 
     _disable_further_bars()
-    manifest = prepare_pixels(source, output, format, _height_and_width(size), channels, binarize, seed, max_images)
+    manifest = prepare_pixels(
+        source,
+        output,
+        format,
+        _height_and_width(size),
+        channels,
+        binarize,
+        seed,
+        max_images,
+        last_for_validation,
+    )
     counts = [f"{name}: {counted(count['images'], 'image')}" for name, count in manifest["splits"].items()]
     shape = f"images: {manifest['height']}x{manifest['width']}, channels: {manifest['channels']}"
     levels = f"levels: {manifest['levels']}, binarization: {manifest['binarization']}"

@@ -38,6 +38,7 @@ def prepare_pixels(
     binarize: str = "none",
     seed: int = 0,
     max_images: int | None = None,
+    last_for_validation: int | None = None,
 ) -> dict[str, Any]:
     """Read images and write the prepared data set that `PreparedPixels` opens, complete or not at all.
 
@@ -57,6 +58,7 @@ def prepare_pixels(
             draw of `max_images`.
         max_images: Maximum number of images per split, drawn at random (default: all); the manifest has the number of
             images before the draw, of the splits that had more, as `drawn_from`.
+        last_for_validation: Number of the last training images that are used for validation instead of a tenth.
 
     Returns:
         The manifest, as written to `manifest.json`.
@@ -68,7 +70,9 @@ def prepare_pixels(
     check_replaceable(Path(output).absolute(), KIND)
     format = resolve_format(str(source), format)
     data = read_pixels(str(source), format)
-    return prepare_source(data, str(source), format, output, size, channels, binarize, seed, max_images)
+    return prepare_source(
+        data, str(source), format, output, size, channels, binarize, seed, max_images, last_for_validation
+    )
 
 
 def prepare_source(
@@ -81,6 +85,7 @@ def prepare_source(
     binarize: str = "none",
     seed: int = 0,
     max_images: int | None = None,
+    last_for_validation: int | None = None,
 ) -> dict[str, Any]:
     """Write the prepared data set of images that were read from a source, as `prepare_pixels` does.
 
@@ -94,6 +99,7 @@ def prepare_source(
         binarize: Binarization method.
         seed: Random seed.
         max_images: Maximum number of images per split.
+        last_for_validation: Number of the last training images that are used for validation.
 
     Raises:
         UserError: As there.
@@ -102,7 +108,7 @@ def prepare_source(
     check_replaceable(output, KIND)
     if data.levels == 2 and binarize != "none":
         raise UserError(f"{source}: the images are already binary; omit --binarize")
-    places, split_by, drawn_from = places_by_split(data, seed, max_images)
+    places, split_by, drawn_from = places_by_split(data, seed, max_images, last_for_validation)
     shaper = Shaper(source, size, channels, data.levels)
     left_out: list[dict[str, str]] = []
     with atomic_path(output) as folder:
@@ -152,7 +158,7 @@ def prepare_source(
 
 
 def places_by_split(
-    data: PixelSource, seed: int, max_images: int | None
+    data: PixelSource, seed: int, max_images: int | None, last_for_validation: int | None = None
 ) -> tuple[dict[str, list[Place]], str, dict[str, int]]:
     """Return the images of each split that training needs, in the order of the source.
 
@@ -162,7 +168,7 @@ def places_by_split(
     places = [(part, index) for part in data.splits.values() for index in range(len(part.names))]
     given = [split for split, part in data.splits.items() for _ in part.names]
     names = [part.names[index] for part, index in places]
-    made, split_by = complete_splits(given, names, seed)
+    made, split_by = complete_splits(given, names, seed, last_for_validation)
     made, drawn_from = draw_at_most(made, names, max_images, seed)
     chosen = {
         split: [place for place, of in zip(places, made, strict=True) if of == split]

@@ -28,7 +28,9 @@ def parse_split(value: str | None, where: str) -> str | None:
     return SPLIT_NAMES.get(key)
 
 
-def complete_splits(given: Sequence[str | None], names: Sequence[str], seed: int) -> tuple[list[str | None], str]:
+def complete_splits(
+    given: Sequence[str | None], names: Sequence[str], seed: int, last: int | None = None
+) -> tuple[list[str | None], str]:
     """Add the splits that training needs to those of the source.
 
     If the source has no splits, a tenth of the images is used for validation and a tenth for testing. If it has no
@@ -39,10 +41,16 @@ def complete_splits(given: Sequence[str | None], names: Sequence[str], seed: int
         given: Split of each image, or None if the source assigns none.
         names: Name of each image.
         seed: Random seed for the selection.
+        last: Number of images to use for validation instead of a tenth: the last training images in their order.
 
     Returns:
-        Split of each image, and the origin of the splits: `source`, `seed`, or both.
+        Split of each image, and the origin of the splits: `source`, `seed`, or both; or the number of the last images.
+
+    Raises:
+        UserError: `last` is given, but the source has a validation split, no training split, or too few images there.
     """
+    if last is not None:
+        return _cut_last(given, last), f"source; validation is the last {last} images of train"
     if not any(given):
         return _cut_tenths(given, names, None, ("validation", "test"), seed), "seed"
     if "validation" in given:
@@ -72,6 +80,22 @@ def draw_at_most(
             places[index] = None
             larger[split] = len(chosen)
     return places, larger
+
+
+def _cut_last(given: Sequence[str | None], last: int) -> list[str | None]:
+    """Move the last images of the split train to validation."""
+    if "validation" in given:
+        raise UserError("--last-for-validation: the source has a validation split already; omit it")
+    training = [index for index, split in enumerate(given) if split == "train"]
+    if last >= len(training):
+        few = f"has only {len(training)} images in its split train; give fewer than that"
+        raise UserError(
+            f"--last-for-validation {last}: the source {few if training else 'has no split train; omit it'}"
+        )
+    places = list(given)
+    for index in training[len(training) - last :]:
+        places[index] = "validation"
+    return places
 
 
 def _cut_tenths(

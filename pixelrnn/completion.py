@@ -53,13 +53,17 @@ def load_levels(path: str | Path, shape: ImageShape, resize: bool = False) -> np
             by averaging.
 
     Returns:
-        (H, W, C) uint8, 0..255; colours are converted to grey for a model of grey images.
+        (H, W, C) uint8, 0..255; colours are converted to grey for a model of grey images, and a grey level is repeated
+        for a model of RGB images.
 
     Raises:
         ImageError: The file cannot be read.
         UserError: The image has another size, and `resize` is not set.
     """
-    image = np.asarray(load_image(path))
+    return _levels_of(np.asarray(load_image(path)), path, shape, resize)
+
+
+def _levels_of(image: np.ndarray, path: str | Path, shape: ImageShape, resize: bool) -> np.ndarray:
     if not resize and image.shape[:2] != (shape.height, shape.width):
         found, needed = f"{image.shape[0]}x{image.shape[1]}", f"{shape.height}x{shape.width}"
         raise UserError(f"{path}: {found} pixels, but the model's images have {needed}; add --resize to scale it")
@@ -85,16 +89,26 @@ def read_images(paths: Iterable[Path], shape: ImageShape, resize: bool = False) 
     Raises:
         UserError: See `load_levels`.
     """
-    images, grey = {}, []
+    images, grey, other = {}, [], []
     for path in paths:
         try:
-            levels = load_levels(path, shape, resize)
+            image = np.asarray(load_image(path))
         except ImageError as error:
             problem(str(error))
             continue
+        levels = _levels_of(image, path, shape, resize)
+        if (image != image[..., :1]).any() == (shape.channels == 1):
+            other.append(path)
         if shape.levels == 2 and not is_binary(levels):
             grey.append(path)
         images[path] = quantized(levels, shape)
+    if other and shape.channels == 1:
+        note(f"images in colour: {len(other)}, such as {other[0]}; the model is for grey images, so they become grey")
+    elif other:
+        note(
+            f"images without colour: {len(other)}, such as {other[0]}; the model is for RGB images, so their grey "
+            "levels become red, green and blue alike"
+        )
     if grey:
         note(
             f"images with grey levels: {len(grey)}, such as {grey[0]}; the model is for black and white images, "

@@ -1,10 +1,10 @@
 """Where in an image a model is surprised, and where it is uncertain: maps of -log2 p and of the entropy by pixel."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from pixelrnn.model import PixelModel, images_at_once
 
@@ -36,12 +36,10 @@ def likelihood_maps(model: PixelModel, pixels: Tensor, labels: Tensor | None = N
     for start in range(0, len(pixels), batch):
         part = pixels[start : start + batch].to(model.device)
         of_part = None if labels is None else labels[start : start + batch].to(model.device)
-        logits = model(part, of_part).double()
-        if model.shape.levels == 2:
-            # The two levels' log-probabilities, from the logit of level 1.
-            logits = torch.cat([torch.zeros_like(logits), logits], dim=2)
-        log_probabilities = F.log_softmax(logits, dim=2) / torch.log(torch.tensor(2.0, dtype=torch.float64))
-        chosen = log_probabilities.gather(2, part.long().unsqueeze(2)).squeeze(2)
-        surprise.append(-chosen.sum(1).cpu())
-        entropy.append(-(log_probabilities.exp2() * log_probabilities).sum(2).sum(1).cpu())
+        of_channels = model(part, of_part).double().unbind(1)
+        # (b, levels, H, W) of each channel, in bits.
+        bits = [-model.distribution.log_probabilities(parameters) / math.log(2) for parameters in of_channels]
+        chosen = [each.gather(1, part[:, c : c + 1].long()).squeeze(1) for c, each in enumerate(bits)]
+        surprise.append(torch.stack(chosen).sum(0).cpu())
+        entropy.append(torch.stack([((-each).exp2() * each).sum(1) for each in bits]).sum(0).cpu())
     return LikelihoodMaps(torch.cat(surprise), torch.cat(entropy))

@@ -6,7 +6,8 @@ binary images. The product of these probabilities in raster order is the probabi
 
 Deviations, all off by default: dilated taps (see `row_lstm`); an extra column to the right of the feature map, whose
 features see the last pixel of their row, which mask A hides from all others; class conditioning by a learned vector
-that is added to the features of the first layer.
+that is added to the features of the first layer; a mixture of logistics in place of the softmax (see
+`level_distribution`), with features that are not divided into groups by channel.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from pixelrnn.layers.diagonal_bilstm import DiagonalBiLSTM
 from pixelrnn.layers.masked_convolution import MaskedConv2d, MaskedPointwise
 from pixelrnn.layers.pixel_cnn import BottleneckConvolution
 from pixelrnn.layers.row_lstm import RowLSTM
+from pixelrnn.level_distribution import level_distribution, neighbour_means
 from pixelrnn.pixel_config import BUNDLED, ImageShape, ModelConfig, Order
 from vision_rnn.devices import Device, resolve_device
 from vision_rnn.errors import UserError
@@ -65,53 +67,60 @@ class PixelModel(SavedModel):
     def __init__(self, config: ModelConfig, shape: ImageShape, history: Sequence[dict[str, Any]] = ()):
         super().__init__()
         self.config, self.shape, self.history = config, shape, list(history)
-        features, channels = 2 * config.hidden_channels, shape.channels
-        self.first = MaskedConv2d(channels, features, 7, "A", channels)
+        self.distribution = level_distribution(config, shape)
+        features, groups = 2 * config.hidden_channels, self.distribution.groups
+        self.first = MaskedConv2d(shape.channels, features, 7, "A", groups)
         self.classes = nn.Embedding(shape.num_classes, features) if shape.num_classes else None
         self.layers = nn.ModuleList(self._layer(index) for index in range(config.num_layers))
         pointwise = self._pointwise
         self.up = nn.ModuleList(pointwise(features) for _ in self.layers)
         self.skips = nn.ModuleList(pointwise(features) for _ in self.layers) if config.skip else None
-        width, outputs = config.output_channels, channels * (1 if shape.levels == 2 else shape.levels)
+        width = config.output_channels
         self.output = nn.Sequential(
             nn.ReLU(),
-            MaskedConv2d(features, width, 1, "B", channels),
+            MaskedConv2d(features, width, 1, "B", groups),
             nn.ReLU(),
-            MaskedConv2d(width, width, 1, "B", channels),
+            MaskedConv2d(width, width, 1, "B", groups),
             nn.ReLU(),
-            MaskedConv2d(width, outputs, 1, "B", channels),
+            MaskedConv2d(width, self.distribution.outputs, 1, "B", groups),
         )
 
     def _layer(self, index: int) -> nn.Module:
-        config, shape = self.config, self.shape
+        config, shape, groups = self.config, self.shape, self.distribution.groups
         features, h = 2 * config.hidden_channels, config.hidden_channels
         rows, columns = shape.height, shape.width
         if config.order == "transposed":
             rows, columns = columns, rows
         if config.architecture == "row_lstm":
             dilation = config.dilations[index % len(config.dilations)]
-            return RowLSTM(features, h, columns + config.extra_column, shape.channels, dilation)
+            return RowLSTM(features, h, columns + config.extra_column, groups, dilation)
         if config.architecture == "diagonal_bilstm":
-            return DiagonalBiLSTM(features, h, rows, shape.channels)
-        return BottleneckConvolution(features, h, shape.channels)
+            return DiagonalBiLSTM(features, h, rows, groups)
+        return BottleneckConvolution(features, h, groups)
 
     def _pointwise(self, outputs: int) -> nn.Module:
-        h, channels = self.config.hidden_channels, self.shape.channels
+        h, groups = self.config.hidden_channels, self.distribution.groups
         if self.config.architecture == "pixel_cnn":
-            return MaskedConv2d(h, outputs, 1, "B", channels)
-        return MaskedPointwise(h, outputs, channels)
+            return MaskedConv2d(h, outputs, 1, "B", groups)
+        return MaskedPointwise(h, outputs, groups)
 
     def forward(self, pixels: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Predict every pixel from the pixels before it.
+        """Predict every pixel and channel from the pixels and channels before it.
 
         Args:
             pixels: (B, C, H, W), levels 0 to `levels` - 1 in any dtype.
             labels: (B,), classes for a class-conditional model.
 
         Returns:
-            Logits: (B, C, 1, H, W), of level 1, for 2 levels; (B, C, levels, H, W), one per level, otherwise.
+            (B, C, parameters, H, W), the parameters of `distribution`; for a softmax these are logits: (B, C, 1, H, W),
+            of level 1, for 2 levels; (B, C, levels, H, W), one per level, otherwise.
         """
-        x = turn(self.scaled(pixels), self.config.order)
+        return turn(self.distribution.given(*self._predict(pixels, labels)), self.config.order)
+
+    def _predict(self, pixels: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `distribution` needs, in the model's order: outputs (B, outputs, H, W), levels, neighbours."""
+        pixels = turn(pixels, self.config.order)
+        x = self.scaled(pixels)
         columns = x.shape[-1]
         if self.config.extra_column:
             x = F.pad(x, (0, 1))
@@ -132,8 +141,7 @@ class PixelModel(SavedModel):
         x = x if total is None else x + total
         if batch_last:
             x = x.permute(3, 1, 0, 2)
-        x = self.output(x[..., :columns])
-        return turn(x.unflatten(1, (self.shape.channels, -1)), self.config.order)
+        return self.output(x[..., :columns]), pixels, neighbour_means(pixels, self.shape.levels)
 
     @property
     def device(self) -> torch.device:
@@ -190,10 +198,7 @@ class PixelModel(SavedModel):
 
     def log_likelihood(self, pixels: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return ln p(pixel | pixels before it) in nats, (B, C, H, W)."""
-        logits = self(pixels, labels)
-        if self.shape.levels == 2:
-            return -F.binary_cross_entropy_with_logits(logits.squeeze(2), pixels.to(logits.dtype), reduction="none")
-        return logits.log_softmax(dim=2).gather(2, pixels.long().unsqueeze(2)).squeeze(2)
+        return turn(self.distribution.log_likelihood(*self._predict(pixels, labels)), self.config.order)
 
 
 def load_pixel_model(model: str | Path = BUNDLED, device: Device = "cpu") -> PixelModel:

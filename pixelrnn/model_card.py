@@ -117,6 +117,9 @@ def _deviations(model: PixelModel) -> list[str]:
         "The model is class-conditional: a learned vector per class is added to the features of the first layer.": (
             config.conditional
         ),
+        f"The levels of a pixel follow a mixture of {config.components} discretised logistics (PixelCNN++, arXiv "
+        "1701.05517) instead of a softmax, for all channels at once, so that features are not divided into groups by "
+        "channel.": config.output == "logistic_mixture",
         "Trained with Muon and AdamW instead of RMSProp; `average_decay` below sets the averaging of the weights, "
         "which the paper does not mention. The weights are rounded to half precision.": True,
     }

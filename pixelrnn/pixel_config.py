@@ -14,6 +14,7 @@ BUNDLED, WRITER = "bundled:row-lstm", "bundled:digits"
 
 Architecture = Literal["row_lstm", "diagonal_bilstm", "pixel_cnn"]
 Order = Literal["raster", "rotated", "transposed"]
+Output = Literal["softmax", "logistic_mixture"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,10 @@ class ModelConfig:
         num_layers: Number of layers; at least 0.
         hidden_channels: Number of hidden channels h of a layer; the residual stream has 2h channels.
         output_channels: Number of channels of the two 1x1 convolutions before the output.
+        output: Distribution of a pixel's levels: `softmax` gives each level a probability of its own (a sigmoid for two
+            levels); `logistic_mixture` is a discretised mixture of logistics (PixelCNN++), which needs far fewer
+            outputs for 256 levels and has all channels of a pixel at once.
+        components: Number of logistics of the mixture; `logistic_mixture` only.
         residual: Residual connections, which add the input of each layer to its output (default: true).
         skip: Skip connections, which add the output of each layer, after a 1x1 convolution of its own, to the input of
             the output layers (default: false).
@@ -42,6 +47,8 @@ class ModelConfig:
     num_layers: int = 7
     hidden_channels: int = 16
     output_channels: int = 32
+    output: Output = "softmax"
+    components: int = 10
     residual: bool = True
     skip: bool = False
     dilations: tuple[int, ...] = (1,)
@@ -57,6 +64,7 @@ class ModelConfig:
         check_range("model.num_layers", self.num_layers, 0, 1000)
         for name in ("hidden_channels", "output_channels"):
             check_range(f"model.{name}", getattr(self, name), 1, 100_000)
+        check_range("model.components", self.components, 1, 1000)
         if not self.dilations or not 1 <= min(self.dilations) <= max(self.dilations) <= LARGEST_SIZE:
             raise UserError(f"model.dilations: {list(self.dilations)} is out of range; give one or more integers >= 1")
 
@@ -101,6 +109,7 @@ class TrainingConfig:
         gradient_clip: Maximum norm of the gradient, for a loss in nats per image; 0 disables clipping.
         average_decay: Decay of the exponential moving average of the weights, at least 0 and less than 1; the average
             is validated and saved. 0 disables averaging.
+        mirror: Mirror each training image, left to right, with probability one half in each epoch (default: false).
         seed: Random seed for the initial weights and the order of the images.
     """
 
@@ -113,6 +122,7 @@ class TrainingConfig:
     weight_decay: float = 0.0
     gradient_clip: float = 100.0
     average_decay: float = 0.999
+    mirror: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ from pixelrnn.layers.diagonal_bilstm import DiagonalBiLSTM, DiagonalLSTM
 from pixelrnn.layers.masked_convolution import MaskedConv2d, MaskedPointwise
 from pixelrnn.layers.pixel_cnn import BottleneckConvolution
 from pixelrnn.layers.row_lstm import RowLSTM
+from pixelrnn.level_distribution import neighbour_means
 from pixelrnn.model import PixelModel, order_index, turn
 from pixelrnn.scan import kernels
 from pixelrnn.scan.compiled_scan import by_gate, by_tap, round_up
@@ -51,8 +52,8 @@ def draw(
     """
     noise = turn(noise, model.config.order)
 
-    def choose(logits: Tensor, channel: int, row: int, column: int) -> Tensor:
-        return choose_level(logits, noise[:, channel, row, column])
+    def choose(parameters: Tensor, channel: int, row: int, column: int) -> Tensor:
+        return model.distribution.choose(parameters, noise[:, channel, row, column])
 
     return visit(model, pixels, mask, choose, labels, progress)
 
@@ -66,14 +67,14 @@ def visit(
     labels: Tensor | None = None,
     progress: Callable[[], object] | None = None,
 ) -> Tensor:
-    """Visit the pixels in the model's order and choose each masked pixel from its logits given the pixels before it.
+    """Visit the pixels in the model's order and choose each masked one from its distribution given those before it.
 
     Args:
         model: Pixel model.
         pixels: (B, C, H, W) uint8, known levels; levels under the mask are ignored.
         mask: (H, W) bool, True where pixels are chosen.
-        choose: Function of logits (B, 1 or levels), channel, row and column that returns levels (B,) uint8; row and
-            column are counted in the model's order (see `turn`).
+        choose: Function of the parameters of a channel's distribution (B, parameters), channel, row and column that
+            returns levels (B,) uint8; row and column are counted in the model's order (see `turn`).
         labels: (B,), classes for a class-conditional model.
         progress: Callback after each row (for the order `transposed`: each column).
 
@@ -92,9 +93,16 @@ def visit(
             if not to_draw[row][column]:
                 network.step(column)
                 continue
+            window = drawn[:, :, max(row - 1, 0) : row + 1, max(column - 1, 0) : column + 1]
+            neighbours = neighbour_means(window, model.shape.levels)[:, :, -1, -1]
+            network.step(column)
+            outputs = network.outputs().t()
             for channel in range(model.shape.channels):
-                network.step(column)
-                level = choose(network.logits(channel).t(), channel, row, column)
+                if channel and model.distribution.groups > 1:
+                    network.step(column)
+                    outputs = network.outputs().t()
+                parameters = model.distribution.given(outputs, drawn[:, :, row, column], neighbours)
+                level = choose(parameters[:, channel], channel, row, column)
                 drawn[:, channel, row, column] = level
                 network.reveal(column, channel, level)
         if model.config.extra_column:
@@ -102,23 +110,6 @@ def visit(
         if progress is not None:
             progress()
     return turn(drawn, order)
-
-
-def choose_level(logits: Tensor, noise: Tensor) -> Tensor:
-    """Choose levels by inverting the cumulative distribution function.
-
-    Args:
-        logits: (B, 1), of level 1, for 2 levels; (B, levels) otherwise.
-        noise: (B,), uniform in [0, 1).
-
-    Returns:
-        (B,) uint8.
-    """
-    if logits.shape[1] == 1:
-        return (noise < logits[:, 0].double().sigmoid()).to(torch.uint8)
-    cumulated = logits.double().softmax(dim=1).cumsum(dim=1)
-    # The last sum is omitted: rounding may leave it slightly below 1.
-    return (cumulated[:, :-1] <= noise[:, None]).sum(dim=1).to(torch.uint8)
 
 
 @torch.inference_mode()
@@ -131,8 +122,8 @@ def draw_naively(
         row, column = divmod(place, model.shape.width)
         for channel in range(model.shape.channels):
             if mask[row, column]:
-                logits = model(drawn, labels)[:, channel, :, row, column]
-                drawn[:, channel, row, column] = choose_level(logits, noise[:, channel, row, column])
+                parameters = model(drawn, labels)[:, channel, :, row, column]
+                drawn[:, channel, row, column] = model.distribution.choose(parameters, noise[:, channel, row, column])
     return drawn
 
 
@@ -187,13 +178,13 @@ class _Network:
         patch = self._seen[:, :, column : column + 2 * self._reach + 1].flatten(0, 2)
         self._summed = self._layers.run(column, torch.addmm(self._bias, self._first, patch))
 
-    def logits(self, channel: int) -> Tensor:
-        """Return the logits of a channel, (1 or levels, B), for the pixel of the last step."""
+    def outputs(self) -> Tensor:
+        """Return the network's outputs for the pixel of the last step, (outputs, B)."""
         x = self._summed
         for kernel, widened in zip(self._output, self._widened, strict=True):
             torch.clamp_min(x, 0, out=widened[:-1])
             x = kernel @ widened
-        return x.unflatten(0, (self._model.shape.channels, -1))[channel]
+        return x
 
     def reveal(self, column: int, channel: int, level: Tensor) -> None:
         """Store the level (B,) chosen for a channel of the pixel of the last step."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pixelrnn.coding.frequencies import TOTAL, frequencies
-from pixelrnn.model import PixelModel, turn
+from pixelrnn.model import PixelModel, images_at_once, turn
 from pixelrnn.pixel_config import ImageShape
 from pixelrnn.sampling import visit
 
@@ -55,9 +55,9 @@ def encode(
     """
     coder, true = _STREAM.queue.RangeEncoder(), turn(pixels, model.config.order)
 
-    def choose(logits: Tensor, channel: int, row: int, column: int) -> Tensor:
+    def choose(parameters: Tensor, channel: int, row: int, column: int) -> Tensor:
         level = true[:, channel, row, column]
-        _encode(coder, level, logits)
+        _encode(coder, level, _probabilities(model, parameters))
         return level
 
     visit(model, pixels, _everywhere(model.shape, pixels.device), choose, labels, progress)
@@ -71,11 +71,14 @@ def encode_as_measured(model: PixelModel, pixels: Tensor, labels: Tensor | None 
     Arguments and result are those of `encode`. If the model is not causal, the stream cannot be decoded.
     """
     coder, order = _STREAM.queue.RangeEncoder(), model.config.order
-    true, logits = turn(pixels, order), turn(model(pixels, labels), order)
+    parts = batch_slices(len(pixels), images_at_once(model.shape))
+    each = [model(pixels[part], None if labels is None else labels[part]) for part in parts]
+    true, parameters = turn(pixels, order), turn(torch.cat(each), order)
     for row in range(true.shape[2]):
         for column in range(true.shape[3]):
             for channel in range(true.shape[1]):
-                _encode(coder, true[:, channel, row, column], logits[:, channel, :, row, column])
+                probabilities = _probabilities(model, parameters[:, channel, :, row, column])
+                _encode(coder, true[:, channel, row, column], probabilities)
     return coder.get_compressed()
 
 
@@ -106,9 +109,9 @@ def decode(
     try:
         coder = _STREAM.queue.RangeDecoder(words)
 
-        def choose(logits: Tensor, channel: int, row: int, column: int) -> Tensor:
-            levels = coder.decode(_LEVELS, frequencies(logits) / TOTAL)
-            return torch.from_numpy(levels.astype(np.uint8)).to(logits.device)
+        def choose(parameters: Tensor, channel: int, row: int, column: int) -> Tensor:
+            levels = coder.decode(_LEVELS, _probabilities(model, parameters))
+            return torch.from_numpy(levels.astype(np.uint8)).to(parameters.device)
 
         decoded = visit(model, blank, _everywhere(shape, model.device), choose, labels, progress)
     except AssertionError as error:  # How constriction reports an invalid stream.
@@ -123,8 +126,12 @@ def batch_slices(number: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, number)) for start in range(0, number, size)]
 
 
-def _encode(coder: Any, levels: Tensor, logits: Tensor) -> None:
-    coder.encode(levels.cpu().numpy().astype(np.int32), _LEVELS, frequencies(logits) / TOTAL)
+def _probabilities(model: PixelModel, parameters: Tensor) -> np.ndarray:
+    return frequencies(model.distribution, parameters) / TOTAL
+
+
+def _encode(coder: Any, levels: Tensor, probabilities: np.ndarray) -> None:
+    coder.encode(levels.cpu().numpy().astype(np.int32), _LEVELS, probabilities)
 
 
 def _everywhere(shape: ImageShape, device: torch.device) -> Tensor:

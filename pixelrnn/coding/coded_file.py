@@ -12,7 +12,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -178,8 +178,11 @@ def read_coded(path: str | Path) -> CodedImages:
 
 def model_hash(model: PixelModel) -> bytes:
     """Return a hash of all that the probabilities depend on: architecture, image shape, weights in half precision."""
-    described = model.describe()
-    digest = hashlib.sha256(json.dumps([described["config"], described["shape"]], sort_keys=True).encode())
+    config, shape = asdict(model.config), asdict(model.shape)
+    if model.config.output == "softmax":
+        # Settings that did not exist when the first files were coded, so that these can still be decoded.
+        del config["output"], config["components"]
+    digest = hashlib.sha256(json.dumps([config, shape], sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().half().contiguous().numpy().tobytes())
     return digest.digest()[:_HASH_BYTES]

@@ -120,8 +120,8 @@ def certify(model: PixelModel, progress: Callable[[], object] | None = None) -> 
     model = _redrawn(model, generator)
     channels, height, width = shape.channels, shape.height, shape.width
     image = torch.rand(channels, height, width, generator=generator, dtype=torch.float64) * (shape.levels - 1)
-    # A random linear combination of the levels' logits, in which dependencies do not cancel.
-    combination = torch.randn(shape.levels, generator=generator, dtype=torch.float64)
+    # A random linear combination of a channel's parameters (logits), in which dependencies do not cancel.
+    combination = torch.randn(model.distribution.parameters, generator=generator, dtype=torch.float64)
     image, combination = image.to(model.device), combination.to(model.device)
     sees = torch.zeros(height, width, channels, height, width, channels, dtype=torch.bool)
     batches = torch.cartesian_prod(torch.arange(width), torch.arange(channels)).split(_batch_size(model))
@@ -142,7 +142,7 @@ def _gradients(
     pixels = image.expand(batch, -1, -1, -1).clone().requires_grad_()
     labels = torch.zeros(batch, dtype=torch.int64, device=image.device) if model.shape.num_classes else None
     outputs = model(pixels, labels)[torch.arange(batch), channels, :, row, columns]
-    return torch.autograd.grad((outputs * combination[: outputs.shape[1]]).sum(), pixels)[0]
+    return torch.autograd.grad((outputs * combination).sum(), pixels)[0]
 
 
 def _redrawn(model: PixelModel, generator: torch.Generator) -> PixelModel:
@@ -163,7 +163,7 @@ def _batch_size(model: PixelModel) -> int:
     """Choose the number of images per backward pass from a rough estimate of the memory of their graph."""
     config, shape = model.config, model.shape
     of_layers = 24 * config.hidden_channels * config.num_layers
-    of_output = 6 * config.output_channels + 3 * shape.channels * shape.levels
+    of_output = 6 * config.output_channels + 3 * shape.channels * max(shape.levels, model.distribution.parameters)
     return max(1, _BATCH_BYTES // (8 * shape.height * shape.width * (of_layers + of_output)))
 
 

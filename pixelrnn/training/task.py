@@ -39,7 +39,7 @@ class PixelTask(lightning.LightningModule):
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         """Return the mean of -ln p(image), in nats."""
-        loss = self._nats(batch).mean()
+        loss = self._nats(self._mirrored(batch) if self.config.mirror else batch).mean()
         check_finite(self, loss, _RATES)
         self.log("loss", loss, prog_bar=True, on_step=True, sync_dist=True)
         return loss
@@ -80,6 +80,13 @@ class PixelTask(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the description of the model, so that a checkpoint can be exported without its data set."""
         checkpoint["model"] = self.model.describe()
+
+    def _mirrored(self, batch: list[Tensor]) -> list[Tensor]:
+        """Mirror half of the images, left to right, drawn by the seed and the step, so that a resumed run is exact."""
+        pixels, labels = batch
+        drawn = np.random.default_rng([self.config.seed, self.global_step]).random(len(pixels)) < 0.5
+        chosen = torch.from_numpy(drawn).to(pixels.device)[:, None, None, None]
+        return [torch.where(chosen, pixels.flip(3), pixels), labels]
 
     def _nats(self, batch: list[Tensor]) -> Tensor:
         pixels, labels = batch

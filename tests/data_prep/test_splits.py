@@ -36,6 +36,26 @@ def test_splits_of_the_source_are_changed_only_to_cut_validation_from_train(give
         assert len(changes) == (max(1, num_train // 10) if num_train > 1 else 0)
 
 
+def test_the_last_training_images_are_used_for_validation():
+    given_splits = ["train", "train", "test", "train", "train"]
+    made, split_by = complete_splits(given_splits, list("abcde"), 0, last=2)
+    assert made == ["train", "train", "test", "validation", "validation"]
+    assert split_by == "source; validation is the last 2 images of train"
+
+
+@pytest.mark.parametrize(
+    ("given_splits", "reason"),
+    [
+        (["train", "train", "validation"], "the source has a validation split already; omit it"),
+        (["train", "train", "test"], "2: the source has only 2 images in its split train; give fewer than that"),
+        ([None, None, None], "2: the source has no split train; omit it"),
+    ],
+)
+def test_last_images_that_cannot_be_used_are_one_line(given_splits: list[str | None], reason: str):
+    with pytest.raises(UserError, match=f"^--last-for-validation.*{reason}$"):
+        complete_splits(given_splits, list("abc"), 0, last=2)
+
+
 @given(st.permutations([f"image {index}" for index in range(40)]), st.integers(0, 9))
 def test_the_places_of_images_go_with_their_names(names, seed):
     made, _ = complete_splits([None] * 40, names, seed)

@@ -24,8 +24,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "extra_column": True,
         "skip": True,
     },
+    "row_lstm-mixture": {
+        "architecture": "row_lstm",
+        "output": "logistic_mixture",
+        "components": 3,
+        "dilations": (1, 2),
+        "extra_column": True,
+        "skip": True,
+    },
     "diagonal_bilstm": {"architecture": "diagonal_bilstm"},
     "diagonal_bilstm-extra": {"architecture": "diagonal_bilstm", "extra_column": True},
+    "diagonal_bilstm-mixture": {"architecture": "diagonal_bilstm", "output": "logistic_mixture", "components": 2},
     "pixel_cnn": {"architecture": "pixel_cnn"},
     "pixel_cnn-extra-skip-no-residual": {
         "architecture": "pixel_cnn",

@@ -66,6 +66,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory, make_model: Callable[..., 
         "binary": make_model(HEIGHT, WIDTH, dtype=torch.float32),
         "rotated": make_model(HEIGHT, WIDTH, dtype=torch.float32, order="rotated"),
         "rgb": make_model(HEIGHT, WIDTH, 3, 256, dtype=torch.float32, architecture="pixel_cnn", order="transposed"),
+        "mixture": make_model(
+            HEIGHT, WIDTH, 3, 256, num_classes=2, dtype=torch.float32, output="logistic_mixture", components=4
+        ),
         "conditional": make_model(HEIGHT, WIDTH, num_classes=3, dtype=torch.float32, architecture="diagonal_bilstm"),
     }
     root = tmp_path_factory.mktemp("models")
@@ -283,6 +286,38 @@ def test_an_image_of_another_size_or_of_grey_levels(run: Run, folders: dict[str,
     assert (status, len(output)) == (0, 1)
     assert not any("grey levels" in line for line in errors)
     assert len(set(cell(Path("out.png"), 0, 0).flat)) > 2
+
+
+def test_colour_and_grey_images_for_the_other_kind_of_model(run: Run, folders: dict[str, Path]) -> None:
+    generator = np.random.default_rng(0)
+    for name, size in {"grey": (HEIGHT, WIDTH), "colour": (HEIGHT, WIDTH, 3)}.items():
+        Image.fromarray(generator.integers(256, size=size, dtype=np.uint8)).save(f"{name}.png")
+    arguments = ("complete", "grey.png", "colour.png", "--mask", "left-half", "--samples", 2, "-o", "out.png")
+    status, output, errors = run(*arguments, "--model", folders["mixture"], "--label", 1)
+    assert (status, len(output)) == (0, 2)
+    assert errors[0] == (
+        "pixelrnn: images without colour: 1, such as grey.png; the model is for RGB images, so their grey levels "
+        "become red, green and blue alike"
+    )
+    known = cell(Path("out.png"), 1, 2)[:, WIDTH // 2 :]
+    assert np.array_equal(known, np.asarray(Image.open("colour.png"))[:, WIDTH // 2 :])
+    status, output, errors = run(*arguments, "--model", folders["binary"])
+    assert (status, len(output)) == (0, 2)
+    assert errors[0] == (
+        "pixelrnn: images in colour: 1, such as colour.png; the model is for grey images, so they become grey"
+    )
+
+
+def test_colour_images_are_compressed_and_come_back(run: Run, folders: dict[str, Path]) -> None:
+    images = np.random.default_rng(0).integers(256, size=(3, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    Path("given").mkdir()
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(f"given/{index}.png")
+    model = ("--model", folders["mixture"])
+    assert run("compress", "given", *model, "--label", 0, "-o", "coded").status == 0
+    assert run("decompress", "coded", *model, "-o", "back").status == 0
+    for index, image in enumerate(images):
+        assert np.array_equal(np.asarray(Image.open(f"back/{index}.png")), image)
 
 
 # sample

@@ -47,7 +47,9 @@ def test_forward(
     model = make_model(height, width, channels, levels, dtype=dtype, order=order, **variant)
     pixels = random_pixels(model)
     logits = model(pixels)
-    assert logits.shape == (2, channels, 1 if levels == 2 else levels, height, width)
+    of_softmax = 1 if levels == 2 else levels
+    parameters = 3 * model.config.components if model.config.output == "logistic_mixture" else of_softmax
+    assert logits.shape == (2, channels, parameters, height, width)
     assert logits.dtype == dtype
     assert logits.isfinite().all()
     log_likelihood = model.log_likelihood(pixels)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pixelrnn.model import PixelModel, order_index
 from pixelrnn.pixel_config import Order
-from pixelrnn.sampling import _CompiledRowLSTMs, _LayerByLayer, _Network, choose_level, draw, draw_naively
+from pixelrnn.sampling import _CompiledRowLSTMs, _LayerByLayer, _Network, draw, draw_naively
 
 MakeModel = Callable[..., PixelModel]
 
@@ -153,33 +153,12 @@ def test_progress_is_called_for_every_row(make_model: MakeModel, order: Order, r
     assert len(calls) == rows
 
 
-def test_choose_level_of_a_binary_pixel() -> None:
-    logits = torch.tensor([[0.3], [0.3], [0.0], [1.0]]).logit()
-    chosen = choose_level(logits, torch.tensor([0.2999, 0.3001, 0.0, 0.9999], dtype=torch.float64))
-    assert chosen.tolist() == [1, 0, 0, 1]
-    assert chosen.dtype == torch.uint8
-
-
-def test_choose_level_inverts_the_distribution_function() -> None:
-    # Two levels have probability 0 and are never chosen, even by noise exactly at their place; the others have 1/4.
-    logits = torch.tensor([-torch.inf, 0.0, -torch.inf, 0.0, 0.0, 0.0]).expand(7, -1)
-    noise = torch.tensor([0.0, 0.2499, 0.25, 0.4999, 0.5, 0.75, 1 - 2**-53], dtype=torch.float64)
-    chosen = choose_level(logits, noise)
-    assert chosen.tolist() == [1, 1, 3, 3, 4, 5, 5]
-    assert chosen.dtype == torch.uint8
-
-
-def test_choose_level_never_leaves_the_levels() -> None:
-    logits = torch.randn(1000, 256, generator=torch.Generator().manual_seed(0))
-    chosen = choose_level(logits, torch.full((1000,), 1 - 2**-53, dtype=torch.float64))
-    assert (chosen == 255).all()
-
-
 ROW_LSTMS: dict[str, dict[str, Any]] = {
     "plain": {},
     "dilated, extra column, skip": {"dilations": (2, 1, 4), "extra_column": True, "skip": True, "num_layers": 3},
     "no residual, skip": {"residual": False, "skip": True},
     "no residual": {"residual": False},
+    "mixture": {"output": "logistic_mixture", "components": 4, "extra_column": True, "skip": True},
     "channels in eights": {"hidden_channels": 16, "skip": True},
 }
 

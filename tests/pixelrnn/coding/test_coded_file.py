@@ -1,5 +1,7 @@
 """Files of coded images are decoded exactly or refused in one line, even if they were damaged or forged."""
 
+import hashlib
+import json
 import struct
 import zlib
 from collections.abc import Callable
@@ -38,6 +40,26 @@ def test_a_file_comes_back(model: PixelModel, pixels: torch.Tensor, file: Path) 
     assert coded.names == ["a", "b", "\u00e9"]
     assert coded.label is None
     assert torch.equal(decompress(model, coded), pixels)
+
+
+def test_a_hash_of_a_softmax_model_is_that_of_the_first_version(model: PixelModel) -> None:
+    """Files that were coded before a setting existed can still be decoded."""
+    config, shape = (dict(model.describe()[name]) for name in ("config", "shape"))
+    assert config.pop("output") == "softmax"
+    del config["components"]
+    assert set(config) == {
+        *("architecture", "order", "num_layers", "hidden_channels", "output_channels", "residual", "skip"),
+        *("dilations", "extra_column", "conditional"),
+    }
+    digest = hashlib.sha256(json.dumps([config, shape], sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.half().numpy().tobytes())
+    assert model_hash(model) == digest.digest()[:16]
+
+
+def test_models_that_differ_in_their_components_alone_differ(make_model: MakeModel) -> None:
+    first, second = (make_model(3, 3, 3, 256, output="logistic_mixture", components=k) for k in (2, 3))
+    assert model_hash(first) != model_hash(second)
 
 
 def test_several_batches_and_a_class_come_back(

@@ -16,12 +16,22 @@ from torch import Tensor
 
 from pixelrnn.layers import diagonal_bilstm, row_lstm
 from pixelrnn.layers.masked_convolution import group_mask
+from pixelrnn.level_distribution import LogisticMixture
 from pixelrnn.model import PixelModel
 from pixelrnn.pixel_config import ImageShape, ModelConfig, Order
 from pixelrnn.scan.lstm_scan import Geometry
 from pixelrnn.studies.causality import Certificate, certify
 
 MakeModel = Callable[..., PixelModel]
+
+
+def view_of_mixture(config: ModelConfig, rows: int, width: int, channels: int) -> np.ndarray:
+    """Return the view of a network without groups: that of one channel, and the earlier channels of the own pixel."""
+    by_pixel = view_in_raster_order(config, rows, width, 1)[:, :, 0]  # (H, W, pixels)
+    view = by_pixel[:, :, None, :, None].repeat(channels, axis=2).repeat(channels, axis=4)
+    for row, column, channel in itertools.product(range(rows), range(width), range(channels)):
+        view[row, column, channel, row * width + column, :channel] = True
+    return view.reshape(rows, width, channels, -1)
 
 
 def view_in_raster_order(config: ModelConfig, rows: int, width: int, channels: int) -> np.ndarray:
@@ -88,7 +98,8 @@ def expected_view(config: ModelConfig, shape: ImageShape) -> Tensor:
     """Return the expected `Certificate.sees`, (H, W, C, H, W, C)."""
     turned = config.order == "transposed"
     rows, columns = (shape.width, shape.height) if turned else (shape.height, shape.width)
-    view = torch.tensor(view_in_raster_order(config, rows, columns, shape.channels))
+    view_of = view_of_mixture if config.output == "logistic_mixture" else view_in_raster_order
+    view = torch.tensor(view_of(config, rows, columns, shape.channels))
     view = view.unflatten(3, (rows, columns, shape.channels))
     if config.order == "rotated":
         view = view.flip((0, 1, 3, 4))
@@ -278,7 +289,7 @@ def test_mask_b_in_the_first_layer_leaks_the_pixel_itself(make_model: MakeModel,
 def test_wrong_masks_of_colour_leak(
     make_model: MakeModel, variant: dict[str, Any], wrong: str, leaking: set[tuple[int, int]]
 ) -> None:
-    model = make_model(3, 4, 3, 4, **variant)
+    model = make_model(3, 4, 3, 4, **(variant | {"output": "softmax"}))
     features = len(model.first.weight)
     masks = {
         "own channel": group_mask(features, 3, 3, "B"),
@@ -293,11 +304,40 @@ def test_wrong_masks_of_colour_leak(
 
 def test_wrong_mask_of_colour_in_a_later_layer_leaks(make_model: MakeModel, variant: dict[str, Any]) -> None:
     """Mask B opened to all channels: the features of green, which depend on red, reach the prediction of red."""
-    model = make_model(3, 4, 3, 4, **variant)
+    model = make_model(3, 4, 3, 4, **(variant | {"output": "softmax"}))
     model.output[1].mask.fill_(1)
     certificate = certify(model)
     assert leaks_from(certificate) == {(0, 0)}
     assert {(output[2], seen[2]) for output, seen in certificate.leaks} == {(0, 0), (0, 1), (1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "leaking"),
+    [
+        ("mask", {(output, seen) for output in range(3) for seen in range(output, 3)}),
+        ("weights", {(0, 0), (1, 1), (2, 2)}),
+        ("neighbours", {(0, 0), (1, 1), (2, 2)}),
+    ],
+)
+def test_wrong_mixtures_leak(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, wrong: str, leaking: set[tuple[int, int]]
+) -> None:
+    """Features that see their own pixel; components weighted by the level to predict; means that start from it."""
+    model = make_model(3, 4, 3, 4, output="logistic_mixture", components=3)
+    if wrong == "mask":
+        model.first.mask.unflatten(1, (3, 7, 7))[:, :, 3, 3] = 1
+    elif wrong == "weights":
+
+        def given(self: LogisticMixture, outputs: Tensor, pixels: Tensor, neighbours: Tensor) -> Tensor:
+            return self._joint(*self._mixture(outputs, pixels, neighbours), pixels).log_softmax(dim=2)
+
+        monkeypatch.setattr(LogisticMixture, "given", given)
+        model.distribution.parameters = 3
+    else:
+        monkeypatch.setattr("pixelrnn.model.neighbour_means", lambda pixels, levels: pixels)
+    certificate = certify(model)
+    assert leaks_from(certificate) == {(0, 0)}
+    assert {(output[2], seen[2]) for output, seen in certificate.leaks} == leaking
 
 
 def test_mirrored_stream_not_shifted_down_leaks(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:

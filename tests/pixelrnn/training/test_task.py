@@ -67,6 +67,28 @@ def test_the_loss_is_the_mean_over_images_of_their_negative_log_likelihood(make_
     torch.testing.assert_close(loss, expected)
 
 
+def test_mirrored_images_are_half_of_them_and_the_same_after_resuming(make_model: MakeModel):
+    """The images seen are the given ones or their mirror images, drawn anew at every step."""
+    model = make_model(3, 4, 3, 256, output="logistic_mixture", components=2)
+    pixels = torch.randint(256, (64, 3, 3, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    seen: list[torch.Tensor] = []
+    real = model.log_likelihood
+    model.log_likelihood = lambda pixels, labels=None: (seen.append(pixels), real(pixels, labels))[1]  # type: ignore[method-assign]
+    task = task_of(model, 1, mirror=True)
+    batch = [pixels, torch.zeros(64, dtype=torch.long)]
+    for step in (7, 7, 8):
+        task.trainer.global_step = step  # type: ignore[misc]
+        task.training_step(batch, 0)
+    task.validation_step(batch, 0)
+    first, again, other, validated = seen
+    kept, mirrored = ((first == each).flatten(1).all(1) for each in (pixels, pixels.flip(3)))
+    assert torch.equal(kept, ~mirrored)
+    assert 16 < kept.sum() < 48
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(validated, pixels)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_ends_the_training(make_model: MakeModel, value: float):
     model = make_model(3, 4)
@@ -137,3 +159,23 @@ def test_four_images_are_learnt_by_heart(variant: dict[str, Any], conditional: b
         optimizer.step()
         scheduler.step()
     assert task.training_step([FOUR, labels], 0).item() == pytest.approx(entropy, abs=0.03)
+
+
+def test_four_colour_images_are_learnt_by_heart():
+    """Four images of 256 levels with a class each: a mixture concentrates on one level per channel."""
+    torch.manual_seed(0)
+    images = torch.randint(256, (4, 3, 3, 3), dtype=torch.uint8)
+    shape = ImageShape(height=3, width=3, channels=3, levels=256, num_classes=4)
+    config = ModelConfig(num_layers=2, hidden_channels=16, output="logistic_mixture", components=4, conditional=True)
+    steps, labels = 300, torch.arange(4)
+    task = task_of(PixelModel(config, shape), steps, warmup_steps=20, learning_rate=0.01)
+    configured = task.configure_optimizers()
+    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    for _ in range(steps):
+        optimizer.zero_grad()
+        task.training_step([images, labels], 0).backward()
+        torch.nn.utils.clip_grad_norm_(task.parameters(), 100.0)
+        optimizer.step()
+        scheduler.step()
+    bits = task.training_step([images, labels], 0).item() / (27 * math.log(2))
+    assert bits < 1  # Of 8.
