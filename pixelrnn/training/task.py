@@ -82,9 +82,9 @@ class PixelTask(lightning.LightningModule):
         checkpoint["model"] = self.model.describe()
 
     def _mirrored(self, batch: list[Tensor]) -> list[Tensor]:
-        """Mirror half of the images, left to right, drawn by the seed and the step, so that a resumed run is exact."""
+        """Mirror half of the images, left to right, drawn by seed, step and process, so that a resumed run is exact."""
         pixels, labels = batch
-        drawn = np.random.default_rng([self.config.seed, self.global_step]).random(len(pixels)) < 0.5
+        drawn = np.random.default_rng([self.config.seed, self.global_step, self.global_rank]).random(len(pixels)) < 0.5
         chosen = torch.from_numpy(drawn).to(pixels.device)[:, None, None, None]
         return [torch.where(chosen, pixels.flip(3), pixels), labels]
 
