@@ -6,7 +6,7 @@ import yaml
 
 from captioning.captioner import Captioner
 from data_prep.prepared_captions import BETWEEN_SOURCES, images_by_source
-from vision_rnn.tables import markdown_table
+from vision_rnn.tables import markdown_name, markdown_table
 
 _CARD = """\
 ---
@@ -110,7 +110,9 @@ def model_card(captioner: Captioner, evaluation: dict[str, Any] | None = None) -
             )
             for name, text in kind.items()
         },
-        source=captioner.history[-1]["data"]["source"] if captioner.history else "data that it does not name",
+        source=markdown_name(captioner.history[-1]["data"]["source"])
+        if captioner.history
+        else "data that it does not name",
         parameters=sum(parameter.numel() for parameter in captioner.parameters()) / 1e6,
         words=len(captioner.vocabulary.words),
         history="\n".join(map(_training, captioner.history)) or "Not recorded.\n",
@@ -144,11 +146,14 @@ def _training(training: dict[str, Any]) -> str:
     # The first release did not record the vocabulary of each training.
     vocabulary = f", with a vocabulary of {training['words']} words," if "words" in training else ""
     return _TRAINING.format(
-        **data, counts=counts, vocabulary=vocabulary, settings=yaml.safe_dump(settings, sort_keys=False)
+        **data | {"source": markdown_name(data["source"])},
+        counts=counts,
+        vocabulary=vocabulary,
+        settings=yaml.safe_dump(settings, sort_keys=False),
     )
 
 
 def _shares(data: dict[str, Any], split: str) -> str:
     """Return the images that each of several sources gave to a split, in parentheses; nothing if there is one."""
     shares = images_by_source(data, split)
-    return f" ({shares})" if shares else ""
+    return f" ({markdown_name(shares)})" if shares else ""

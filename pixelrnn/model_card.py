@@ -5,6 +5,7 @@ from typing import Any
 import yaml
 
 from pixelrnn.model import PixelModel
+from vision_rnn.tables import markdown_name
 
 _CARD = """\
 ---
@@ -84,7 +85,7 @@ def model_card(model: PixelModel, evaluation: dict[str, Any] | None = None) -> s
     """
     card = _CARD.format(
         name=_NAMES[model.config.architecture],
-        source=model.history[-1]["data"]["source"],
+        source=markdown_name(model.history[-1]["data"]["source"]),
         parameters=sum(parameter.numel() for parameter in model.parameters()) / 1e3,
         deviations="\n".join(f"- {deviation}" for deviation in _deviations(model)),
         history="\n".join(map(_training, model.history)),
@@ -139,4 +140,5 @@ def _with_error(value: float, error: float | None, digits: int) -> str:
 def _training(training: dict[str, Any]) -> str:
     data, settings = training["data"], {name: value for name, value in training.items() if name != "data"}
     counts = ", ".join(f"{count['images']} images in {split}" for split, count in data["splits"].items())
+    data = data | {"source": markdown_name(data["source"])}
     return _TRAINING.format(**data, counts=counts, settings=yaml.safe_dump(settings, sort_keys=False))
