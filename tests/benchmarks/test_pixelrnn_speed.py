@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pixelrnn.layers.reference import plain_scan
 from pixelrnn.model import PixelModel
-from pixelrnn.pixel_config import ImageShape, ModelConfig
+from pixelrnn.pixel_config import ImageShape, ModelConfig, Output
 from pixelrnn.sampling import draw, draw_naively
 from pixelrnn.scan.lstm_scan import Geometry, lstm_scan
 from pixelrnn.scan.torch_scan import TorchScan
@@ -47,13 +47,15 @@ def convolution_scan(
     geometry: Geometry,
 ) -> Tensor:
     """The Row LSTM as usually implemented: equation 3 with torch convolutions, batch first, and autograd."""
-    states = []
+    states, distance = [], geometry.state_taps[-1]
     kernel = state_to_state.unflatten(1, (3, -1)).transpose(1, 2)
     hidden, cell = (state.expand(x.shape[3], -1, -1) for state in (initial_hidden, initial_cell))
-    past = F.pad(x.permute(3, 1, 0, 2), (1, 0))
-    of_input = F.conv2d(past, input_to_state.unflatten(1, (2, -1)).transpose(1, 2).unsqueeze(2), bias)
+    past = F.pad(x.permute(3, 1, 0, 2), (distance, 0))
+    of_pair = input_to_state.unflatten(1, (2, -1)).transpose(1, 2).unsqueeze(2)
+    of_input = F.conv2d(past, of_pair, bias, dilation=(1, distance))
     for line in of_input.unbind(2):
-        output, forget, write, candidate = (line + F.conv1d(hidden, kernel, padding=1)).chunk(4, dim=1)
+        beside = F.conv1d(hidden, kernel, padding=distance, dilation=distance)
+        output, forget, write, candidate = (line + beside).chunk(4, dim=1)
         cell = forget.sigmoid() * cell + write.sigmoid() * candidate.tanh()
         hidden = output.sigmoid() * cell.tanh()
         states.append(hidden)
@@ -137,3 +139,57 @@ def test_completion(benchmark: BenchmarkFixture) -> None:
     model, (pixels, noise) = make_model(config), blank_and_noise(64)
     mask = (torch.arange(SIZE) >= SIZE // 2)[:, None].expand(SIZE, SIZE)
     benchmark.pedantic(draw, args=(model, pixels, mask, noise), rounds=5, warmup_rounds=1)
+
+
+COLOUR = ImageShape(height=32, width=32, channels=3, levels=256)
+
+
+def colour_model(output: Output) -> PixelModel:
+    """The model of configs/pixelrnn/cifar10.yaml, or the same with PixelRNN's softmax."""
+    torch.manual_seed(0)
+    config = ModelConfig(
+        architecture="row_lstm",
+        num_layers=4,
+        hidden_channels=64,
+        output_channels=128,
+        output=output,
+        dilations=(1, 2, 4, 8),
+        skip=True,
+        extra_column=True,
+    )
+    return PixelModel(config, COLOUR)
+
+
+@pytest.mark.benchmark(group="training step on 16 colour images of 32x32, Row LSTM, 4 layers of 64")
+@pytest.mark.parametrize("variant", ["compiled", "compiled, softmax", "convolutions, autograd"])
+def test_colour_training_step(benchmark: BenchmarkFixture, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plain form has the same loss and gradients, up to rounding."""
+    model = colour_model("softmax" if variant.endswith("softmax") else "logistic_mixture")
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (16, 3, 32, 32), generator=generator, dtype=torch.uint8)
+
+    def gradients() -> tuple[Tensor, ...]:
+        loss = -model.log_likelihood(pixels).flatten(1).sum(1).mean()
+        return torch.autograd.grad(loss, list(model.parameters()))
+
+    if variant == "convolutions, autograd":
+        expected = gradients()
+        monkeypatch.setattr("pixelrnn.layers.row_lstm.lstm_scan", convolution_scan)
+        for found, other in zip(gradients(), expected, strict=True):
+            torch.testing.assert_close(found, other, rtol=1e-2, atol=1e-3 * other.abs().max().item())
+        del expected
+
+    def run() -> None:
+        gradients()
+
+    benchmark.pedantic(run, rounds=5, warmup_rounds=1)
+
+
+@pytest.mark.benchmark(group="64 lower halves of 32x32 colour images, Row LSTM, 4 layers of 64")
+def test_colour_completion(benchmark: BenchmarkFixture) -> None:
+    model = colour_model("logistic_mixture").eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (64, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    noise = torch.rand(pixels.shape, generator=generator, dtype=torch.float64)
+    mask = (torch.arange(32) >= 16)[:, None].expand(32, 32)
+    benchmark.pedantic(draw, args=(model, pixels, mask, noise), rounds=2, warmup_rounds=1)
