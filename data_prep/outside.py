@@ -40,6 +40,11 @@ def inside(image: ImageFile, folders: Sequence[Path]) -> ImageFile:
     return image if any(real.is_relative_to(_real(folder)) for folder in folders) else OutsideImage(image)
 
 
-@functools.lru_cache(maxsize=1000)
 def _real(path: Path) -> Path:
+    # A relative path is another one after a change of the working directory.
+    return _resolved(path.absolute())
+
+
+@functools.lru_cache(maxsize=1000)
+def _resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))

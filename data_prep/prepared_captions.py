@@ -46,8 +46,8 @@ class PreparedCaptions:
             UserError: The folder is not a prepared caption data set, or it is damaged.
         """
         folder = Path(folder)
-        check_files(folder, KIND, MANIFEST, VOCABULARY)
         manifest = read_manifest(folder, KIND, _MANIFEST_KEYS)
+        check_files(folder, KIND, MANIFEST, VOCABULARY)
         words = read_json(folder / VOCABULARY)
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise damaged(folder / VOCABULARY, KIND, "not a list of words")

@@ -50,8 +50,9 @@ class PreparedPixels:
             UserError: The folder is not a prepared pixel data set, or it is damaged.
         """
         folder = Path(folder)
+        manifest = read_manifest(folder, KIND, _MANIFEST_KEYS)
         check_files(folder, KIND, MANIFEST)
-        return cls(folder, read_manifest(folder, KIND, _MANIFEST_KEYS))
+        return cls(folder, manifest)
 
     @property
     def height(self) -> int:

@@ -176,7 +176,7 @@ def check_settings(run: Path, settings: Mapping[str, Any]) -> None:
     written = read_settings(run)
     for part, values in settings.items():
         # A setting that the run lacks was added later, with the earlier behaviour as its default.
-        started = asdict(type(values)()) | written[part]
+        started = asdict(type(values)()) | written.get(part, {})
         for name, value in asdict(values).items():
             was = tuple(started[name]) if isinstance(started[name], list) else started[name]
             # None is filled in by the training, and so may be `auto`.

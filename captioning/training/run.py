@@ -224,13 +224,13 @@ def export(
         captioner.search = replace(captioner.search, length_exponent=length_exponent)
         captioner.card = ""
         captioner.forget_calibration()
+    card = captioner.card if captioner.card and not measured else model_card(captioner, measured)
+    save_model(captioner, output, card)
     if not captioner.calibration and not captioner.blind:
         note(
             f"{output}: its captions will have no confidence; run: captioning calibrate {output} "
             f"--data DATA --output {output}"
         )
-    card = captioner.card if captioner.card and not measured else model_card(captioner, measured)
-    save_model(captioner, output, card)
     return Path(output)
 
 

@@ -55,8 +55,8 @@ class WordTask(CaptioningTask):
 
     def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:
         """Detect the words in the images."""
-        self._found += self._logits(batch).cpu().numpy()
-        self._present += self._shares(batch).cpu().numpy() > 0
+        self._found.extend(self._logits(batch).cpu().numpy())
+        self._present.extend(self._shares(batch).cpu().numpy() > 0)
 
     def on_validation_epoch_end(self) -> None:
         """Score the words that all processes detected."""

@@ -17,7 +17,7 @@ from evaluation.likelihood import summarize_likelihood
 from pixelrnn.model import PixelModel
 from pixelrnn.pixel_config import TrainingConfig
 from pixelrnn.training.optimizer import MuonAdamW
-from vision_rnn.processes import gathered, in_order
+from vision_rnn.processes import gathered, in_order, rank
 from vision_rnn.trainer import check_finite
 
 _RATES = "training.matrix_learning_rate or training.learning_rate"
@@ -84,7 +84,7 @@ class PixelTask(lightning.LightningModule):
     def _mirrored(self, batch: list[Tensor]) -> list[Tensor]:
         """Mirror half of the images, left to right, drawn by seed, step and process, so that a resumed run is exact."""
         pixels, labels = batch
-        drawn = np.random.default_rng([self.config.seed, self.global_step, self.global_rank]).random(len(pixels)) < 0.5
+        drawn = np.random.default_rng([self.config.seed, self.global_step, rank()]).random(len(pixels)) < 0.5
         chosen = torch.from_numpy(drawn).to(pixels.device)[:, None, None, None]
         return [torch.where(chosen, pixels.flip(3), pixels), labels]
 

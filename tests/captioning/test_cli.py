@@ -28,6 +28,7 @@ from captioning.training.task import CaptioningTask
 from data_prep.captions import prepare_captions
 from data_prep.images import load_image
 from vision_rnn.cli import command_parser
+from vision_rnn.trainer_config import TrainerConfig
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "captioning").glob("*.yaml"))
 CaptionsOf = Callable[..., list[Caption]]
@@ -644,6 +645,7 @@ def test_train_reads_its_options_from_file_and_command_line(
         "from_scratch": False,
         "force": False,
         "device": "auto",
+        "trainer": TrainerConfig(),
     }
 
 
@@ -800,7 +802,9 @@ def test_from_training_to_a_model_that_captions(train: Run, run: Run, prepared: 
     assert train().errors[-1].endswith("add --ckpt_path last to continue it, or choose another output")
     scores, model = tmp_path / "scores.json", tmp_path / "model"
     assert run("evaluate", "--model", tmp_path / "run" / "model", "--data", prepared, "-o", scores).status == 0
-    assert run("export", tmp_path / "run", "-o", model, "--evaluation", scores) == Result(0, [str(model)], [])
+    exported = run("export", tmp_path / "run", "-o", model, "--evaluation", scores)
+    assert (exported.status, exported.output) == (0, [str(model)])
+    assert "no confidence" in exported.errors[0]
     assert f"| {json.loads(scores.read_text())['CIDEr-D']:.4f} |" in (model / "README.md").read_text()
     Image.new("RGB", (30, 30)).save(tmp_path / "photo.png")
     assert run("caption", tmp_path / "photo.png", "--model", model).status == 0

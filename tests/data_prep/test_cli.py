@@ -58,7 +58,7 @@ def test_a_device_in_a_caption_file_is_skipped_and_named(synthetic_captions, tmp
             file.write(json.dumps({"image": name, "caption": "A grey nothing", "split": "train"}) + "\n")
     assert main(["captions", str(source), "-o", str(tmp_path / "out")]) == 1
     errors = capsys.readouterr().err
-    assert "/dev/zero: not a regular file; name an image file\n" in errors
+    assert "/dev/zero: lies outside the source's folder" in errors
     # A name that is no file of the image folders is taken to be beside the captions.
     assert "skipped pipe.png: " in errors
     assert f"{source}: is a folder; name an image file\n" in errors

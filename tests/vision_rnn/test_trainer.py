@@ -10,9 +10,10 @@ from typing import Any
 import lightning
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
 
 from vision_rnn.errors import UserError
+from vision_rnn.processes import Batches
 from vision_rnn.run_folder import BEST, LAST, checkpoint_folder
 from vision_rnn.trainer import AtomicCheckpoints, fit
 
@@ -67,8 +68,16 @@ def test_a_run_that_was_moved_keeps_its_best_epoch(tmp_path: Path):
     def epochs(run: Path, number: int, checkpoint: Path | None = None) -> int:
         """Train for so many epochs, and return the best one's number."""
         how: dict[str, Any] = {"monitor": "score", "mode": "max", "callbacks": [], "gradient_clip": 0.0}
-        data = DataLoader(TensorDataset(torch.ones(2, 1)))
-        fit(Constant(scores), data, data, run, epochs=number, checkpoint=checkpoint, device="cpu", **how)
+        images = TensorDataset(torch.ones(2, 1))
+        fit(
+            Constant(scores),
+            Batches(images, images, 1, seed=0),
+            run,
+            epochs=number,
+            checkpoint=checkpoint,
+            device="cpu",
+            **how,
+        )
         return torch.load(checkpoint_folder(run) / BEST, weights_only=True)["epoch"]
 
     assert epochs(tmp_path / "run", 2) == 0

@@ -75,8 +75,7 @@ def train_classifier(data: PreparedPixels, shape: ImageShape) -> nn.Module:
     steps = EPOCHS * len(loaded)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     with Progress(steps, "training the classifier", "step") as progress:
-        for epoch in range(EPOCHS):
-            loaded.sampler.set_epoch(epoch)
+        for _ in range(EPOCHS):
             for pixels, labels in loaded:
                 F.cross_entropy(classifier(pixels.float()), labels).backward()
                 optimizer.step()

@@ -1,5 +1,6 @@
 """The ladder: runs that are trained, skipped and continued; measurements; the table and the figure."""
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -85,7 +86,7 @@ class Trainer:
 
 def test_a_run_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     trainer = Trainer(tmp_path)
-    clock = iter([100.0, 160.5])
+    clock = itertools.chain([100.0], itertools.repeat(160.5))
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     finish(tmp_path, trainer)
     finish(tmp_path, trainer)
