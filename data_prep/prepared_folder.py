@@ -33,6 +33,8 @@ def read_manifest(folder: Path, kind: str, keys: Collection[str] = ()) -> dict[s
     Raises:
         UserError: The folder is not a prepared data set of this kind, or one of `keys` is missing.
     """
+    if not folder.exists():
+        settle(folder)  # What a killed process was replacing.
     found = kind_of(folder)
     if found is None:
         raise UserError(f"{folder}: not {KINDS[kind]}; make one with: data-prep {kind} SOURCE -o {folder}")
@@ -58,8 +60,6 @@ def check_files(folder: Path, kind: str, *names: str) -> None:
     Raises:
         UserError: A file is damaged or missing.
     """
-    if not folder.exists():
-        settle(folder)
     if not (folder / MANIFEST).is_file():
         return
     if not (folder / SUMS).is_file():
