@@ -208,7 +208,9 @@ def compress(
     paths = images_of(images)
     target = check_output_file(output, inputs=paths)
     pixel_model = _load(model, label, device)
-    readable = read_images(exact_or_converted(paths, pixel_model.shape, convert), pixel_model.shape, resize)
+    shape = pixel_model.shape
+    # What is converted is reported already, and a grey image loses nothing as RGB.
+    readable = read_images(exact_or_converted(paths, shape, convert), shape, resize, name_channels=False)
     if not readable:
         return 1
     pixels = torch.stack(list(readable.values()))

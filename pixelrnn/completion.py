@@ -81,10 +81,18 @@ def quantized(levels: np.ndarray, shape: ImageShape) -> Tensor:
     return torch.tensor(pixels, dtype=torch.uint8).permute(2, 0, 1)
 
 
-def read_images(paths: Iterable[Path], shape: ImageShape, resize: bool = False) -> dict[Path, Tensor]:
+def read_images(
+    paths: Iterable[Path], shape: ImageShape, resize: bool = False, name_channels: bool = True
+) -> dict[Path, Tensor]:
     """Read images as pixels (C, H, W) uint8 with the shape of a model's images.
 
     Files that cannot be read are reported and skipped.
+
+    Args:
+        paths: Paths of image files.
+        shape: Shape of the model's images.
+        resize: See `load_levels`.
+        name_channels: Whether to report images in colour for a model of grey images, and the reverse.
 
     Raises:
         UserError: See `load_levels`.
@@ -97,7 +105,7 @@ def read_images(paths: Iterable[Path], shape: ImageShape, resize: bool = False) 
             problem(str(error))
             continue
         levels = _levels_of(image, path, shape, resize)
-        if (image != image[..., :1]).any() == (shape.channels == 1):
+        if name_channels and (image != image[..., :1]).any() == (shape.channels == 1):
             other.append(path)
         if shape.levels == 2 and not is_binary(levels):
             grey.append(path)
