@@ -197,7 +197,7 @@ def test_converting_is_allowed_and_said(folders: dict[str, Path], tmp_path: Path
     assert not (tmp_path / "x.vrnn").exists()
     capsys.readouterr()
     assert main([*arguments, "--convert"]) == 0
-    assert f"pixelrnn: images converted: 2, such as {photos[0]} (it has transparency)\n" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"pixelrnn: images converted: 2, such as {photos[0]} (it has transparency)\n"
 
 
 def test_decompressing_overwrites_nothing_unasked(
