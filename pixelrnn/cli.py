@@ -431,6 +431,8 @@ def train(
         raise UserError(f"--data {data}: cannot be combined with {source}; omit one of them")
     if ckpt_path is not None:
         raise UserError(f"--ckpt_path: goes with --data; the same command continues the training on {source}")
+    if trainer != TrainerConfig():
+        raise UserError(f"--trainer: goes with --data; omit it, since {source} is trained on with one device")
     if init_from and from_scratch:
         raise UserError("--from-scratch: cannot be combined with --init_from; omit one of them")
     from pixelrnn.own.steps import train_own

@@ -12,7 +12,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
-from vision_rnn.console import fall_silent
+from vision_rnn.console import fall_silent, note
 from vision_rnn.errors import UserError
 
 Item = TypeVar("Item")
@@ -134,6 +134,8 @@ class Batches(lightning.LightningDataModule):
         fewest = min(len(self._training), len(self._validation))  # type: ignore[arg-type]
         if fewest < processes:
             raise UserError(f"trainer.devices: a split has {fewest} images for {processes} processes; use fewer")
+        if missing := -len(self._training) % processes:  # type: ignore[arg-type]
+            note(f"training images repeated in every epoch, so that {processes} processes have as many: {missing}")
         if self._prepare:
             self._prepare(self.trainer.strategy.root_device)
 

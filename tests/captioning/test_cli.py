@@ -138,8 +138,8 @@ def test_lines_of_standard_input_are_captioned_as_they_come(photos: Path, model_
     command = [sys.executable, "-m", "captioning", "caption", "-", photos / "green.png", "--model", model_folder]
     pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
     # A job in the background ignores SIGINT, and so would its processes.
-    heeded = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(command, **pipes, preexec_fn=heeded) as process:
+    with_default_interrupt = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, **pipes, preexec_fn=with_default_interrupt) as process:
         assert process.stdin
         assert process.stdout
         assert process.stderr

@@ -58,6 +58,14 @@ def test_validation_images_come_once_and_their_order_is_restored(processes: int)
     assert in_order(shares) == list(range(7))
 
 
+def test_repeated_training_images_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    batches_of(1, 0).setup("fit")
+    batches_of(2, 0).setup("fit")
+    assert not capsys.readouterr().err
+    batches_of(4, 0).setup("fit")
+    assert "so that 4 processes have as many: 2\n" in capsys.readouterr().err
+
+
 def test_what_cannot_be_divided_is_refused() -> None:
     with pytest.raises(UserError, match="4 images cannot be divided among 3 processes; give a mul"):
         batches_of(3, 0).setup("fit")

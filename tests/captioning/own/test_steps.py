@@ -447,6 +447,7 @@ def test_an_interruption_says_how_to_continue(
     [
         (["--data", "d"], "--data d: cannot be combined"),
         (["--ckpt_path", "last"], "--ckpt_path: goes with --data"),
+        (["--trainer.devices=2"], "--trainer: goes with --data"),
         (["--init_from", "m", "--from-scratch"], "--from-scratch: cannot be combined"),
     ],
 )

@@ -68,7 +68,7 @@ def test_the_loss_is_the_mean_over_images_of_their_negative_log_likelihood(make_
 
 
 def test_mirrored_images_are_half_of_them_and_the_same_after_resuming(make_model: MakeModel):
-    """The images seen are the given ones or their mirror images, drawn anew at every step."""
+    """The images seen are the given ones or their mirror images, drawn again at every step."""
     model = make_model(3, 4, 3, 256, output="logistic_mixture", components=2)
     pixels = torch.randint(256, (64, 3, 3, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     seen: list[torch.Tensor] = []
@@ -143,6 +143,19 @@ FOUR = torch.tensor(
 )[:, None]
 
 
+def learn(batch: list[torch.Tensor], task: PixelTask, steps: int, gradient_clip: float = math.inf) -> float:
+    """Train on one batch, and return its loss."""
+    configured = task.configure_optimizers()
+    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    for _ in range(steps):
+        optimizer.zero_grad()
+        task.training_step(batch, 0).backward()
+        torch.nn.utils.clip_grad_norm_(task.parameters(), gradient_clip)
+        optimizer.step()
+        scheduler.step()
+    return task.training_step(batch, 0).item()
+
+
 @pytest.mark.parametrize(("conditional", "entropy"), [(False, math.log(4)), (True, 0.0)])
 def test_four_images_are_learnt_by_heart(variant: dict[str, Any], conditional: bool, entropy: float):
     """An unconditional model cannot do better than ln 4 nats; one that is conditioned on the image can reach 0."""
@@ -151,14 +164,7 @@ def test_four_images_are_learnt_by_heart(variant: dict[str, Any], conditional: b
     config = ModelConfig(**{"num_layers": 2, "hidden_channels": 8, "conditional": conditional} | variant)
     steps, labels = 300, torch.arange(4)
     task = task_of(PixelModel(config, shape), steps, warmup_steps=5, learning_rate=0.01)
-    configured = task.configure_optimizers()
-    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
-    for _ in range(steps):
-        optimizer.zero_grad()
-        task.training_step([FOUR, labels], 0).backward()
-        optimizer.step()
-        scheduler.step()
-    assert task.training_step([FOUR, labels], 0).item() == pytest.approx(entropy, abs=0.03)
+    assert learn([FOUR, labels], task, steps) == pytest.approx(entropy, abs=0.03)
 
 
 def test_four_colour_images_are_learnt_by_heart():
@@ -169,13 +175,5 @@ def test_four_colour_images_are_learnt_by_heart():
     config = ModelConfig(num_layers=2, hidden_channels=16, output="logistic_mixture", components=4, conditional=True)
     steps, labels = 300, torch.arange(4)
     task = task_of(PixelModel(config, shape), steps, warmup_steps=20, learning_rate=0.01)
-    configured = task.configure_optimizers()
-    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
-    for _ in range(steps):
-        optimizer.zero_grad()
-        task.training_step([images, labels], 0).backward()
-        torch.nn.utils.clip_grad_norm_(task.parameters(), 100.0)
-        optimizer.step()
-        scheduler.step()
-    bits = task.training_step([images, labels], 0).item() / (27 * math.log(2))
+    bits = learn([images, labels], task, steps, gradient_clip=100.0) / (27 * math.log(2))
     assert bits < 1  # Of 8.
