@@ -15,6 +15,7 @@ from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
 from vision_rnn.files import check_not_existing, check_output_file, write_json
 from vision_rnn.option_types import NumDraws, PositiveInt, Seed
+from vision_rnn.train_options import check_prepared, check_source
 from vision_rnn.trainer_config import TrainerConfig
 
 if TYPE_CHECKING:
@@ -407,13 +408,9 @@ def train(
         trainer: Devices and machines, with --data
     """
     if source is None:
-        if data is None:
-            raise UserError("train: name a folder of pictures, or a prepared data set with --data")
-        if output is None:
-            raise UserError("--output: is required with --data; name the run folder to write")
-        for option, value in {"from-scratch": from_scratch, "force": force, "size": size}.items():
-            if value:
-                raise UserError(f"--{option}: goes with a folder of pictures; omit it")
+        data, output = check_prepared(
+            "a folder of pictures", data, output, {"from-scratch": from_scratch, "force": force, "size": size}
+        )
         written = training_run.train(
             data=data,
             output=output,
@@ -427,14 +424,7 @@ def train(
         from vision_rnn.processes import is_first_process
 
         return written if is_first_process() else 0
-    if data is not None:
-        raise UserError(f"--data {data}: cannot be combined with {source}; omit one of them")
-    if ckpt_path is not None:
-        raise UserError(f"--ckpt_path: goes with --data; the same command continues the training on {source}")
-    if trainer != TrainerConfig():
-        raise UserError(f"--trainer: goes with --data; omit it, since {source} is trained on with one device")
-    if init_from and from_scratch:
-        raise UserError("--from-scratch: cannot be combined with --init_from; omit one of them")
+    check_source(source, data, ckpt_path, trainer, init_from, from_scratch)
     from pixelrnn.own.steps import train_own
     from pixelrnn.own.summary import summary
 
