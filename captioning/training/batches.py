@@ -7,7 +7,7 @@ Shapes: B images, K captions of the image with most captions, T words of the lon
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -88,6 +88,10 @@ class CaptionedImages(Dataset):
     @cached_property
     def _grids(self) -> list[np.ndarray]:
         return [grid_features(self._encoder, self._data, self._split, view, self._bf16) for view in self._views]
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Return the images themselves; a copy of a task, as weight averaging makes one, would hold all grids in memory."""
+        return self
 
     def __len__(self) -> int:
         """Number of images, in all views."""

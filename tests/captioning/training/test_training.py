@@ -15,11 +15,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from PIL import Image
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
 
 from captioning.captioner import load_torch_captioner
 from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig, TrainingConfig
@@ -326,6 +328,16 @@ def test_without_an_image_the_captioner_learns_to_write(cell: str, known: Prepar
 def test_writing_needs_a_language_model(uninterrupted: Path, capsys):
     assert main(["sample", "--model", str(uninterrupted / "model")]) == 2
     assert "this model captions photos" in capsys.readouterr().err
+
+
+def test_averaging_the_weights_copies_no_features(known: PreparedCaptions, uninterrupted: Path):
+    captioner = load_torch_captioner(uninterrupted / "model")
+    images = CaptionedImages(known, "train", captioner.encoder, captioner.vocabulary, cached=True)
+    images.prepare()
+    task = CaptioningTask(captioner, TRAINING, images, images)
+    averaged = AveragedModel(task).module
+    assert averaged.captioner.decoder.output_bias is not task.captioner.decoder.output_bias
+    assert np.shares_memory(averaged._training._grids[0], images._grids[0])
 
 
 def test_a_look_earns_the_words_from_its_own_on_less_their_moving_average(known: PreparedCaptions, tmp_path: Path):
