@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-DIRECTIONS = 64
+DIRECTIONS = 128
 
 
 class Familiarity(nn.Module):
