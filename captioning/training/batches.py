@@ -90,7 +90,7 @@ class CaptionedImages(Dataset):
         return [grid_features(self._encoder, self._data, self._split, view, self._bf16) for view in self._views]
 
     def __deepcopy__(self, memo: object) -> Self:
-        """Return the images themselves; a copy of a task, as weight averaging makes one, would hold all grids in memory."""
+        """Return the images themselves: the average of the weights is a copy of the task, but not of the grids."""
         return self
 
     def __len__(self) -> int:
