@@ -60,7 +60,7 @@ Trained on {source} ({counts}; content hash `{content_hash}`) by `captioning tra
 
 ```yaml
 {settings}```
-"""
+{validation}"""
 
 _FLICKR8K = """
 ## Data
@@ -138,17 +138,20 @@ def _confidence(captioner: Captioner) -> str:
 
 def _training(training: dict[str, Any]) -> str:
     data = training["data"]
-    settings = {name: value for name, value in training.items() if name not in ("data", "words")}
+    settings = {name: value for name, value in training.items() if name not in ("data", "words", "validation")}
     counts = ", ".join(
         f"{count['images']} images and {count['captions']} captions in {split}{_shares(data, split)}"
         for split, count in data["splits"].items()
     )
+    # Neither a mean of several runs nor a model of the first release has a score here.
+    scores = ", ".join(f"{name} {score:.4f}" for name, score in training.get("validation", {}).items())
     # The first release did not record the vocabulary of each training.
     vocabulary = f", with a vocabulary of {training['words']} words," if "words" in training else ""
     return _TRAINING.format(
         **data | {"source": markdown_name(data["source"])},
         counts=counts,
         vocabulary=vocabulary,
+        validation=f"\nOn the validation split, this training's best epoch reached: {scores}.\n" if scores else "",
         settings=yaml.safe_dump(settings, sort_keys=False),
     )
 

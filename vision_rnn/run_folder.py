@@ -247,6 +247,12 @@ def best_checkpoint(run: Path, command: str) -> Path:
     return path
 
 
+def best_score(checkpoint: dict[str, Any]) -> float:
+    """Return the validation score of the best epoch, as the checkpoint of that epoch keeps it."""
+    (score,) = (float(state["best_model_score"]) for state in checkpoint["callbacks"].values() if state.get("monitor"))
+    return score
+
+
 def read_checkpoint(path: Path, description: str, kind: str) -> dict[str, Any]:
     """Load a checkpoint of ours, executing no code, after its checksums have been verified.
 

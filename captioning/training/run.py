@@ -257,7 +257,7 @@ def _trained_captioner(folder: Path, others: Sequence[Path] = (), initial_share:
     from vision_rnn.files import MANIFEST, read_json
     from vision_rnn.run_folder import read_settings
 
-    captioner = _best_epoch(folder)
+    captioner, score = _best_epoch(folder)
     manifest, settings = read_json(folder / MANIFEST), read_settings(folder)
     # Without the paths on this machine, which say nothing to others.
     kept = {name: settings[name] for name in ("encoder", "decoder", "search", "training")}
@@ -273,7 +273,7 @@ def _trained_captioner(folder: Path, others: Sequence[Path] = (), initial_share:
                     "average runs that started from the same model"
                 )
         for number, other in enumerate(others, start=2):
-            member = _best_epoch(other)
+            member, _ = _best_epoch(other)
             if member.vocabulary.words != captioner.vocabulary.words:
                 raise UserError(f"{other}: has another vocabulary than {folder}; average runs on the same data")
             _mix_in(captioner, member, 1 / number)
@@ -281,15 +281,18 @@ def _trained_captioner(folder: Path, others: Sequence[Path] = (), initial_share:
     if initial_share:
         _mix_in(captioner, load_torch_captioner(settings["init_from"]), initial_share)
         kept["initial_share"] = initial_share
+    if not others and not initial_share:
+        kept["validation"] = {settings["training"]["monitor"]: score}
     named = ("source", "format", "splits", "content_hash", "sources")
     described = {name: manifest[name] for name in named if name in manifest}
     captioner.history.append({"data": described, "words": len(captioner.vocabulary.words), **kept})
     return captioner
 
 
-def _best_epoch(folder: Path) -> "Captioner":
+def _best_epoch(folder: Path) -> tuple["Captioner", float]:
+    """Return the captioner of a run's best epoch, and the score that made it the best."""
     from captioning.captioner import Captioner
-    from vision_rnn.run_folder import best_checkpoint, read_checkpoint
+    from vision_rnn.run_folder import best_checkpoint, best_score, read_checkpoint
 
     checkpoint = read_checkpoint(best_checkpoint(folder, "captioning train"), "captioner", "a captioner")
     captioner = Captioner.from_description(checkpoint["captioner"])
@@ -297,7 +300,7 @@ def _best_epoch(folder: Path) -> "Captioner":
     states = checkpoint["state_dict"].items()
     weights = {name.removeprefix(prefix): tensor for name, tensor in states if name.startswith(prefix)}
     captioner.load_state_dict(weights, strict=True)
-    return captioner
+    return captioner, best_score(checkpoint)
 
 
 def _mix_in(captioner: "Captioner", other: "Captioner", share: float) -> None:

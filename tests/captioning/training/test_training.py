@@ -226,8 +226,11 @@ def test_a_model_tells_how_it_came_about(uninterrupted: Path, prepared: Path, tm
     first, second = load_torch_captioner(model).history
     assert (first["training"]["epochs"], second["training"]["epochs"]) == (4, 1)
     assert second["decoder"] == first["decoder"] == dataclasses.asdict(DECODER)
+    best = max(map(float, logged(uninterrupted, "CIDEr-D").values()))
+    assert first["validation"] == {"CIDEr-D": pytest.approx(best)}
     card = (model / "README.md").read_text()
     assert card.count("hidden_size: 64") == 2
+    assert f"this training's best epoch reached: CIDEr-D {best:.4f}" in card
     assert str(tmp_path) not in card
     assert "Not yet measured" in card
 
@@ -243,6 +246,7 @@ def test_a_model_may_keep_a_share_of_the_weights_it_began_with(uninterrupted: Pa
         torch.testing.assert_close(mean.state_dict()[name], expected, atol=1e-3, rtol=1e-3)
     assert mean.search.length_exponent == 0.5
     assert mean.history[-1]["initial_share"] == 0.25
+    assert "validation" not in mean.history[-1]  # It was not measured.
     with pytest.raises(UserError, match="did not start from a trained model"):
         export(uninterrupted, output=tmp_path / "none", initial_share=0.5)
 
