@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_prep.image_files import images_of
-from pixelrnn.pixel_config import BUNDLED, WRITER, ModelConfig, TrainingConfig
+from pixelrnn.pixel_config import BUNDLED, COMPLETER, WRITER, ModelConfig, TrainingConfig
 from pixelrnn.training import run as training_run
 from pixelrnn.training.run import export
 from vision_rnn.cli import LOCAL_HOST, PORT, Outcome, configs_of, run
@@ -34,7 +34,7 @@ def complete(
     images: list[str],
     *,
     mask: str,
-    model: str = BUNDLED,
+    model: str = COMPLETER,
     samples: NumDraws = 8,
     output: str = "completions.png",
     resize: bool = False,
@@ -67,6 +67,7 @@ def complete(
         conditioning_note,
         inverted,
         is_likelier_inverted,
+        masked_nats,
         nats_by_pixel,
         read_images,
     )
@@ -76,12 +77,12 @@ def complete(
     paths = images_of(images)
     check_output_file(output, _PICTURE, [*paths, Path(mask)])
     pixel_model = _load(model, label, device)
-    shape, order = pixel_model.shape, pixel_model.config.order
+    shape, config = pixel_model.shape, pixel_model.config
     region = read_mask(mask, shape.height, shape.width)
     readable = read_images(paths, shape, resize)
     if not readable:
         return 1
-    if text := conditioning_note(order, region):
+    if text := conditioning_note(config, region):
         note(text)
     originals = torch.stack(list(readable.values()))
     pixels = inverted(originals, shape.levels) if invert else originals
@@ -102,17 +103,18 @@ def complete(
     rows = [CompletionRow(original, completions) for original, completions in zip(originals, drawn, strict=True)]
     completion_picture(rows, region, shape.levels, output)
     lines, measured = [], []
-    for path, of_masked in zip(readable, nats[:, region].sum(dim=1).tolist(), strict=True):
+    for path, of_masked in zip(readable, masked_nats(pixel_model, pixels, region, label).tolist(), strict=True):
         bits = of_masked / (math.log(2) * int(region.sum()) * shape.channels)
         lines.append(f"{path}\t{of_masked:.2f} nats\t{bits:.4f} bits/dim")
         measured.append({"image": str(path), "nats": of_masked, "bits_per_dimension": bits})
-    note(f"the completions are in {output}; the numbers are -ln p of the true masked pixels of each image")
+    given = " given all its known pixels" if config.context_layers else ""
+    note(f"the completions are in {output}; the numbers are -ln p of the true masked pixels of each image{given}")
     document = {
         "picture": output,
         "mask": mask,
         "inverted": invert,
         "drawn_pixels": int(region.sum()),
-        "known_pixels_conditioned_on": vars(conditioning(order, region)),
+        "known_pixels_conditioned_on": vars(conditioning(config, region)),
         "images": measured,
     }
     return Outcome("\n".join(lines), document, int(len(readable) < len(paths)))
@@ -259,17 +261,22 @@ def evaluate(
     split: str = "test",
     model: str = BUNDLED,
     batch_size: PositiveInt = 100,
+    compare: str | None = None,
     proof: bool = False,
     output: str | None = None,
     device: Device = "auto",
 ) -> Outcome:
     """Measure the exact likelihood of every image of a split.
 
+    For a model with a context, this includes the mean likelihood of the named regions of an image, given its other
+    pixels.
+
     Args:
         data: prepared pixel data set
         split: split of the data set
         model: model folder, bundled:NAME or hub:OWNER/NAME
         batch_size: images per batch
+        compare: another model, whose likelihoods of whole images and of the named regions are printed beside
         proof: code all images without loss, decode them again, and compare the size with other formats
         output: JSON file for results, counts and protocol
     """
@@ -281,7 +288,11 @@ def evaluate(
         check_output_file(output)
     prepared = PreparedPixels.open(data)
     pixel_model = load_pixel_model(model, device)
-    document = evaluate(pixel_model, prepared, split, batch_size)
+    other = load_pixel_model(compare, device) if compare else None
+    with_regions = other is not None or pixel_model.context is not None
+    document = evaluate(pixel_model, prepared, split, batch_size, with_regions)
+    if other is not None:
+        document["compared"] = {"model": compare, **evaluate(other, prepared, split, batch_size, regions=True)}
     if proof:
         from pixelrnn.coding.image_formats import format_sizes
         from pixelrnn.coding.proof import prove
@@ -326,7 +337,7 @@ def report(
 
 def serve(
     *,
-    model: str = BUNDLED,
+    model: str = COMPLETER,
     host: str = LOCAL_HOST,
     port: PositiveInt = PORT,
     device: Device = "auto",
@@ -350,7 +361,8 @@ def serve(
 def verify(*, model: str = BUNDLED, output: str | None = None, device: Device = "auto") -> Outcome:
     """Prove that a model predicts every pixel from earlier ones alone; exit status 1 if it does not.
 
-    The proof takes the gradient of every output with respect to every input.
+    The proof takes the gradient of every output with respect to every input. For a model with a context, this is done
+    twice: with nothing known, and with half of the pixels known, on which an output may depend wherever they are.
 
     Args:
         model: model folder, bundled:NAME or hub:OWNER/NAME
@@ -358,16 +370,22 @@ def verify(*, model: str = BUNDLED, output: str | None = None, device: Device = 
     """
     from pixelrnn.model import load_pixel_model
     from pixelrnn.pictures import coverage_picture
-    from pixelrnn.studies.causality import certify
+    from pixelrnn.studies.causality import certify, half_known
 
     if output:
         check_output_file(output, _PICTURE)
     pixel_model = load_pixel_model(model, device)
-    with Progress(pixel_model.shape.height, "verifying", "row") as progress:
+    height, width, context = pixel_model.shape.height, pixel_model.shape.width, pixel_model.context is not None
+    with Progress(height * (1 + context), "verifying", "row") as progress:
         certificate = certify(pixel_model, progress.update)
+        given = certify(pixel_model, progress.update, half_known(height, width)) if context else None
     if output:
         coverage_picture(certificate, output)
-    return Outcome(certificate.describe(), certificate.document(), int(certificate.num_leaks > 0))
+    text, document, leaks = certificate.describe(), certificate.document(), certificate.num_leaks
+    if given is not None:
+        text = f"nothing known:\n{text}\n\nhalf of the pixels known, at random:\n{given.describe()}"
+        document, leaks = {**document, "half_known": given.document()}, leaks + given.num_leaks
+    return Outcome(text, document, int(leaks > 0))
 
 
 def train(
@@ -399,8 +417,8 @@ def train(
             the same)
         model: Model settings; with SOURCE, one that differs from its default replaces the chosen one
         training: Training settings; with SOURCE, one that differs from its default replaces the chosen one
-        init_from: model to start from; its architecture replaces the model settings (default: with SOURCE the bundled
-            model if it is for such images, with --data none)
+        init_from: model to start from; its architecture replaces the model settings, except for a context to add
+            (default: with SOURCE the bundled model if it is for such images, with --data none)
         ckpt_path: checkpoint to resume from, with --data; last is the run folder's own
         from_scratch: start from no model, with SOURCE
         force: train on few pictures too, with SOURCE

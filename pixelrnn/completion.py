@@ -1,7 +1,8 @@
 """Completion of images: reading files, drawing masked pixels, and the likelihood of the true masked pixels.
 
-A model draws pixels in its order, each given the pixels before it. A drawn pixel is therefore not conditioned on known
-pixels that come after it: completions follow p(pixel | pixels before it), not p(masked pixels | all known pixels).
+A model draws pixels in its order, each given the pixels before it. Without a context (`ModelConfig.context_layers`), a
+drawn pixel is therefore not conditioned on known pixels that come after it: completions follow p(pixel | pixels before
+it), not p(masked pixels | all known pixels). With a context, they follow the latter.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,7 +18,7 @@ from data_prep.images import ImageError, load_image
 from data_prep.pixel_shape import THRESHOLD, resized, with_channels
 from pixelrnn.mask import read_mask
 from pixelrnn.model import PixelModel, images_at_once, order_index
-from pixelrnn.pixel_config import ImageShape, Order
+from pixelrnn.pixel_config import ImageShape, ModelConfig, Order
 from pixelrnn.sampling import draw
 from vision_rnn.console import note, problem
 from vision_rnn.errors import UserError
@@ -183,28 +184,30 @@ def sample(
 
 
 @torch.inference_mode()
-def nats_by_pixel(model: PixelModel, pixels: Tensor, label: int | None = None) -> Tensor:
-    """Return -ln p(pixel | pixels before it in the model's order) of images.
+def nats_by_pixel(model: PixelModel, pixels: Tensor, label: int | None = None, mask: Tensor | None = None) -> Tensor:
+    """Return -ln p(pixel | pixels before it in the model's order) of images; see `PixelModel.log_likelihood`.
 
     Args:
         model: Pixel model.
         pixels: (N, C, H, W) uint8.
         label: Class of the images, for a class-conditional model.
+        mask: (H, W) bool, True for the pixels of the region (default: all); the others are known.
 
     Returns:
-        (N, H, W) float64, in nats, summed over the channels.
+        (N, H, W) float64, in nats, summed over the channels; 0 for known pixels.
     """
-    nats = []
+    nats, mask = [], None if mask is None else mask.to(model.device)
     for part in pixels.split(min(BATCH_SIZE, images_at_once(model.shape))):
-        log_likelihood = model.log_likelihood(part.to(model.device), model.labels(len(part), label))
+        log_likelihood = model.log_likelihood(part.to(model.device), model.labels(len(part), label), mask)
         nats.append(-log_likelihood.cpu().double().sum(dim=1))
     return torch.cat(nats)
 
 
 def masked_nats(model: PixelModel, pixels: Tensor, mask: Tensor, label: int | None = None) -> Tensor:
-    """Sum -ln p(pixel | pixels before it in the model's order) over the true masked pixels.
+    """Sum -ln p(pixel | what the model is conditioned on) over the true masked pixels.
 
-    If no known pixel comes after a masked one, this is -ln p(true masked pixels | known pixels).
+    With a context, or if no known pixel comes after a masked one in the model's order, this is
+    -ln p(true masked pixels | known pixels).
 
     Args:
         model: Pixel model.
@@ -215,7 +218,7 @@ def masked_nats(model: PixelModel, pixels: Tensor, mask: Tensor, label: int | No
     Returns:
         (N,) float64, in nats.
     """
-    return nats_by_pixel(model, pixels, label)[:, mask].sum(dim=1)
+    return nats_by_pixel(model, pixels, label, mask).flatten(1).sum(dim=1)
 
 
 def inverted(pixels: Tensor, levels: int) -> Tensor:
@@ -240,26 +243,29 @@ def is_likelier_inverted(nats: Tensor, nats_of_inverted: Tensor, mask: Tensor) -
     return known > 2 * known_inverted + _CERTAIN_NATS
 
 
-def conditioning(order: Order, mask: Tensor) -> Conditioning:
-    """Count the known pixels by which of the pixels under a mask (H, W) come after them in the order."""
-    place = order_index(order, *mask.shape)
+def conditioning(config: ModelConfig, mask: Tensor) -> Conditioning:
+    """Count the known pixels by which of the pixels under a mask (H, W) a model conditions on them."""
+    if config.context_layers:
+        return Conditioning(int((~mask).sum()), 0, 0)
+    place = order_index(config.order, *mask.shape)
     drawn, known = place[mask], place[~mask]
     by_all, by_none = int((known < drawn.min()).sum()), int((known > drawn.max()).sum())
     return Conditioning(by_all, len(known) - by_all - by_none, by_none)
 
 
-def conditioning_note(order: Order, mask: Tensor) -> str | None:
-    """Describe which known pixels are not conditioned on, and which order would be better; None if all are."""
-    counts = conditioning(order, mask)
+def conditioning_note(config: ModelConfig, mask: Tensor) -> str | None:
+    """Describe which known pixels are not conditioned on, and what would be better; None if all are."""
+    counts, order = conditioning(config, mask), config.order
     if not counts.by_some + counts.by_none:
         return None
     best = max(get_args(Order), key=lambda other: _share_conditioned_on(other, mask))
     share, best_share = (_share_conditioned_on(each, mask) for each in (order, best))
-    advice = f"; a model trained with `order: {best}` reaches {best_share:.0%}" if best_share > share else ""
+    better = f"order: {best}" if best_share == 1 else "context_layers"
     return (
         f"the model draws in {order} order, each pixel given the pixels before it: of {sum(vars(counts).values())} "
         f"known pixels, {counts.by_all} influence all drawn pixels, {counts.by_some} only the drawn pixels after them, "
-        f"and {counts.by_none} none ({share:.0%} of all pairs of a known and a drawn pixel){advice}"
+        f"and {counts.by_none} none ({share:.0%} of all pairs of a known and a drawn pixel); a model trained with "
+        f"`{better}` reaches 100%"
     )
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from data_prep.prepared_pixels import PreparedPixels
-from evaluation.likelihood import summarize_likelihood
+from evaluation.likelihood import Likelihood, summarize_likelihood
+from pixelrnn.mask import named_masks
 from pixelrnn.model import PixelModel
 from pixelrnn.training.batches import batches, check_fit
 from vision_rnn.console import Progress
@@ -24,6 +25,7 @@ def evaluate(
     data: PreparedPixels,
     split: str,
     batch_size: int = 100,
+    regions: bool = False,
 ) -> dict[str, Any]:
     """Compute the likelihood of every image of a split.
 
@@ -32,11 +34,14 @@ def evaluate(
         data: Prepared data set.
         split: Name of the split.
         batch_size: Number of images per batch; does not affect the result.
+        regions: Whether to compute the likelihood of the named regions of every image too. With a context, that takes
+            a pass for each of them.
 
     Returns:
         `nats_per_image` with `standard_error`, `bits_per_dimension` with `bits_standard_error` (both errors are None
         for a single image), `sum_nats`, `images`, `dimensions` per image, and the `protocol`, `split`, `levels` and
-        `content_hash` of the data.
+        `content_hash` of the data; if asked for, the `regions` by name, each with its `nats` per image,
+        `standard_error` and number of `pixels`.
 
     Raises:
         UserError: The images do not have the shape of the model's images, the split does not exist, or the model is
@@ -45,17 +50,39 @@ def evaluate(
     model.eval()
     shape = model.shape
     check_fit(data, shape)
-    nats = []
+    masks = {name: mask.to(model.device) for name, mask in named_masks(shape.height, shape.width).items() if regions}
+    nats, of_regions = [], {name: [] for name in masks}
     loader = batches(data, split, shape, batch_size)
     with Progress(data.manifest["splits"][split]["images"], f"evaluating {split}", "image") as progress:
         for pixels, labels in loader:
-            log_likelihood = model.log_likelihood(pixels.to(model.device), labels.to(model.device))
+            pixels, labels = pixels.to(model.device), labels.to(model.device)
+            log_likelihood = model.log_likelihood(pixels, labels)
             nats.append(-log_likelihood.double().flatten(1).sum(1).cpu())
+            for name, mask in masks.items():
+                given_known = model.log_likelihood(pixels, labels, mask) if model.context else log_likelihood
+                of_regions[name].append(-given_known.double()[..., mask].flatten(1).sum(1).cpu())
             progress.update(len(pixels))
     order = f"By the chain rule in {model.config.order} order, every pixel is predicted from the true values of the"
     conditioned = " and the image's class" if shape.num_classes else ""
     protocol = f"{order} pixels before it{conditioned}. The result is exact: neither a bound nor an estimate."
-    return likelihood_document(torch.cat(nats).numpy(), data, split, protocol)
+    document = likelihood_document(torch.cat(nats).numpy(), data, split, protocol)
+    if masks:
+        document["regions"] = {
+            name: _region(torch.cat(of_regions[name]).numpy(), int(mask.sum())) for name, mask in masks.items()
+        }
+        document["regions_given"] = (
+            "all known pixels" if model.context else f"the known pixels before each in {model.config.order} order"
+        )
+    return document
+
+
+def _region(nats: np.ndarray, pixels: int) -> dict[str, Any]:
+    found = summarize_likelihood(nats, pixels)
+    return {"nats": found.nats_per_image, "standard_error": _error(found), "pixels": pixels}
+
+
+def _error(likelihood: Likelihood) -> float | None:
+    return likelihood.standard_error if likelihood.images > 1 else None
 
 
 def likelihood_document(nats: np.ndarray, data: PreparedPixels, split: str, protocol: str) -> dict[str, Any]:
@@ -69,7 +96,7 @@ def likelihood_document(nats: np.ndarray, data: PreparedPixels, split: str, prot
     """
     dimensions = data.channels * data.height * data.width
     likelihood = summarize_likelihood(nats, dimensions)
-    error = likelihood.standard_error if likelihood.images > 1 else None
+    error = _error(likelihood)
     measured = _MEASURED.format(
         images=likelihood.images,
         split=split,
@@ -107,6 +134,8 @@ def likelihood_table(document: dict[str, Any]) -> str:
         row("nats per image", document["nats_per_image"], document["standard_error"], 3),
         row("bits/dim", document["bits_per_dimension"], document["bits_standard_error"], 5),
     ]
+    if "regions" in document:
+        lines += ["", *_region_lines(document)]
     if "proof" in document:
         proof, images = document["proof"], document["images"]
         nats = proof["coded_bits"] * math.log(2) / images
@@ -126,3 +155,27 @@ def likelihood_table(document: dict[str, Any]) -> str:
         if "JPEG XL" not in proof["format_bytes"]:
             lines.append("JPEG XL is skipped; to include it, run: pip install imagecodecs")
     return "\n".join(lines)
+
+
+def _region_lines(document: dict[str, Any]) -> list[str]:
+    """Format the regions of an evaluation and, beside them, those of the model that it is compared with."""
+
+    def cell(measured: dict[str, Any], nats: str) -> str:
+        error = measured["standard_error"]
+        return f"{measured[nats]:.2f}" + ("" if error is None else f" +- {error:.2f}")
+
+    other = document.get("compared")
+    lines = [f"Nats per image of the true pixels of a region, given {document['regions_given']}"]
+    if other:
+        lines[0] += f"; beside them those of {other['model']}, given {other['regions_given']}"
+    lines[0] += ":"
+    for name, measured, nats in [
+        ("whole image", document, "nats_per_image"),
+        *((name, region, "nats") for name, region in document["regions"].items()),
+    ]:
+        line = f"{name:<16}{cell(measured, nats):>16}"
+        if other:
+            beside = other if measured is document else other["regions"][name]
+            line += f"{cell(beside, nats):>20}{100 * (measured[nats] / beside[nats] - 1):+10.1f} %"
+        lines.append(line)
+    return lines

@@ -22,6 +22,12 @@ _NAMED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 NAMES = tuple(_NAMED)
 
 
+def named_masks(height: int, width: int) -> dict[str, Tensor]:
+    """Return the masks of `NAMES` for an image, (H, W) bool, except those that mask all of its pixels or none."""
+    masks = {name: _named(name, height, width) for name in NAMES}
+    return {name: mask for name, mask in masks.items() if mask.any() and not mask.all()}
+
+
 def read_mask(name_or_path: str | Path, height: int, width: int) -> Tensor:
     """Return the mask for an image of the given size.
 
@@ -41,8 +47,7 @@ def read_mask(name_or_path: str | Path, height: int, width: int) -> Tensor:
             colours or transparent pixels, or masks no pixel or all pixels.
     """
     if name_or_path in _NAMED:
-        down, right = (torch.arange(side) / side for side in (height, width))
-        mask = _NAMED[str(name_or_path)](down[:, None], right).expand(height, width).contiguous()
+        mask = _named(str(name_or_path), height, width)
     else:
         mask = _read(Path(name_or_path), height, width)
     if mask.all():
@@ -50,6 +55,11 @@ def read_mask(name_or_path: str | Path, height: int, width: int) -> Tensor:
     if not mask.any():
         raise UserError(f"{name_or_path}: masks no pixel; choose another mask")
     return mask
+
+
+def _named(name: str, height: int, width: int) -> Tensor:
+    down, right = (torch.arange(side) / side for side in (height, width))
+    return _NAMED[name](down[:, None], right).expand(height, width).contiguous()
 
 
 def _read(path: Path, height: int, width: int) -> Tensor:

@@ -7,7 +7,8 @@ binary images. The product of these probabilities in raster order is the probabi
 Deviations, all off by default: dilated taps (see `row_lstm`); an extra column to the right of the feature map, whose
 features see the last pixel of their row, which mask A hides from all others; class conditioning by a learned vector
 that is added to the features of the first layer; a mixture of logistics in place of the softmax (see
-`level_distribution`), with features that are not divided into groups by channel.
+`level_distribution`), with features that are not divided into groups by channel; a context of known pixels on every
+side (see `layers.context`), with which the product is over the pixels of a region, given all others.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pixelrnn.layers.context import Context
 from pixelrnn.layers.diagonal_bilstm import DiagonalBiLSTM
 from pixelrnn.layers.masked_convolution import MaskedConv2d, MaskedPointwise
 from pixelrnn.layers.pixel_cnn import BottleneckConvolution
@@ -75,6 +77,7 @@ class PixelModel(SavedModel):
         pointwise = self._pointwise
         self.up = nn.ModuleList(pointwise(features) for _ in self.layers)
         self.skips = nn.ModuleList(pointwise(features) for _ in self.layers) if config.skip else None
+        self.context = self._context() if config.context_layers else None
         width = config.output_channels
         self.output = nn.Sequential(
             nn.ReLU(),
@@ -86,17 +89,21 @@ class PixelModel(SavedModel):
         )
 
     def _layer(self, index: int) -> nn.Module:
-        config, shape, groups = self.config, self.shape, self.distribution.groups
+        config, groups = self.config, self.distribution.groups
         features, h = 2 * config.hidden_channels, config.hidden_channels
-        rows, columns = shape.height, shape.width
-        if config.order == "transposed":
-            rows, columns = columns, rows
         if config.architecture == "row_lstm":
             dilation = config.dilations[index % len(config.dilations)]
-            return RowLSTM(features, h, columns + config.extra_column, groups, dilation)
+            return RowLSTM(features, h, self._columns, groups, dilation)
         if config.architecture == "diagonal_bilstm":
-            return DiagonalBiLSTM(features, h, rows, groups)
+            return DiagonalBiLSTM(features, h, self.rows, groups)
         return BottleneckConvolution(features, h, groups)
+
+    def _context(self) -> Context:
+        config, h = self.config, self.config.hidden_channels
+        # The widest first, so that a few layers reach across the image.
+        backwards = config.dilations[::-1]
+        dilations = tuple(backwards[index % len(backwards)] for index in range(config.context_layers))
+        return Context(self.shape.channels, h, self._columns, dilations, config.num_layers, 2 * h)
 
     def _pointwise(self, outputs: int) -> nn.Module:
         h, groups = self.config.hidden_channels, self.distribution.groups
@@ -104,22 +111,26 @@ class PixelModel(SavedModel):
             return MaskedConv2d(h, outputs, 1, "B", groups)
         return MaskedPointwise(h, outputs, groups)
 
-    def forward(self, pixels: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Predict every pixel and channel from the pixels and channels before it.
+    def forward(self, pixels: Tensor, labels: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Predict every pixel and channel from those before it and, with a context, from the known ones everywhere.
 
         Args:
             pixels: (B, C, H, W), levels 0 to `levels` - 1 in any dtype.
             labels: (B,), classes for a class-conditional model.
+            mask: (H, W) or (B, 1, H, W) bool, True for the pixels of the region to predict (default: all); the others
+                are known. Ignored without a context.
 
         Returns:
             (B, C, parameters, H, W), the parameters of `distribution`; for a softmax these are logits: (B, C, 1, H, W),
-            of level 1, for 2 levels; (B, C, levels, H, W), one per level, otherwise.
+            of level 1, for 2 levels; (B, C, levels, H, W), one per level, otherwise. With a context, those of known
+            pixels mean nothing, since the model sees these pixels.
         """
-        return turn(self.distribution.given(*self._predict(pixels, labels)), self.config.order)
+        return turn(self.distribution.given(*self._predict(pixels, labels, mask)), self.config.order)
 
-    def _predict(self, pixels: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _predict(self, pixels: Tensor, labels: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return what `distribution` needs, in the model's order: outputs (B, outputs, H, W), levels, neighbours."""
         pixels = turn(pixels, self.config.order)
+        context = self.context_states(pixels, None if mask is None else turn(mask, self.config.order))
         x = self.scaled(pixels)
         columns = x.shape[-1]
         if self.config.extra_column:
@@ -132,6 +143,9 @@ class PixelModel(SavedModel):
             x = x.permute(2, 1, 3, 0).contiguous()
         total = None
         for index, layer in enumerate(self.layers):
+            if self.context is not None:
+                seen = self.context.rise[index](context)
+                x = x + (seen if batch_last else seen.permute(3, 1, 0, 2))
             states = layer(x)
             risen = self.up[index](states)
             x = x + risen if self.config.residual else risen
@@ -142,6 +156,20 @@ class PixelModel(SavedModel):
         if batch_last:
             x = x.permute(3, 1, 0, 2)
         return self.output(x[..., :columns]), pixels, neighbour_means(pixels, self.shape.levels)
+
+    def context_states(self, pixels: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Return the states of the context, (H, channels, W + extra column, B), in the model's order; None without one.
+
+        Args:
+            pixels: (B, C, H, W), levels in any dtype, in the model's order; those of the region are ignored.
+            mask: (H, W) or (B, 1, H, W) bool, True in the region, in the model's order (default: everywhere).
+        """
+        if self.context is None:
+            return None
+        shape = (len(pixels), 1, *pixels.shape[2:])
+        mask = torch.ones((), dtype=torch.bool, device=pixels.device) if mask is None else mask
+        margin = (0, int(self.config.extra_column))
+        return self.context(F.pad(self.scaled(pixels), margin), F.pad(mask.expand(shape), margin, value=True))
 
     @property
     def device(self) -> torch.device:
@@ -156,6 +184,11 @@ class PixelModel(SavedModel):
     def rows(self) -> int:
         """Number of rows of an image in the model's order: the number of its columns for the order `transposed`."""
         return self.shape.width if self.config.order == "transposed" else self.shape.height
+
+    @property
+    def _columns(self) -> int:
+        """Number of columns of the feature map."""
+        return self.shape.height + self.shape.width - self.rows + self.config.extra_column
 
     def check_label(self, label: int | None) -> None:
         """Check that a class fits the model: one of its classes, or None for an unconditional model.
@@ -174,7 +207,7 @@ class PixelModel(SavedModel):
         """Return the names of the inner weight matrices: all kernels except the first, last and class vectors."""
         last = f"output.{len(self.output) - 1}.weight"
         inner = ("input_to_state", "state_to_state", "weight")
-        outer = ("first.weight", "classes.weight", last)
+        outer = ("first.weight", "context.first.weight", "classes.weight", last)
         return {name for name, _ in self.named_parameters() if name.endswith(inner) and name not in outer}
 
     def describe(self) -> dict[str, Any]:
@@ -196,9 +229,21 @@ class PixelModel(SavedModel):
         """Scale levels to 0..1, in the dtype of the parameters."""
         return pixels.to(self.first.weight.dtype) / (self.shape.levels - 1)
 
-    def log_likelihood(self, pixels: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return ln p(pixel | pixels before it) in nats, (B, C, H, W)."""
-        return turn(self.distribution.log_likelihood(*self._predict(pixels, labels)), self.config.order)
+    def log_likelihood(self, pixels: Tensor, labels: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Return ln p(pixel | pixels before it) in nats or, with a context, ln p(pixel | those and all known pixels).
+
+        With a context, the sum over a region is ln p(region | known pixels).
+
+        Args:
+            pixels: (B, C, H, W), levels 0 to `levels` - 1 in any dtype.
+            labels: (B,), classes for a class-conditional model.
+            mask: (H, W) or (B, 1, H, W) bool, True for the pixels of the region (default: all); the others are known.
+
+        Returns:
+            (B, C, H, W); 0 for known pixels.
+        """
+        found = turn(self.distribution.log_likelihood(*self._predict(pixels, labels, mask)), self.config.order)
+        return found if mask is None else found.masked_fill(~mask, 0)
 
 
 def load_pixel_model(model: str | Path = BUNDLED, device: Device = "cpu") -> PixelModel:

@@ -40,9 +40,15 @@ Draw images, complete an image, and verify that no pixel depends on itself or on
 ## Limits
 
 The model takes only images of the size and number of levels of its training data, and gives a low probability to images
-of other kinds. Samples are random, and some are not recognisable. Each pixel is predicted from the pixels before it in
-{order} order, so a drawn pixel does not depend on known pixels that come after it in that order.
+of other kinds. Samples are random, and some are not recognisable. {conditioning}
 """
+
+_ORDERED = """\
+Each pixel is predicted from the pixels before it in
+{order} order, so a drawn pixel does not depend on known pixels that come after it in that order."""
+_CONTEXT = """\
+A region of any form is
+drawn pixel by pixel in {order} order, each pixel given those before it and all known pixels, on every side."""
 
 _NAMES = {
     "row_lstm": "A Row LSTM",
@@ -91,6 +97,7 @@ def model_card(model: PixelModel, evaluation: dict[str, Any] | None = None) -> s
         history="\n".join(map(_training, model.history)),
         results=_results(evaluation) if evaluation else "Not yet measured on a test split.",
         label=" --label K" if model.shape.num_classes else "",
+        conditioning=(_CONTEXT if model.config.context_layers else _ORDERED).format(order=model.config.order),
         **vars(model.config),
         **vars(model.shape),
     )
@@ -115,6 +122,8 @@ def _deviations(model: PixelModel) -> list[str]:
             config.extra_column
         ),
         f"Pixels are predicted in {config.order} order instead of raster order.": config.order != "raster",
+        f"A context of {config.context_layers} layers: Row LSTMs without masks, from the last row up, which read the "
+        "known pixels on every side of a region; trained on random regions.": config.context_layers > 0,
         "The model is class-conditional: a learned vector per class is added to the features of the first layer.": (
             config.conditional
         ),
@@ -130,7 +139,15 @@ def _deviations(model: PixelModel) -> list[str]:
 def _results(evaluation: dict[str, Any]) -> str:
     nats = _with_error(evaluation["nats_per_image"], evaluation["standard_error"], 2)
     bits = _with_error(evaluation["bits_per_dimension"], evaluation["bits_standard_error"], 4)
-    return _RESULTS.format(**evaluation, nats=nats, bits=bits)
+    results = _RESULTS.format(**evaluation, nats=nats, bits=bits)
+    if "regions" not in evaluation:
+        return results
+    rows = [
+        f"| {name} | {_with_error(region['nats'], region['standard_error'], 2)} |"
+        for name, region in evaluation["regions"].items()
+    ]
+    given = f"Mean -ln p of the true pixels of a region, given {evaluation['regions_given']}, of the same images:"
+    return "\n".join([f"{results}\n\n{given}\n", "| region | nats |", "| --- | --- |", *rows])
 
 
 def _with_error(value: float, error: float | None, digits: int) -> str:

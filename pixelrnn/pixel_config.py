@@ -9,8 +9,10 @@ from typing import Literal
 from vision_rnn.errors import UserError
 from vision_rnn.option_types import LARGEST_SIZE, LARGEST_TRAINING_SEED, check_range
 
-# Default model of all commands but `write`, and of `write`.
-BUNDLED, WRITER = "bundled:row-lstm", "bundled:digits"
+# Default model of all commands but those of the next line.
+BUNDLED = "bundled:row-lstm"
+# Default models of `write`, and of `complete` and `serve`.
+WRITER, COMPLETER = "bundled:digits", BUNDLED
 
 Architecture = Literal["row_lstm", "diagonal_bilstm", "pixel_cnn"]
 Order = Literal["raster", "rotated", "transposed"]
@@ -40,6 +42,10 @@ class ModelConfig:
         extra_column: Extra column to the right of the feature map, so that mask A hides no past pixel (default: false).
         conditional: Class-conditional model, with a learned vector for each class of the training data (default:
             false).
+        context_layers: Number of layers of the context, through which the model sees the known pixels on every side of
+            a region of any form (default: 0, no context: the model sees only the pixels before each). Their dilations
+            are those of the model, from the last to the first. A training that starts from a model without a context
+            can add one.
     """
 
     architecture: Architecture = "row_lstm"
@@ -54,6 +60,7 @@ class ModelConfig:
     dilations: tuple[int, ...] = (1,)
     extra_column: bool = False
     conditional: bool = False
+    context_layers: int = 0
 
     def __post_init__(self) -> None:
         """Check the ranges of all numbers.
@@ -65,6 +72,9 @@ class ModelConfig:
         for name in ("hidden_channels", "output_channels"):
             check_range(f"model.{name}", getattr(self, name), 1, 100_000)
         check_range("model.components", self.components, 1, 1000)
+        check_range("model.context_layers", self.context_layers, 0, 1000)
+        if self.context_layers and not self.num_layers:
+            raise UserError("model.context_layers: a context needs layers to add to; give model.num_layers >= 1")
         if not self.dilations or not 1 <= min(self.dilations) <= max(self.dilations) <= LARGEST_SIZE:
             raise UserError(f"model.dilations: {list(self.dilations)} is out of range; give one or more integers >= 1")
 

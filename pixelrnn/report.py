@@ -241,7 +241,7 @@ def _completions(subject: Subject, seed: int) -> Element:
     )
     of_images = ", ".join(f"{each:.1f}" for each in nats)
     text = f"The lower half drawn given the upper half (seed {seed}). Nats of the true lower halves: {of_images}."
-    if note := conditioning_note(model.config.order, region):
+    if note := conditioning_note(model.config, region):
         text += f" Note: {note}."
     return section("Completions", figure(drawing, text))
 

@@ -2,7 +2,8 @@
 
 The naive algorithm (`draw_naively`) runs the whole network for every pixel. But the features of a pixel depend only on
 the past, which does not change, so they are computed once and cached. At the start of a row, the contribution of the
-rows above to its states is computed for all columns at once; each pixel then costs one column of every layer.
+rows above to its states is computed for all columns at once; each pixel then costs one column of every layer. What the
+known pixels after a region contribute (see `layers.context`) depends on none that is drawn: it is computed first.
 
 The features of one pixel are a matrix (features, B), with the batch last, as in `scan`.
 """
@@ -37,7 +38,7 @@ def draw(
 ) -> Tensor:
     """Draw the masked pixels, each from its distribution given the pixels before it in the model's order.
 
-    A drawn pixel does not depend on known pixels that come after it in the order.
+    Without a context, a drawn pixel does not depend on known pixels that come after it in the order.
 
     Args:
         model: Pixel model.
@@ -86,7 +87,7 @@ def visit(
     drawn.masked_fill_(mask, 0)
     rows, columns = mask.shape
     to_draw = mask.tolist()
-    network = _Network(model, len(pixels), labels)
+    network = _Network(model, len(pixels), labels, model.context_states(drawn, mask))
     for row in range(rows):
         network.begin_row(row, drawn)
         for column in range(columns):
@@ -122,7 +123,7 @@ def draw_naively(
         row, column = divmod(place, model.shape.width)
         for channel in range(model.shape.channels):
             if mask[row, column]:
-                parameters = model(drawn, labels)[:, channel, :, row, column]
+                parameters = model(drawn, labels, mask)[:, channel, :, row, column]
                 drawn[:, channel, row, column] = model.distribution.choose(parameters, noise[:, channel, row, column])
     return drawn
 
@@ -130,8 +131,13 @@ def draw_naively(
 class _Layers(Protocol):
     """All layers of a model with their caches of the pixels so far."""
 
-    def begin_row(self, row: int) -> None:
-        """Compute the contribution of the rows above to this row."""
+    def begin_row(self, row: int, seen: Tensor | None = None) -> None:
+        """Compute the contribution of the rows above to this row.
+
+        Args:
+            row: Number of the row.
+            seen: (layers, 2h, W, B), what the context adds to the input of each layer in this row; None without one.
+        """
         ...
 
     def run(self, column: int, x: Tensor) -> Tensor:
@@ -145,9 +151,9 @@ class _Layers(Protocol):
 class _Network:
     """The model, evaluated pixel by pixel."""
 
-    def __init__(self, model: PixelModel, batch: int, labels: Tensor | None):
+    def __init__(self, model: PixelModel, batch: int, labels: Tensor | None, context: Tensor | None = None):
         config, shape = model.config, model.shape
-        self._model = model
+        self._model, self._context = model, context
         columns = (shape.height if config.order == "transposed" else shape.width) + config.extra_column
         weight = model.first.weight
         size = model.first.kernel_size
@@ -171,7 +177,13 @@ class _Network:
         levels = self._model.scaled(pixels[:, :, row]).permute(1, 2, 0)  # (C, W, B)
         self._seen[:, :-1] = self._seen[:, 1:].clone()
         self._seen[:, -1, self._reach : self._reach + levels.shape[1]] = levels
-        self._layers.begin_row(row)
+        self._layers.begin_row(row, self._seen_in_context(row))
+
+    def _seen_in_context(self, row: int) -> Tensor | None:
+        if self._model.context is None or self._context is None:
+            return None
+        states = self._context[row : row + 1]
+        return torch.cat([rise(states) for rise in self._model.context.rise])
 
     def step(self, column: int) -> None:
         """Compute the features of a pixel from the levels known so far."""
@@ -230,8 +242,12 @@ class _CompiledRowLSTMs:
         self._stream = zeros(images, self._rise.shape[2])
         self._features = zeros(len(layers), columns, images, depth)
         self._summed = torch.zeros(2 * h, batch)
+        self._seen = zeros(len(layers) * (model.context is not None), columns, images, depth)
 
-    def begin_row(self, row: int) -> None:
+    def begin_row(self, row: int, seen: Tensor | None = None) -> None:
+        if seen is not None:
+            _, depth, _, batch = seen.shape
+            self._seen[:, :, :batch, :depth] = seen.permute(0, 2, 3, 1).numpy()
         self._cell, self._next_cell = self._next_cell, self._cell
         kernels.begin_row(self._above, self._bias, self._state_kernels, self._hidden, self._distances)
 
@@ -243,6 +259,7 @@ class _CompiledRowLSTMs:
             self._stream,
             self._gates,
             self._above,
+            self._seen,
             self._features,
             self._cell,
             self._next_cell,
@@ -266,15 +283,19 @@ class _LayerByLayer:
         self._residual = model.config.residual
         self._width = 2 * model.config.hidden_channels
         self._padding = model.first.weight.new_zeros(self._width if model.skips is not None else 0, batch)
+        self._seen: Tensor | None = None
 
-    def begin_row(self, row: int) -> None:
+    def begin_row(self, row: int, seen: Tensor | None = None) -> None:
+        self._seen = seen
         for layer in self._layers:
             layer.begin_row(row)
 
     def run(self, column: int, x: Tensor) -> Tensor:
         # Rows of the stream: the residual stream, then the sum of the skip connections.
         stream, width = torch.cat([x, self._padding]), self._width
-        for layer, rise in zip(self._layers, self._rise, strict=True):
+        for index, (layer, rise) in enumerate(zip(self._layers, self._rise, strict=True)):
+            if self._seen is not None:
+                stream = torch.cat([stream[:width] + self._seen[index, :, column], stream[width:]])
             states = layer.step(column, stream[:width])
             if not self._residual:
                 stream = torch.cat([torch.zeros_like(stream[:width]), stream[width:]])

@@ -92,7 +92,7 @@ def completions_of(model: PixelModel, pixels: Tensor, text: str, seed: int, labe
         f"The true pixels of the region: -ln p = {nats:.2f} nats, {bits:.4f} bits/dim. Uncertainty is the standard "
         "deviation of the completions: dark is none, the brightest colour is one half of the range."
     ]
-    if note := conditioning_note(model.config.order, mask):
+    if note := conditioning_note(model.config, mask):
         lines.append(f"Note: {note}.")
     return fragment(grid) + "".join(fragment(element("p", line)) for line in lines)
 

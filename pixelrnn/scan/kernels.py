@@ -251,6 +251,7 @@ def run_pixel(
     stream,  # (B, I or 2I), zero beyond the images: the features and, after them, the sum of the skip connections
     gates,  # (B, 4h), buffer
     above,  # (layers, W x B, 4h), as written by `begin_row`
+    seen,  # (layers, W, B, I), what the context adds to the input of each layer; no layers without a context
     features,  # (layers, W, B, I), features of the pixels to the left; those of this pixel are stored
     cell,  # (layers, W, B, h), cells of the row above
     next_cell,  # (layers, W, B, h), output: cells of this row
@@ -269,6 +270,11 @@ def run_pixel(
         for image in range(x.shape[1]):
             stream[image, row] = x[row, image]
     for layer in range(layers):
+        if len(seen) > 0:
+            for image in range(images):
+                row, added = stream[image], seen[layer, column, image]
+                for i in range(depth):
+                    row[i] += added[i]
         features[layer, column] = stream[:, :depth]
         gates[:] = above[layer, column * images : (column + 1) * images]
         _add_product(gates, 0, features[layer, column], kernels[layer, 1], 0, 4 * h)

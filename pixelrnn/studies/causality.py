@@ -4,6 +4,8 @@ The gradient of each output pixel and channel with respect to each input pixel a
 predicted input itself and for all inputs after it. If it is not zero for an earlier input, the model sees that input.
 The share of such pairs is the coverage of the past, which bounds what the model can learn.
 
+With a context (see `layers.context`), a known input may be seen wherever it is; later inputs of the region must not be.
+
 The gradients are computed in double precision on a copy of the model with new random values for all parameters. Masks
 and offsets belong to the structure: no weights can open a path that the structure closes. Random weights use every open
 path, which trained weights, or initial weights of zero, may hide. For the same reason the copy uses softplus instead of
@@ -36,21 +38,26 @@ class Certificate:
         sees: (H, W, C, H, W, C) bool: whether the output (first three indices: row, column, channel) depends on the
             input (last three indices).
         past: (H, W, C, H, W, C) bool: whether the input comes before the output in the model's order.
+        known: (H, W, C, H, W, C) bool: whether the input is known where the output is predicted; None if none is.
     """
 
     sees: Tensor
     past: Tensor
+    known: Tensor | None = None
 
     @property
     def leaks(self) -> list[tuple[Place, Place]]:
-        """Pairs of an output and an input, each (row, column, channel), where the input is seen but not in the past."""
-        pairs = (self.sees & ~self.past).nonzero().tolist()
-        return [((a, b, c), (d, e, f)) for a, b, c, d, e, f in pairs]
+        """Pairs of an output and an input, each (row, column, channel): seen, but neither in the past nor known."""
+        return [((a, b, c), (d, e, f)) for a, b, c, d, e, f in self._leaks().nonzero().tolist()]
 
     @property
     def num_leaks(self) -> int:
         """Number of `leaks`; 0 means that the model is causal."""
-        return int((self.sees & ~self.past).sum())
+        return int(self._leaks().sum())
+
+    def _leaks(self) -> Tensor:
+        leaks = self.sees & ~self.past
+        return leaks if self.known is None else leaks & ~self.known
 
     @property
     def past_pairs(self) -> int:
@@ -66,6 +73,16 @@ class Certificate:
     def coverage(self) -> float:
         """Ratio of `seen_pairs` to `past_pairs`, 0 to 1; 1 if there are no pairs."""
         return self.seen_pairs / self.past_pairs if self.past_pairs else 1.0
+
+    @property
+    def later_known_pairs(self) -> int:
+        """Number of pairs of an output and a known input after it."""
+        return 0 if self.known is None else int((self.known & ~self.past).sum())
+
+    @property
+    def seen_later_known_pairs(self) -> int:
+        """Number of `later_known_pairs` in which the output depends on the input."""
+        return 0 if self.known is None else int((self.sees & self.known & ~self.past).sum())
 
     @property
     def missed(self) -> Tensor:
@@ -85,8 +102,9 @@ class Certificate:
 
     def describe(self) -> str:
         """Return a report with at most ten leaks and the coverage."""
-        leaks = self.leaks
-        lines = [f"leaks: {len(leaks):,}" if leaks else "no leaks: no output depends on its own pixel or on later ones"]
+        leaks, unknown = self.leaks, "" if self.known is None else " of its region"
+        sound = f"no leaks: no output depends on its own pixel or on later ones{unknown}"
+        lines = [f"leaks: {len(leaks):,}" if leaks else sound]
         lines += [f"  output {output} depends on input {source}" for output, source in leaks[:_LEAKS_SHOWN]]
         if leaks:
             more = [f"{len(leaks) - _LEAKS_SHOWN:,} more"] * (len(leaks) > _LEAKS_SHOWN)
@@ -95,19 +113,33 @@ class Certificate:
             f"coverage: {self.coverage:.2%}; the model sees {self.seen_pairs:,} of {self.past_pairs:,} pairs of an "
             "output and an earlier input"
         )
+        if self.known is not None:
+            lines.append(
+                f"context: the model sees {self.seen_later_known_pairs:,} of {self.later_known_pairs:,} pairs of an "
+                "output and a known input after it"
+            )
         return "\n".join(lines)
 
     def document(self) -> dict[str, Any]:
         """Return all leaks and the coverage in JSON types."""
-        return {
+        document = {
             "leaks": [{"output": output, "input": source} for output, source in self.leaks],
             "past_pairs": self.past_pairs,
             "seen_pairs": self.seen_pairs,
             "coverage": self.coverage,
         }
+        if self.known is not None:
+            document["later_known_pairs"] = self.later_known_pairs
+            document["seen_later_known_pairs"] = self.seen_later_known_pairs
+        return document
 
 
-def certify(model: PixelModel, progress: Callable[[], object] | None = None) -> Certificate:
+def half_known(height: int, width: int) -> Tensor:
+    """Return a mask (H, W) bool for `certify`, with about half of the pixels in it, drawn at random."""
+    return torch.rand(height, width, generator=torch.Generator().manual_seed(_SEED)) < 0.5
+
+
+def certify(model: PixelModel, progress: Callable[[], object] | None = None, mask: Tensor | None = None) -> Certificate:
     """Determine the inputs on which each output of a model depends.
 
     This takes a forward and a backward pass for every pixel and channel.
@@ -115,6 +147,8 @@ def certify(model: PixelModel, progress: Callable[[], object] | None = None) -> 
     Args:
         model: Pixel model; it is not changed.
         progress: Callback after each row of outputs.
+        mask: (H, W) bool: the pixels under the mask are predicted with those outside it known, and those outside it
+            with those under it known; for a model with a context (default: nothing is known).
     """
     shape, generator = model.shape, torch.Generator().manual_seed(_SEED)
     model = _redrawn(model, generator)
@@ -127,21 +161,33 @@ def certify(model: PixelModel, progress: Callable[[], object] | None = None) -> 
     batches = torch.cartesian_prod(torch.arange(width), torch.arange(channels)).split(_batch_size(model))
     for row in range(height):
         for columns, of_channel in (batch.unbind(1) for batch in batches):
-            gradients = _gradients(model, image, combination, row, columns, of_channel)
+            gradients = _gradients(model, image, combination, row, columns, of_channel, mask)
             sees[row, columns, of_channel] = (gradients != 0).permute(0, 2, 3, 1).cpu()
         if progress is not None:
             progress()
-    return Certificate(sees, _past(model.config.order, shape))
+    past = _past(model.config.order, shape)
+    if mask is None:
+        return Certificate(sees, past)
+    known = mask[:, :, None, None, None, None] != mask[None, None, None, :, :, None]
+    return Certificate(sees, past, known.expand_as(past))
 
 
 def _gradients(
-    model: PixelModel, image: Tensor, combination: Tensor, row: int, columns: Tensor, channels: Tensor
+    model: PixelModel,
+    image: Tensor,
+    combination: Tensor,
+    row: int,
+    columns: Tensor,
+    channels: Tensor,
+    mask: Tensor | None,
 ) -> Tensor:
     """Return the gradients (B, C, H, W) of B outputs of a row, given by their columns and channels."""
     batch = len(columns)
     pixels = image.expand(batch, -1, -1, -1).clone().requires_grad_()
     labels = torch.zeros(batch, dtype=torch.int64, device=image.device) if model.shape.num_classes else None
-    outputs = model(pixels, labels)[torch.arange(batch), channels, :, row, columns]
+    # For each output the side of the mask that it is on.
+    regions = None if mask is None else (mask == mask[row, columns, None, None])[:, None].to(image.device)
+    outputs = model(pixels, labels, regions)[torch.arange(batch), channels, :, row, columns]
     return torch.autograd.grad((outputs * combination).sum(), pixels)[0]
 
 
@@ -162,7 +208,7 @@ def _redrawn(model: PixelModel, generator: torch.Generator) -> PixelModel:
 def _batch_size(model: PixelModel) -> int:
     """Choose the number of images per backward pass from a rough estimate of the memory of their graph."""
     config, shape = model.config, model.shape
-    of_layers = 24 * config.hidden_channels * config.num_layers
+    of_layers = 24 * config.hidden_channels * (config.num_layers + config.context_layers)
     of_output = 6 * config.output_channels + 3 * shape.channels * max(shape.levels, model.distribution.parameters)
     return max(1, _BATCH_BYTES // (8 * shape.height * shape.width * (of_layers + of_output)))
 

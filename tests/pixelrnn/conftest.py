@@ -32,10 +32,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "extra_column": True,
         "skip": True,
     },
+    "row_lstm-context": {
+        "architecture": "row_lstm",
+        "dilations": (1, 2),
+        "extra_column": True,
+        "skip": True,
+        "context_layers": 2,
+    },
     "diagonal_bilstm": {"architecture": "diagonal_bilstm"},
     "diagonal_bilstm-extra": {"architecture": "diagonal_bilstm", "extra_column": True},
     "diagonal_bilstm-mixture": {"architecture": "diagonal_bilstm", "output": "logistic_mixture", "components": 2},
     "pixel_cnn": {"architecture": "pixel_cnn"},
+    "pixel_cnn-context": {"architecture": "pixel_cnn", "context_layers": 1},
     "pixel_cnn-extra-skip-no-residual": {
         "architecture": "pixel_cnn",
         "extra_column": True,

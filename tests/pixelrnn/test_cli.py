@@ -21,7 +21,7 @@ from data_prep.images import load_image
 from data_prep.prepared_pixels import PreparedPixels
 from pixelrnn.cli import COMMANDS, main
 from pixelrnn.completion import masked_nats
-from pixelrnn.mask import read_mask
+from pixelrnn.mask import NAMES, read_mask
 from pixelrnn.model import PixelModel
 from pixelrnn.pictures import GAP, TITLE_PIXELS, cell_scale
 from pixelrnn.pixel_config import ModelConfig, TrainingConfig
@@ -71,6 +71,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, make_model: Callable[..., 
             HEIGHT, WIDTH, 3, 256, num_classes=2, dtype=torch.float32, output="logistic_mixture", components=4
         ),
         "conditional": make_model(HEIGHT, WIDTH, num_classes=3, dtype=torch.float32, architecture="diagonal_bilstm"),
+        "context": make_model(HEIGHT, WIDTH, dtype=torch.float32, context_layers=2),
     }
     root = tmp_path_factory.mktemp("models")
     for name, model in models.items():
@@ -110,6 +111,28 @@ def cell(picture: Path, row: int, column: int, titled: bool = True) -> np.ndarra
 
 
 # complete
+
+
+def test_a_context_completes_given_all_known_pixels(run: Run, folders: dict[str, Path], images: Path) -> None:
+    """The likelihood of an upper half depends on the lower half, and no note says otherwise."""
+    arguments = ("complete", images / "0.png", "--mask", "upper-half", "--samples", 2)
+    status, _, errors = run(*arguments, "--model", folders["context"])
+    assert (status, len(errors)) == (0, 1)
+    assert errors[0].endswith("given all its known pixels")
+    other = np.asarray(load_image(images / "0.png")).copy()
+    other[-1] = 255 - other[-1]
+    Image.fromarray(other).save("other.png")
+    found = {}
+    for model in ("context", "binary"):
+        for path in (images / "0.png", "other.png"):
+            output = run("complete", path, *arguments[2:], "--model", folders[model], "--json").output
+            document = json.loads("\n".join(output))
+            found.setdefault(model, []).append(document["images"][0]["nats"])
+        counts = document["known_pixels_conditioned_on"]
+        half = HEIGHT * WIDTH // 2
+        assert counts == {"by_all": half if model == "context" else 0, "by_some": 0, "by_none": half - counts["by_all"]}
+    assert found["binary"][0] == found["binary"][1]
+    assert found["context"][0] != found["context"][1]
 
 
 def test_complete_draws_a_row_per_image_and_keeps_known_pixels(complete: Run, images: Path) -> None:
@@ -465,6 +488,32 @@ def test_evaluate_prints_what_it_writes(run: Run, folders: dict[str, Path], prep
     assert output[4].split() == ["bits/dim", f"{nats / of_a_bit:.5f}", "+-", f"{error / of_a_bit:.5f}"]
 
 
+def test_evaluate_prints_the_regions_beside_those_of_another_model(
+    run: Run, folders: dict[str, Path], prepared: Path
+) -> None:
+    arguments = ("evaluate", "--model", folders["context"], "--data", prepared)
+    pixels = torch.tensor(PreparedPixels.open(prepared).split("test").pixels).permute(0, 3, 1, 2)
+    document = json.loads("\n".join(run(*arguments, "--compare", folders["binary"], "--json").output))
+    output = run(*arguments, "--compare", folders["binary"]).output
+    assert list(document["regions"]) == list(NAMES)
+    for name in NAMES:
+        mask, cells = read_mask(name, HEIGHT, WIDTH), []
+        for model, measured in (("context", document), ("binary", document["compared"])):
+            nats = masked_nats(load_model(PixelModel, folders[model]), pixels, mask).numpy()
+            region = measured["regions"][name]
+            assert region["nats"] == pytest.approx(nats.mean(), rel=1e-5)
+            assert region["standard_error"] == pytest.approx(nats.std(ddof=1) / 2, rel=1e-4)
+            assert region["pixels"] == int(mask.sum())
+            cells += [f"{region['nats']:.2f}", "+-", f"{region['standard_error']:.2f}"]
+        percent = 100 * (document["regions"][name]["nats"] / document["compared"]["regions"][name]["nats"] - 1)
+        (line,) = [line.split() for line in output if line.startswith(name)]
+        assert line == [name, *cells, f"{percent:+.1f}", "%"]
+    # A context has its regions in any case, another model only for a comparison.
+    assert json.loads("\n".join(run(*arguments, "--json").output))["regions"] == document["regions"]
+    plain = run("evaluate", "--model", folders["binary"], "--data", prepared, "--json").output
+    assert "regions" not in json.loads("\n".join(plain))
+
+
 def test_one_image_has_no_error(run: Run, folders: dict[str, Path], make_data: Callable[..., PreparedPixels]) -> None:
     ones = np.ones((4, HEIGHT, WIDTH), np.uint8)
     ones[:, 0, 0] = 0
@@ -486,6 +535,28 @@ def test_verify_certifies_a_sound_model(run: Run, folders: dict[str, Path], name
     assert 0.3 < document["coverage"] == document["seen_pairs"] / document["past_pairs"] <= 1
     assert f"{document['coverage']:.2%}" in output[1]
     assert load_image("coverage.png").width > 500
+
+
+def test_verify_certifies_a_context_with_nothing_and_with_half_of_the_pixels_known(
+    run: Run, folders: dict[str, Path]
+) -> None:
+    status, output, errors = run("verify", "--model", folders["context"])
+    assert (status, errors) == (0, [])
+    assert output[0] == "nothing known:"
+    assert output[4] == "half of the pixels known, at random:"
+    assert output[5] == "no leaks: no output depends on its own pixel or on later ones of its region"
+    document = json.loads("\n".join(run("verify", "--model", folders["context"], "--json").output))
+    plain = json.loads("\n".join(run("verify", "--model", folders["binary"], "--json").output))
+    given = document.pop("half_known")
+    assert document == plain
+    assert given["leaks"] == []
+    seen, all_pairs = given["seen_later_known_pairs"], given["later_known_pairs"]
+    # About half of the 1128 pairs of a pixel and a later one.
+    assert 0.9 * all_pairs < seen <= all_pairs
+    assert 450 < all_pairs < 680
+    assert output[7] == (
+        f"context: the model sees {seen:,} of {all_pairs:,} pairs of an output and a known input after it"
+    )
 
 
 def test_verify_fails_a_model_that_leaks(run: Run, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from pixelrnn.completion import (
 )
 from pixelrnn.mask import read_mask
 from pixelrnn.model import PixelModel, order_index
-from pixelrnn.pixel_config import ImageShape, Order
+from pixelrnn.pixel_config import ImageShape, ModelConfig, Order
 from vision_rnn.errors import UserError
 
 GREY, RGB = ImageShape(height=4, width=6), ImageShape(height=4, width=6, channels=3, levels=256)
@@ -165,11 +165,12 @@ def test_conditioning_counts_pairs(order: Order, height: int, width: int, bits: 
     place = order_index(order, height, width)
     drawn = place[mask].tolist()
     later_drawn = [sum(other > known for other in drawn) for known in place[~mask].tolist()]
-    counts = conditioning(order, mask)
+    config = ModelConfig(order=order)
+    counts = conditioning(config, mask)
     assert counts.by_all == later_drawn.count(len(drawn))
     assert counts.by_none == later_drawn.count(0)
     assert counts.by_some == len(later_drawn) - counts.by_all - counts.by_none
-    note = conditioning_note(order, mask)
+    note = conditioning_note(config, mask)
     if note is None:
         assert sum(later_drawn) == len(later_drawn) * len(drawn)
     else:
@@ -181,18 +182,22 @@ def test_conditioning_counts_pairs(order: Order, height: int, width: int, bits: 
 )
 def test_each_half_has_its_order_which_the_others_name(name: str, order: Order) -> None:
     mask = read_mask(name, 28, 28)
-    assert conditioning_note(order, mask) is None
+    assert conditioning_note(ModelConfig(order=order), mask) is None
     for other in ("raster", "rotated", "transposed"):
         if other != order:
-            note = conditioning_note(other, mask)
+            note = conditioning_note(ModelConfig(order=other), mask)
             assert note is not None
             assert f"`order: {order}` reaches 100%" in note
 
 
-def test_no_order_is_named_where_none_is_better() -> None:
-    note = conditioning_note("rotated", read_mask("left-half", 28, 28))
+def test_a_context_is_named_where_no_order_is_enough() -> None:
+    mask = read_mask("left-half", 28, 28)
+    note = conditioning_note(ModelConfig(order="raster"), mask)
     assert note is not None
-    assert "a model trained with" not in note
+    assert "`context_layers` reaches 100%" in note
+    given = ModelConfig(order="raster", context_layers=1)
+    assert conditioning_note(given, mask) is None
+    assert vars(conditioning(given, mask)) == {"by_all": 392, "by_some": 0, "by_none": 0}
 
 
 def test_many_images_are_drawn_and_measured_in_batches(
@@ -207,9 +212,9 @@ def test_many_images_are_drawn_and_measured_in_batches(
         sizes.append(len(known))
         return drawing(model, known, *rest)
 
-    def log_likelihood(self: PixelModel, known: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+    def log_likelihood(self: PixelModel, known: torch.Tensor, *rest: Any) -> torch.Tensor:
         sizes.append(len(known))
-        return measuring(self, known, labels)
+        return measuring(self, known, *rest)
 
     monkeypatch.setattr(completion, "BATCH_SIZE", 4)
     monkeypatch.setattr(completion, "draw", draw)

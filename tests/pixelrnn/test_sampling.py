@@ -100,7 +100,7 @@ def test_single_precision(make_model: MakeModel, architecture: str, levels: int)
 
 
 def test_a_layer_alone(make_model: MakeModel, variant: dict[str, Any]) -> None:
-    for num_layers in (0, 1):
+    for num_layers in (0, 1) if "context_layers" not in variant else (1,):
         model = make_model(3, 5, 1, 16, **(variant | {"num_layers": num_layers}))
         check_same_as_naive(model, everything(model))
 
@@ -132,7 +132,9 @@ def test_known_pixels_matter_where_they_come_before_the_mask(
     place = order_index(order, 4, 5)
     before, after = place < place[mask].min(), place > place[mask].max()
     drawn = draw(model, pixels, mask, noise)[..., mask]
-    assert torch.equal(draw(model, torch.where(after, 255 - pixels, pixels), mask, noise)[..., mask], drawn)
+    # Or after it, with a context.
+    unchanged = torch.equal(draw(model, torch.where(after, 255 - pixels, pixels), mask, noise)[..., mask], drawn)
+    assert unchanged == (model.context is None)
     assert not torch.equal(draw(model, torch.where(before, 255 - pixels, pixels), mask, noise)[..., mask], drawn)
 
 
@@ -160,6 +162,7 @@ ROW_LSTMS: dict[str, dict[str, Any]] = {
     "no residual": {"residual": False},
     "mixture": {"output": "logistic_mixture", "components": 4, "extra_column": True, "skip": True},
     "channels in eights": {"hidden_channels": 16, "skip": True},
+    "context": {"context_layers": 2, "skip": True, "extra_column": True},
 }
 
 
@@ -168,14 +171,16 @@ ROW_LSTMS: dict[str, dict[str, Any]] = {
 def test_compiled_layers_are_those_in_torchs_operations(
     make_model: MakeModel, config: dict[str, Any], batch: int
 ) -> None:
-    """A pixel may be run twice, with other features the second time."""
+    """A pixel may be run twice, with other features the second time; what a context adds differs by row."""
     model = make_model(3, 5, dtype=torch.float32, architecture="row_lstm", **config).requires_grad_(False)
     columns = 5 + model.config.extra_column
     forms = _CompiledRowLSTMs(model, columns, batch), _LayerByLayer(model, columns, batch)
     generator = torch.Generator().manual_seed(0)
     for row in range(3):
+        size = (model.config.num_layers, 2 * model.config.hidden_channels, columns, batch)
+        seen = torch.randn(size, generator=generator) if model.context else None
         for form in forms:
-            form.begin_row(row)
+            form.begin_row(row, seen)
         for column in [0, 0, *range(1, columns), columns - 1]:
             x = torch.randn(2 * model.config.hidden_channels, batch, generator=generator)
             found, expected = (form.run(column, x) for form in forms)

@@ -20,7 +20,7 @@ from pixelrnn.level_distribution import LogisticMixture
 from pixelrnn.model import PixelModel
 from pixelrnn.pixel_config import ImageShape, ModelConfig, Order
 from pixelrnn.scan.lstm_scan import Geometry
-from pixelrnn.studies.causality import Certificate, certify
+from pixelrnn.studies.causality import Certificate, certify, half_known
 
 MakeModel = Callable[..., PixelModel]
 
@@ -261,6 +261,30 @@ def test_conditional_model(make_model: MakeModel, variant: dict[str, Any]) -> No
     assert certify(make_model(3, 4, num_classes=3, **variant)).num_leaks == 0
 
 
+@pytest.mark.pairwise
+@pytest.mark.parametrize(("height", "width", "channels", "levels"), [(5, 9, 1, 2), (4, 3, 3, 4)])
+def test_with_a_context_all_known_pixels_are_seen_and_none_of_the_region_from_the_pixel_on(
+    make_model: MakeModel, variant: dict[str, Any], order: Order, height: int, width: int, channels: int, levels: int
+) -> None:
+    """Expected: what the model without a context sees, and known pixels on every side up to the width of the taps."""
+    settings = variant | {"order": order, "dilations": (1, 4)}
+    plain = certify(make_model(height, width, channels, levels, **settings | {"context_layers": 0}))
+    given = make_model(height, width, channels, levels, **settings | {"context_layers": 2})
+    torch.testing.assert_close(certify(given).sees, plain.sees)
+    mask = half_known(height, width)
+    certificate = certify(given, mask=mask)
+    assert certificate.num_leaks == 0
+    known = mask[:, :, None, None] != mask
+    assert certificate.known is not None
+    assert torch.equal(certificate.known[:, :, 0, :, :, 0], known)
+    # Pixels of the same region: those that the model without a context sees, or what was derived from known ones.
+    same = ~certificate.known
+    assert (certificate.sees & same & ~plain.past).sum() == 0
+    assert (certificate.sees | ~plain.sees | certificate.known).all()
+    # 3 columns of the first convolution and 5 of both layers, in its own line: here that is everywhere.
+    assert certificate.later_known_pairs == certificate.seen_later_known_pairs > 0
+
+
 # Planted leaks
 
 
@@ -300,6 +324,22 @@ def test_wrong_masks_of_colour_leak(
     certificate = certify(model)
     assert leaks_from(certificate) == {(0, 0)}
     assert {(output[2], seen[2]) for output, seen in certificate.leaks} == leaking
+
+
+def test_a_context_that_reads_the_region_leaks(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known, and every pixel is read; the same if half of them are known."""
+    context_states = PixelModel.context_states
+    nothing = torch.zeros((), dtype=torch.bool)
+    monkeypatch.setattr(
+        PixelModel, "context_states", lambda model, pixels, mask: context_states(model, pixels, nothing)
+    )
+    model, mask = make_model(3, 4, context_layers=2), half_known(3, 4)
+    assert certify(model).num_leaks == 12 + 12 * 11 // 2
+    certificate = certify(model, mask=mask)
+    size = int(mask.sum())
+    assert 0 < size < 12
+    assert certificate.num_leaks == sum(part * (part + 1) // 2 for part in (size, 12 - size))
+    assert f"leaks: {certificate.num_leaks}" in certificate.describe()
 
 
 def test_wrong_mask_of_colour_in_a_later_layer_leaks(make_model: MakeModel, variant: dict[str, Any]) -> None:
