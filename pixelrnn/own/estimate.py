@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from pixelrnn.model import PixelModel, load_pixel_model
+from pixelrnn.model import PixelModel
 from pixelrnn.own.settings import Settings
 from pixelrnn.training.optimizer import MuonAdamW
 from pixelrnn.training.sample_grids import SIDE, sample_grid
+from pixelrnn.training.start import trained_model
 from vision_rnn.announcement import Estimate
 from vision_rnn.devices import Device, resolve_device
 from vision_rnn.output_folder import OutputFolder
@@ -40,17 +41,18 @@ def estimate(
         device: Device to compute on.
     """
     start = settings.init_from
-    model = (load_pixel_model(start) if start else PixelModel(settings.model, settings.shape)).to(
-        resolve_device(device)
-    )
+    model = trained_model(start, settings.model) if start else PixelModel(settings.model, settings.shape)
+    model = model.to(resolve_device(device))
     speed = _measure(model, settings)
     batch, shape = settings.training.batch_size, settings.shape
     epochs = 0 if folder.is_trained else settings.training.epochs - folder.completed_epochs("model", "a pixel model")
     held_out = splits.get("test") or splits["validation"]
+    # With a context, whole images and regions.
+    validated = splits["validation"] * (2 if model.context else 1)
     evaluations = 1 + bool(start and not folder.before.is_file())
     seconds = (
         seconds_to_read
-        + epochs * (splits["train"] * speed.training_step + splits["validation"] * speed.measured_batch) / batch
+        + epochs * (splits["train"] * speed.training_step + validated * speed.measured_batch) / batch
         + evaluations * held_out * speed.measured_batch / batch
         + (epochs + (FINAL_SIDE / SIDE) ** 2) * speed.grid
     )

@@ -147,16 +147,14 @@ def choose_training(number: int, shape: ImageShape, from_scratch: bool) -> Train
 
 def _model_of(start: str, shape: ImageShape, given: ModelConfig) -> ModelConfig:
     """Return the settings of the model to start from, after checking that it fits."""
-    from pixelrnn.model import load_pixel_model
-    from vision_rnn.run_folder import check_same
+    from pixelrnn.training.start import trained_model
 
-    trained = load_pixel_model(start)
+    trained = trained_model(start, given)
     if (found := replace(trained.shape, num_classes=0)) != shape:
         raise UserError(
             f"{start}: is for {found.describe()}, but the pictures give {shape.describe()}; omit --init_from, or "
             "prepare them alike with data-prep pixels, and train with --data"
         )
-    check_same("model", given, trained.config, start)
     return trained.config
 
 

@@ -44,7 +44,7 @@ def train(
         output: run folder to write
         model: Model settings
         training: Training settings
-        init_from: model to start from; its architecture replaces the model settings
+        init_from: model to start from; its architecture replaces the model settings, except for a context to add
         ckpt_path: checkpoint to resume from; last is the run folder's own
         device: where to train
         trainer: Devices and machines
@@ -94,7 +94,7 @@ def train(
         Batches(train_images, validation_images, training.batch_size, seed=training.seed),
         folder,
         epochs=training.epochs,
-        monitor="validation",
+        monitor=PixelTask.monitor(pixel_model),
         mode="min",
         callbacks=callbacks,
         gradient_clip=training.gradient_clip,
@@ -152,19 +152,15 @@ def _averaged(average: "Tensor", current: "Tensor", number: "Tensor", decay: flo
 
 
 def _initial_model(prepared: "PreparedPixels", config: ModelConfig, init_from: str | None) -> "PixelModel":
-    from pixelrnn.model import PixelModel, load_pixel_model
+    from pixelrnn.model import PixelModel
     from pixelrnn.training.batches import check_fit, image_shape
-    from vision_rnn.run_folder import check_same
+    from pixelrnn.training.start import trained_model
 
     if not init_from:
         return PixelModel(config, image_shape(prepared, config.conditional))
-    try:
-        trained = load_pixel_model(init_from)
-    except UserError as error:
-        raise UserError(f"init_from: {error}") from error
-    check_same("model", config, trained.config, init_from)
+    trained = trained_model(init_from, config)
     check_fit(prepared, trained.shape)
-    return trained.train()
+    return trained
 
 
 def _check_resumable(checkpoint: Path, model: "PixelModel") -> None:

@@ -4,6 +4,11 @@ The loss is the mean of -ln p(image) over the images, in nats: equation 1 of Pix
 pixel is predicted from the true pixels before it. The paper trains with RMSProp at unpublished learning rates. Here
 the optimiser is Muon (see `optimizer`), with learning rates that warm up, stay constant and decay, and the weights are
 averaged exponentially.
+
+For a model with a context, the loss is the mean of -ln p(region | known pixels), with a random region for every image
+(see `random_masks`). Regions count by their nats, so that each predicted pixel has the same weight: that is the mean
+over these regions of what is measured in the end. Weights by the size of a region would make small ones, whose mean
+over pixels varies most, dominate the gradient.
 """
 
 from typing import Any
@@ -14,12 +19,15 @@ import torch
 from torch import Tensor
 
 from evaluation.likelihood import summarize_likelihood
+from pixelrnn.mask import named_masks
 from pixelrnn.model import PixelModel
 from pixelrnn.pixel_config import TrainingConfig
 from pixelrnn.training.optimizer import MuonAdamW
-from vision_rnn.processes import gathered, in_order, rank
+from pixelrnn.training.random_masks import random_masks
+from vision_rnn.processes import gathered, in_order, num_processes, rank
 from vision_rnn.trainer import check_finite
 
+_REGIONS = "validation_regions"
 _RATES = "training.matrix_learning_rate or training.learning_rate"
 
 
@@ -36,26 +44,57 @@ class PixelTask(lightning.LightningModule):
         self.model = model
         self.config = config
         self._validation: list[float] = []
+        self._of_regions: list[float] = []
+        shape = model.shape
+        self._masks = named_masks(shape.height, shape.width) if model.context else {}
+
+    @staticmethod
+    def monitor(model: PixelModel) -> str:
+        """Return the logged number by which the best epoch is chosen."""
+        return _REGIONS if model.context else "validation"
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        """Return the mean of -ln p(image), in nats."""
-        loss = self._nats(self._mirrored(batch) if self.config.mirror else batch).mean()
+        """Return the mean of -ln p(image), or of -ln p(region | known pixels) with a context, in nats."""
+        # Drawn by seed, step and process, so that a resumed run is exact.
+        generator = np.random.default_rng([self.config.seed, self.global_step, rank()])
+        batch = self._mirrored(batch, generator) if self.config.mirror else batch
+        masks = None
+        if self.model.context:
+            shape = self.model.shape
+            masks = random_masks(generator, len(batch[0]), shape.height, shape.width).to(batch[0].device)
+        loss = self._nats(batch, masks).mean()
         check_finite(self, loss, _RATES)
         self.log("loss", loss, prog_bar=True, on_step=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
-        """Store -ln p(image) of every image, in nats."""
+        """Store -ln p(image) of every image, in nats, and with a context -ln p of one of the named regions in turn."""
+        start = len(self._validation)
         self._validation += self._nats(batch).double().tolist()
+        if not self._masks:
+            return
+        masks = list(self._masks.values())
+        # The position in the split decides, so that every process measures the same.
+        positions = [rank() + num_processes() * place for place in range(start, len(self._validation))]
+        chosen = torch.stack([masks[position % len(masks)] for position in positions])
+        self._of_regions += self._nats(batch, chosen[:, None].to(batch[0].device)).double().tolist()
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean of -ln p(image) over all images of the split."""
+        """Log the mean of -ln p(image) over all images of the split, and the means of -ln p of the regions."""
         nats = np.array(in_order(gathered(self._validation)))
         self._validation.clear()
         check_finite(self, torch.from_numpy(nats), _RATES)
         shape = self.model.shape
         likelihood = summarize_likelihood(nats, shape.channels * shape.height * shape.width)
         self.log("validation", likelihood.nats_per_image, prog_bar=True)
+        if not self._masks:
+            return
+        of_regions = np.array(in_order(gathered(self._of_regions)))
+        self._of_regions.clear()
+        means = [float(of_regions[index :: len(self._masks)].mean()) for index in range(len(self._masks))]
+        for name, mean in zip(self._masks, means, strict=True):
+            self.log(f"validation_{name}", mean)
+        self.log(_REGIONS, float(np.mean(means)), prog_bar=True)
 
     def configure_optimizers(self) -> Any:
         """Return Muon and AdamW with a schedule per step: linear warmup, constant learning rates, linear decay."""
@@ -81,13 +120,13 @@ class PixelTask(lightning.LightningModule):
         """Add the description of the model, so that a checkpoint can be exported without its data set."""
         checkpoint["model"] = self.model.describe()
 
-    def _mirrored(self, batch: list[Tensor]) -> list[Tensor]:
-        """Mirror half of the images, left to right, drawn by seed, step and process, so that a resumed run is exact."""
+    def _mirrored(self, batch: list[Tensor], generator: np.random.Generator) -> list[Tensor]:
+        """Mirror half of the images, left to right."""
         pixels, labels = batch
-        drawn = np.random.default_rng([self.config.seed, self.global_step, rank()]).random(len(pixels)) < 0.5
+        drawn = generator.random(len(pixels)) < 0.5
         chosen = torch.from_numpy(drawn).to(pixels.device)[:, None, None, None]
         return [torch.where(chosen, pixels.flip(3), pixels), labels]
 
-    def _nats(self, batch: list[Tensor]) -> Tensor:
+    def _nats(self, batch: list[Tensor], masks: Tensor | None = None) -> Tensor:
         pixels, labels = batch
-        return -self.model.log_likelihood(pixels, labels).flatten(1).sum(1)
+        return -self.model.log_likelihood(pixels, labels, masks).flatten(1).sum(1)

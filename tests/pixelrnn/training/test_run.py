@@ -142,6 +142,56 @@ def test_a_killed_run_resumes_exactly(
         assert (tmp_path / name).read_bytes() == (uninterrupted.folder / name).read_bytes(), name
 
 
+@pytest.mark.parametrize("from_a_model", [False, True])
+def test_a_killed_run_with_a_context_resumes_exactly(
+    from_a_model: bool, prepared: PreparedPixels, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The regions are drawn again as they were; a context may be added to a model without one."""
+    options: dict[str, Any] = {"model": dataclasses.replace(MODEL, context_layers=1)}
+    if from_a_model:
+        start = str(uninterrupted.folder / "model")
+        options = {"model": ModelConfig(context_layers=1), "init_from": start}
+    recorders = []
+    for folder, stop_at in (("whole", None), ("killed", STEPS_PER_EPOCH + 2)):
+        with monkeypatch.context() as patch:
+            recorders.append(Recorder(patch, stop_at))
+            if stop_at is None:
+                run(prepared, tmp_path / folder, **options)
+                continue
+            with pytest.raises(Killed):
+                run(prepared, tmp_path / folder, **options)
+    with monkeypatch.context() as patch:
+        recorders.append(Recorder(patch))
+        run(prepared, tmp_path / "killed", ckpt_path="last", **options)
+    whole, killed, resumed = recorders
+    assert killed.losses | resumed.losses == whole.losses
+    name = "model/model.safetensors"
+    assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    model = load_model(PixelModel, tmp_path / "killed" / "model")
+    assert model.config == dataclasses.replace(MODEL, context_layers=1)
+    assert model.context is not None
+    assert all(bool(parameter.any()) for parameter in model.context.rise.parameters())
+    log = tmp_path / "whole" / "logs" / "csv" / "version_0" / "metrics.csv"
+    assert sum(bool(row["validation_regions"]) for row in csv.DictReader(log.read_text().splitlines())) == 3
+    assert "context" in (tmp_path / "killed" / "model" / "README.md").read_text()
+
+
+def test_a_context_starts_from_what_the_model_predicts_without(
+    prepared: PreparedPixels, uninterrupted: Run, tmp_path: Path
+):
+    still = dataclasses.replace(TRAINING, epochs=1, learning_rate=0.0, matrix_learning_rate=0.0)
+    start = uninterrupted.folder / "model"
+    ended = run(prepared, tmp_path / "run", still, init_from=str(start), model=ModelConfig(context_layers=2))
+    first, second = (load_model(PixelModel, folder) for folder in (start, ended))
+    measured = [evaluate(model, prepared, "test")["nats_per_image"] for model in (first, second)]
+    assert measured[0] == measured[1]
+    # One that has a context keeps it, and gets no other.
+    third = run(prepared, tmp_path / "again", still, init_from=str(ended), model=ModelConfig())
+    assert load_model(PixelModel, third).config.context_layers == 2
+    with pytest.raises(UserError, match=r"model\.context_layers: 1 differs from 2 of .*, which training starts from"):
+        run(prepared, tmp_path / "other", still, init_from=str(ended), model=ModelConfig(context_layers=1))
+
+
 def test_the_average_is_what_is_validated_and_kept(prepared: PreparedPixels, uninterrupted: Run):
     """Expected value: the definition of the average, which starts with the weights after the first step.
 
@@ -263,7 +313,7 @@ def test_a_loss_that_is_not_finite_is_an_error_that_names_the_fix(
     prepared: PreparedPixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     nats = PixelTask._nats
-    monkeypatch.setattr(PixelTask, "_nats", lambda task, batch: nats(task, batch) / (task.global_step != 7))
+    monkeypatch.setattr(PixelTask, "_nats", lambda task, *batch: nats(task, *batch) / (task.global_step != 7))
     with pytest.raises(UserError, match=r"not a finite number in epoch 1, step 7; start again with a lower"):
         run(prepared, tmp_path)
     assert checkpoint(tmp_path, "last")["epoch"] == 0

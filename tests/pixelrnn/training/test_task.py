@@ -1,5 +1,6 @@
 """Training: the loss, the learning rates, the batches, and a tiny overfit of every kind of model."""
 
+import itertools
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -10,6 +11,8 @@ import pytest
 import torch
 
 from data_prep.prepared_pixels import PreparedPixels
+from pixelrnn.completion import masked_nats
+from pixelrnn.mask import NAMES, read_mask
 from pixelrnn.model import PixelModel
 from pixelrnn.pixel_config import ImageShape, ModelConfig, TrainingConfig
 from pixelrnn.training.batches import batches
@@ -73,7 +76,7 @@ def test_mirrored_images_are_half_of_them_and_the_same_after_resuming(make_model
     pixels = torch.randint(256, (64, 3, 3, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     seen: list[torch.Tensor] = []
     real = model.log_likelihood
-    model.log_likelihood = lambda pixels, labels=None: (seen.append(pixels), real(pixels, labels))[1]  # type: ignore[method-assign]
+    model.log_likelihood = lambda pixels, *rest: (seen.append(pixels), real(pixels, *rest))[1]  # type: ignore[method-assign]
     task = task_of(model, 1, mirror=True)
     batch = [pixels, torch.zeros(64, dtype=torch.long)]
     for step in (7, 7, 8):
@@ -87,6 +90,47 @@ def test_mirrored_images_are_half_of_them_and_the_same_after_resuming(make_model
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(validated, pixels)
+
+
+def test_the_loss_of_a_context_is_that_of_a_random_region_and_the_same_after_resuming(make_model: MakeModel):
+    """Expected value: the mean over images of the sum over their regions' pixels."""
+    model = make_model(3, 4, context_layers=1)
+    pixels = torch.randint(2, (16, 1, 3, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    used: list[torch.Tensor] = []
+    real = model.log_likelihood
+    model.log_likelihood = lambda pixels, labels, mask: (used.append(mask), real(pixels, labels, mask))[1]  # type: ignore[method-assign]
+    task = task_of(model, 1)
+    losses = []
+    for step in (7, 7, 8):
+        task.trainer.global_step = step  # type: ignore[misc]
+        losses.append(task.training_step([pixels, torch.zeros(16, dtype=torch.long)], 0))
+    masks, again, other = used
+    assert torch.equal(masks, again)
+    assert losses[0] == losses[1]
+    assert not torch.equal(masks, other)
+    right = torch.where(pixels == 1, model(pixels, None, masks).squeeze(2), -model(pixels, None, masks).squeeze(2))
+    torch.testing.assert_close(losses[0], -right.sigmoid().log()[masks].sum() / 16)
+
+
+def test_validation_of_a_context_is_of_whole_images_and_of_each_named_region(make_model: MakeModel):
+    """Images have the regions in turn: of 12 images, the first region is that of the images 0, 5 and 10."""
+    model = make_model(4, 5, context_layers=1)
+    pixels = torch.randint(2, (12, 1, 4, 5), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    logged: dict[str, float] = {}
+    task = task_of(model, 1)
+    task.log = lambda name, value, **_: logged.update({name: value})  # type: ignore[method-assign]
+    for part in pixels.split(7):
+        task.validation_step([part, torch.zeros(len(part), dtype=torch.long)], 0)
+    task.on_validation_epoch_end()
+    whole = -model.log_likelihood(pixels).sum().item() / 12
+    expected = {"validation": whole}
+    for index, name in enumerate(NAMES):
+        nats = masked_nats(model, pixels[index::5], read_mask(name, 4, 5))
+        expected[f"validation_{name}"] = nats.mean().item()
+    expected["validation_regions"] = sum(expected[f"validation_{name}"] for name in NAMES) / 5
+    assert logged == pytest.approx(expected)
+    assert PixelTask.monitor(model) == "validation_regions"
+    assert PixelTask.monitor(make_model(4, 5)) == "validation"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -164,7 +208,33 @@ def test_four_images_are_learnt_by_heart(variant: dict[str, Any], conditional: b
     config = ModelConfig(**{"num_layers": 2, "hidden_channels": 8, "conditional": conditional} | variant)
     steps, labels = 300, torch.arange(4)
     task = task_of(PixelModel(config, shape), steps, warmup_steps=5, learning_rate=0.01)
-    assert learn([FOUR, labels], task, steps) == pytest.approx(entropy, abs=0.03)
+    loss = learn([FOUR, labels], task, steps)
+    # That of regions is lower, since other pixels are known.
+    assert loss < entropy + 0.03 if config.context_layers else loss == pytest.approx(entropy, abs=0.03)
+
+
+def test_an_upper_half_is_learnt_from_the_lower_half_by_a_context_alone():
+    """The halves are equal. Without seeing the lower one, the mean over all 64 upper halves is ln 64 nats at best."""
+    halves = torch.tensor(list(itertools.product((0, 1), repeat=6)), dtype=torch.uint8).view(64, 1, 2, 3)
+    images, upper = torch.cat([halves, halves], dim=2), read_mask("upper-half", 4, 3)
+    nats = {}
+    for context_layers in (0, 2):
+        torch.manual_seed(0)
+        config = ModelConfig(num_layers=2, hidden_channels=8, context_layers=context_layers)
+        model = PixelModel(config, ImageShape(height=4, width=3))
+        task = task_of(model, 300, warmup_steps=20, learning_rate=0.01)
+        configured = task.configure_optimizers()
+        optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+        for step in range(300):
+            task.trainer.global_step = step  # type: ignore[misc]
+            optimizer.zero_grad()
+            task.training_step([images, torch.zeros(64, dtype=torch.long)], 0).backward()
+            torch.nn.utils.clip_grad_norm_(task.parameters(), 100.0)
+            optimizer.step()
+            scheduler.step()
+        nats[context_layers] = masked_nats(model, images, upper).mean().item()
+    assert nats[0] > math.log(64) - 1e-3
+    assert nats[2] < 0.5
 
 
 def test_four_colour_images_are_learnt_by_heart():
