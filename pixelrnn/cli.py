@@ -283,12 +283,15 @@ def evaluate(
     from data_prep.prepared_pixels import PreparedPixels
     from pixelrnn.exact_likelihood import evaluate, likelihood_table
     from pixelrnn.model import load_pixel_model
+    from pixelrnn.training.batches import check_fit
 
     if output:
         check_output_file(output)
     prepared = PreparedPixels.open(data)
     pixel_model = load_pixel_model(model, device)
     other = load_pixel_model(compare, device) if compare else None
+    if other is not None:
+        check_fit(prepared, other.shape)
     with_regions = other is not None or pixel_model.context is not None
     document = evaluate(pixel_model, prepared, split, batch_size, with_regions)
     if other is not None:

@@ -59,8 +59,8 @@ def evaluate(
             log_likelihood = model.log_likelihood(pixels, labels)
             nats.append(-log_likelihood.double().flatten(1).sum(1).cpu())
             for name, mask in masks.items():
-                given_known = model.log_likelihood(pixels, labels, mask) if model.context else log_likelihood
-                of_regions[name].append(-given_known.double()[..., mask].flatten(1).sum(1).cpu())
+                given = log_likelihood if model.context is None else model.log_likelihood(pixels, labels, mask)
+                of_regions[name].append(-given.double()[..., mask].flatten(1).sum(1).cpu())
             progress.update(len(pixels))
     order = f"By the chain rule in {model.config.order} order, every pixel is predicted from the true values of the"
     conditioned = " and the image's class" if shape.num_classes else ""
@@ -70,9 +70,8 @@ def evaluate(
         document["regions"] = {
             name: _region(torch.cat(of_regions[name]).numpy(), int(mask.sum())) for name, mask in masks.items()
         }
-        document["regions_given"] = (
-            "all known pixels" if model.context else f"the known pixels before each in {model.config.order} order"
-        )
+        before = f"the pixels before each one in {model.config.order} order"
+        document["regions_given"] = before if model.context is None else "all other pixels"
     return document
 
 

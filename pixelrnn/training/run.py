@@ -89,12 +89,13 @@ def train(
         callbacks.append(WeightAveraging(avg_fn=partial(_averaged, decay=training.average_decay)))
     # After the averaging, which puts the averaged weights in place when a validation starts.
     callbacks.append(SampleGrids(pixel_model, folder / "samples"))
+    task = PixelTask(pixel_model, training)
     fit(
-        PixelTask(pixel_model, training),
+        task,
         Batches(train_images, validation_images, training.batch_size, seed=training.seed),
         folder,
         epochs=training.epochs,
-        monitor=PixelTask.monitor(pixel_model),
+        monitor=task.monitor,
         mode="min",
         callbacks=callbacks,
         gradient_clip=training.gradient_clip,

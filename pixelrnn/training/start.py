@@ -24,11 +24,12 @@ def trained_model(init_from: str, given: ModelConfig) -> PixelModel:
         model = load_pixel_model(init_from)
     except UserError as error:
         raise UserError(f"init_from: {error}") from error
-    if model.config.context_layers or not given.context_layers:
-        check_same("model", given, model.config, init_from)
-        return model.train()
-    config = replace(model.config, context_layers=given.context_layers)
+    config = model.config
+    if given.context_layers and not config.context_layers:
+        config = replace(config, context_layers=given.context_layers)
     check_same("model", given, config, init_from)
+    if config == model.config:
+        return model.train()
     extended = PixelModel(config, model.shape, model.history)
     extended.load_state_dict(extended.state_dict() | model.state_dict())
     return extended.train()

@@ -46,12 +46,12 @@ class PixelTask(lightning.LightningModule):
         self._validation: list[float] = []
         self._of_regions: list[float] = []
         shape = model.shape
-        self._masks = named_masks(shape.height, shape.width) if model.context else {}
+        self._masks = {} if model.context is None else named_masks(shape.height, shape.width)
 
-    @staticmethod
-    def monitor(model: PixelModel) -> str:
-        """Return the logged number by which the best epoch is chosen."""
-        return _REGIONS if model.context else "validation"
+    @property
+    def monitor(self) -> str:
+        """The logged number by which the best epoch is chosen."""
+        return _REGIONS if self._masks else "validation"
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         """Return the mean of -ln p(image), or of -ln p(region | known pixels) with a context, in nats."""
@@ -59,7 +59,7 @@ class PixelTask(lightning.LightningModule):
         generator = np.random.default_rng([self.config.seed, self.global_step, rank()])
         batch = self._mirrored(batch, generator) if self.config.mirror else batch
         masks = None
-        if self.model.context:
+        if self.model.context is not None:
             shape = self.model.shape
             masks = random_masks(generator, len(batch[0]), shape.height, shape.width).to(batch[0].device)
         loss = self._nats(batch, masks).mean()
@@ -91,10 +91,16 @@ class PixelTask(lightning.LightningModule):
             return
         of_regions = np.array(in_order(gathered(self._of_regions)))
         self._of_regions.clear()
-        means = [float(of_regions[index :: len(self._masks)].mean()) for index in range(len(self._masks))]
-        for name, mean in zip(self._masks, means, strict=True):
+        check_finite(self, torch.from_numpy(of_regions), _RATES)
+        # With fewer images than regions, those of the first ones.
+        means = {
+            name: float(of_regions[index :: len(self._masks)].mean())
+            for index, name in enumerate(self._masks)
+            if index < len(of_regions)
+        }
+        for name, mean in means.items():
             self.log(f"validation_{name}", mean)
-        self.log(_REGIONS, float(np.mean(means)), prog_bar=True)
+        self.log(_REGIONS, float(np.mean(list(means.values()))), prog_bar=True)
 
     def configure_optimizers(self) -> Any:
         """Return Muon and AdamW with a schedule per step: linear warmup, constant learning rates, linear decay."""

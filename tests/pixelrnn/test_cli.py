@@ -508,6 +508,9 @@ def test_evaluate_prints_the_regions_beside_those_of_another_model(
         percent = 100 * (document["regions"][name]["nats"] / document["compared"]["regions"][name]["nats"] - 1)
         (line,) = [line.split() for line in output if line.startswith(name)]
         assert line == [name, *cells, f"{percent:+.1f}", "%"]
+    other = run(*arguments, "--compare", folders["rgb"])
+    assert (other.status, len(other.errors)) == (2, 1)
+    assert "but the model is for RGB images" in other.errors[0]
     # A context has its regions in any case, another model only for a comparison.
     assert json.loads("\n".join(run(*arguments, "--json").output))["regions"] == document["regions"]
     plain = run("evaluate", "--model", folders["binary"], "--data", prepared, "--json").output

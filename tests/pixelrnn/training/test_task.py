@@ -129,8 +129,14 @@ def test_validation_of_a_context_is_of_whole_images_and_of_each_named_region(mak
         expected[f"validation_{name}"] = nats.mean().item()
     expected["validation_regions"] = sum(expected[f"validation_{name}"] for name in NAMES) / 5
     assert logged == pytest.approx(expected)
-    assert PixelTask.monitor(model) == "validation_regions"
-    assert PixelTask.monitor(make_model(4, 5)) == "validation"
+    # Of three images there are three regions.
+    logged.clear()
+    task.validation_step([pixels[:3], torch.zeros(3, dtype=torch.long)], 0)
+    task.on_validation_epoch_end()
+    assert list(logged) == ["validation", *(f"validation_{name}" for name in NAMES[:3]), "validation_regions"]
+    assert all(map(math.isfinite, logged.values()))
+    assert task.monitor == "validation_regions"
+    assert task_of(make_model(4, 5), 1).monitor == "validation"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
