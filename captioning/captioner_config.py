@@ -39,7 +39,7 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         """Check the settings; an error names the invalid one."""
-        check_range("encoder.image_size", self.image_size, 1, 10_000)
+        check_range("encoder.image_size", self.image_size, 1, 2048)
         names = self.networks
         if repeated := {name for name in names if names.count(name) > 1}:
             raise UserError(f"encoder.backbone: {min(repeated)} is named twice; name each network once")

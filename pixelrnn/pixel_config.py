@@ -97,6 +97,18 @@ class ImageShape:
     levels: int = 2
     num_classes: int = 0
 
+    def __post_init__(self) -> None:
+        """Check the ranges of all numbers.
+
+        Raises:
+            UserError: A number is out of range; the message names it.
+        """
+        for name in ("height", "width"):
+            check_range(f"shape.{name}", getattr(self, name), 1, 10_000)
+        check_range("shape.channels", self.channels, 1, 3)
+        check_range("shape.levels", self.levels, 2, 256)
+        check_range("shape.num_classes", self.num_classes, 0)
+
     def describe(self) -> str:
         """Return the shape in words, such as `grey images of 28x28 pixels and 2 levels`."""
         colour = "grey" if self.channels == 1 else "RGB"

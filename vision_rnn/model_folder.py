@@ -56,10 +56,14 @@ def check_files(folder: Path, names: Iterable[str]) -> None:
     for name in (CHECKSUMS, *names):
         if not (folder / name).is_file():
             raise UserError(f"{folder}: {name} is missing; copy the model folder again")
-    checksums = (folder / CHECKSUMS).read_text(errors="replace").splitlines()
-    for name in names:
-        if f"{_sha256(folder / name)}  {name}" not in checksums:
-            raise UserError(f"{folder / name}: differs from the file that was saved (SHA-256); copy it again")
+    if path := first_changed(folder / CHECKSUMS, [folder / name for name in names]):
+        raise UserError(f"{path}: differs from the file that was saved (SHA-256); copy it again")
+
+
+def first_changed(checksums: Path, files: Iterable[Path]) -> Path | None:
+    """Return the first of some files that is not one that a file of checksums is of; None if all are."""
+    lines = checksums.read_text(errors="replace").splitlines()
+    return next((path for path in files if f"{_sha256(path)}  {path.name}" not in lines), None)
 
 
 def write_checksums(folder: Path, names: Iterable[str]) -> None:

@@ -1,23 +1,43 @@
 """Models that are saved as a folder and loaded from one, without executing code; see `vision_rnn.model_folder`."""
 
 import contextlib
+import copy
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
+import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
+from vision_rnn.console import note
 from vision_rnn.errors import UserError
 from vision_rnn.files import atomic_path, read_json
-from vision_rnn.model_folder import CARD, CONFIG, WEIGHTS, check_files, find_folder, write_checksums
+from vision_rnn.model_folder import (
+    CARD,
+    CHECKSUMS,
+    CONFIG,
+    WEIGHTS,
+    check_files,
+    find_folder,
+    first_changed,
+    write_checksums,
+)
 
 # Raised for a configuration or weights that are intact, but belong to another class.
 _UNSUITABLE = (SafetensorError, RuntimeError, TypeError, ValueError, KeyError, AttributeError)
+# What a model may have in memory beside the values of its weights file, such as layers that are replaced when it is
+# built.
+_FREE_VALUES = 2**26
 
 
 class SavedModel(nn.Module, ModelHubMixin, ABC):
@@ -99,12 +119,26 @@ class SavedModel(nn.Module, ModelHubMixin, ABC):
                 )
             )
 
+        if not Path(model_id).is_dir():
+            try:
+                checksums = find(CHECKSUMS)
+            except EntryNotFoundError:
+                note(f"hub:{model_id}: has no {CHECKSUMS}, and is not checked for damage")
+            else:
+                if path := first_changed(checksums, [find(CONFIG), find(WEIGHTS)]):
+                    raise UserError(
+                        f"hub:{model_id}: {path.name} differs from the file that was saved (SHA-256); remove {path} "
+                        "to download it again, or choose another model"
+                    )
         description = read_json(find(CONFIG))
         # The first release wrote no kind: such a folder is assumed to be of this class, whose arguments must match.
         kind = str(description.pop("kind", cls.kind))
         if kind != cls.kind:
             found, wanted = (name.replace("-", " ") for name in (kind, cls.kind))
             raise UserError(f"{model_id}: a {found}, not a {wanted}; choose another model")
+        # First without memory, on torch's device `meta`.
+        with _at_most(_FREE_VALUES + find(WEIGHTS).stat().st_size, model_id), torch.device("meta"):
+            cls.from_description(copy.deepcopy(description))
         model = cls.from_description(description)
         model.load_state_dict(load_file(find(WEIGHTS)), strict=True)
         with contextlib.suppress(FileNotFoundError, EntryNotFoundError):  # A model may have no card.
@@ -118,13 +152,16 @@ Model = TypeVar("Model", bound=SavedModel)
 def load_model(cls: type[Model], model: str | Path) -> Model:
     """Load a model for use: a model folder, `bundled:NAME`, or `hub:OWNER/NAME` from the Hugging Face hub.
 
+    `hub:OWNER/NAME@REVISION` is a branch, a tag or a commit of the hub's repository.
+
     Raises:
         UserError: No such folder or name, a folder or file that is something else (such as a run folder), a missing
             file, a file that differs from what was saved, or another kind of model.
     """
     if str(model).startswith("hub:"):
+        name, _, revision = str(model).removeprefix("hub:").partition("@")
         try:
-            return cls.from_pretrained(str(model).removeprefix("hub:"))
+            return cls.from_pretrained(name, revision=revision or None)
         except (OSError, *_UNSUITABLE) as error:
             reason = _first_line(error)
             raise UserError(
@@ -159,6 +196,31 @@ def save_model(model: SavedModel, output: str | Path, card: str) -> None:
         staged.mkdir()
         model.card = card
         model.save_pretrained(staged)
+
+
+@contextlib.contextmanager
+def _at_most(number: int, model: str) -> Iterator[None]:
+    """Refuse models of more values than this within the block, while they are built.
+
+    The sizes in the configuration of a folder that someone else made may be any.
+    """
+    left = number
+
+    def count(module: nn.Module, name: str, value: torch.Tensor | None) -> None:
+        nonlocal left
+        left -= 0 if value is None else value.numel()
+        if left < 0:
+            raise UserError(f"{model}: the sizes in {CONFIG} are not those of {WEIGHTS}; copy the model again")
+
+    parameters, buffers = (
+        register(count)
+        for register in (register_module_parameter_registration_hook, register_module_buffer_registration_hook)
+    )
+    try:
+        yield
+    finally:
+        parameters.remove()
+        buffers.remove()
 
 
 def _first_line(error: Exception) -> str:

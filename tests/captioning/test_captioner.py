@@ -11,7 +11,7 @@ import huggingface_hub.hub_mixin
 import numpy as np
 import pytest
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -241,11 +241,13 @@ def test_a_folder_of_another_version_is_an_error_of_one_line(folder: Path, chang
         load_torch_captioner(folder)
 
 
-def serve_from(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def serve_from(folder: Path, monkeypatch: pytest.MonkeyPatch, expected_revision: str | None = None) -> None:
     """Make `folder` the only model on the hub."""
 
-    def download(repo_id: str, filename: str, **options: object) -> str:
-        assert repo_id == "someone/captioner"
+    def download(repo_id: str, filename: str, revision: str | None = None, **options: object) -> str:
+        assert (repo_id, revision) == ("someone/captioner", expected_revision)
+        if not (folder / filename).is_file():
+            raise EntryNotFoundError(f"no {filename}")
         return str(folder / filename)
 
     for module in (huggingface_hub.hub_mixin, saved_model):
@@ -259,8 +261,33 @@ def test_a_hub_name_loads_what_the_hub_holds(
     assert as_data(load_torch_captioner("hub:someone/captioner").caption(photos)) == as_data(model.caption(photos))
 
 
+def test_a_hub_name_may_pin_a_revision(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve_from(saved, monkeypatch, expected_revision="refs/pr/1")
+    load_torch_captioner("hub:someone/captioner@refs/pr/1")
+
+
+def test_a_damaged_file_of_the_hub_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = folder / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    serve_from(folder, monkeypatch)
+    with pytest.raises(
+        UserError, match=rf"hub:someone/captioner: {WEIGHTS} differs from the file that was saved \(SHA-256\); "
+    ):
+        load_torch_captioner("hub:someone/captioner")
+
+
+def test_a_hub_model_without_checksums_loads_with_a_note(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / CHECKSUMS).unlink()
+    serve_from(folder, monkeypatch)
+    load_torch_captioner("hub:someone/captioner")
+    assert "hub:someone/captioner: has no SHA256SUMS, and is not checked for damage" in capsys.readouterr().err
+
+
 def test_a_hub_name_of_another_kind_of_model_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / CONFIG).write_text('{"model_type": "bert"}')
+    rewrite_checksums(folder)
     serve_from(folder, monkeypatch)
     with pytest.raises(UserError, match="hub:someone/captioner: cannot be loaded from the hub"):
         load_torch_captioner("hub:someone/captioner")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import resource
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,6 +113,15 @@ def test_a_configuration_of_another_version_is_an_error_of_one_line(folder: Path
         load_model(Scale, folder)
 
 
+@pytest.mark.parametrize("width", [10**9, 10**15])
+def test_sizes_that_the_weights_do_not_have_are_refused_before_they_take_memory(folder: Path, width: int):
+    change_config(folder, width=width)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"^[^\n]*model: the sizes in config.json are not those of [^\n]*$"):
+        load_model(Scale, folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB, where the values are 4 GB.
+
+
 def test_other_weights_are_an_error_of_one_line(folder: Path):
     save_file({"weight": torch.zeros(2)}, folder / WEIGHTS)
     rewrite_checksums(folder)
@@ -200,6 +210,7 @@ def test_a_hub_name_loads_what_the_hub_holds_and_knows_its_kind(
     with pytest.raises(UserError, match="someone/model: a pixel model, not a captioner"):
         load_model(Captions, "hub:someone/model")
     (folder / CONFIG).write_text('{"model_type": "bert"}')
+    rewrite_checksums(folder)
     with pytest.raises(UserError, match="hub:someone/model: cannot be loaded from the hub"):
         load_model(Scale, "hub:someone/model")
 
