@@ -207,6 +207,9 @@ class CaptionGenerator(ABC):
         Args:
             decoded: Result of a search.
             distances: Distance of each image from the training photos, (B,) or (B, models), for the confidence.
+
+        Raises:
+            UserError: The model's probabilities are not numbers.
         """
         side = round(decoded.attention.shape[-1] ** 0.5)
         captions: list[list[Caption]] = [[] for _ in decoded.words]
@@ -221,6 +224,10 @@ class CaptionGenerator(ABC):
             )
             score = float(decoded.log_probabilities[image, beam])
             captions[image].append(Caption(words, score, attention, confidence))
+        if not all(captions):
+            raise UserError(
+                "the model's probabilities are not numbers (NaN), as of damaged weights; choose another model"
+            )
         return captions
 
     def _forced(self, prefix: str, search: SearchConfig) -> list[int]:

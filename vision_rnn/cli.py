@@ -189,6 +189,11 @@ def _dispatch(program: str, commands: Mapping[str, Command], given: list[str], c
         options = parser.instantiate(parser.parse_args(arguments))
     except SystemExit as end:  # Help was printed.
         return int(end.code or 0)
+    except (RecursionError, ValueError) as error:
+        # Of a configuration file: bytes that are not UTF-8, dates and numbers that are none, endless nesting.
+        if not any(argument.partition("=")[0] == "--config" for argument in arguments):
+            raise
+        raise UserError(f"--config: not a YAML file that can be read ({error}); fix the file") from error
     parameters = _parameters(command)
     values = {parameter.name: _plain(getattr(options, parameter.name)) for parameter in parameters}
     positional = [values.pop(parameter.name) for parameter in parameters if not parameter.is_option]

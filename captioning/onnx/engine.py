@@ -127,7 +127,7 @@ def session(path: Path, threads: int = 0) -> Any:
             "onnxruntime is not installed; run: pip install onnxruntime, or choose --engine torch"
         ) from None
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # Errors are raised too.
     options.intra_op_num_threads = threads
     # A thread that spins while it waits would take a core from the thread that reads photos, and from other programs.
     for pool in ("intra_op", "inter_op"):

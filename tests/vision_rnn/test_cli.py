@@ -175,6 +175,16 @@ def test_a_configuration_is_found_by_path_or_bundled_name(tmp_path: Path, capsys
     )
 
 
+@pytest.mark.parametrize(
+    "content", [b"data: d\xff", b"data: 2026-13-13\n", b"data: " + b"[" * 10_000, b"data: [", b"\0", b"data: 0x_\n"]
+)
+def test_a_configuration_that_cannot_be_read_is_one_line(content: bytes, tmp_path: Path, capsys):
+    (tmp_path / "bad.yaml").write_bytes(content)
+    assert tool("learn", "--config", str(tmp_path / "bad.yaml")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tool: error: ")
+
+
 def test_the_help_of_a_command_is_that_of_its_function(capsys):
     assert tool("greet", "--help") == 0
     text = " ".join(capsys.readouterr().out.split())

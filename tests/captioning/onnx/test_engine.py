@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from captioning import Captioner, load_captioner
 from captioning.caption_generator import Caption, CaptionGenerator
 from captioning.captioner import load_torch_captioner
-from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig
+from captioning.captioner_config import DecoderConfig, EncoderConfig, Engine, SearchConfig
 from captioning.cli import main
 from captioning.onnx.engine import OnnxCaptioner
 from captioning.onnx.names import DECODER, ENCODER
@@ -143,6 +143,28 @@ def test_a_damaged_graph_is_an_error_of_one_line(damage: bytes | None, folder: P
     (model / CHECKSUMS).write_text("\n".join([*sums, f"{hashlib.sha256(content).hexdigest()}  {ENCODER}"]))
     with pytest.raises(UserError, match=rf"^[^\n]*{ENCODER}: onnxruntime cannot read the graph [^\n]*$"):
         load_captioner(model)
+
+
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_weights_that_give_no_numbers_are_an_error_of_one_line(
+    engine: Engine, folder: Path, photos: list[Image.Image], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    model = shutil.copytree(folder, tmp_path / "model")
+    weights = load_file(model / WEIGHTS)
+    weights["decoder.output_bias"].fill_(torch.nan)
+    save_file(weights, model / WEIGHTS)
+    write_checksums(model, [CONFIG, WEIGHTS, ENCODER, DECODER])
+    with pytest.raises(UserError, match="the model's probabilities are not numbers"):
+        load_captioner(model, engine=engine).caption(photos)
+
+
+def test_weights_that_are_cut_are_an_error_of_one_line(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    model = shutil.copytree(folder, tmp_path / "model")
+    (model / WEIGHTS).write_bytes((model / WEIGHTS).read_bytes()[:10_000])
+    write_checksums(model, [CONFIG, WEIGHTS, ENCODER, DECODER])
+    with pytest.raises(UserError, match=r"^[^\n]*: onnxruntime cannot read the graph [^\n]*$"):
+        load_captioner(model)
+    assert capfd.readouterr().err == ""
 
 
 # Choice of the engine
