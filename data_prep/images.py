@@ -16,6 +16,8 @@ from vision_rnn.errors import UserError
 
 # An image of as many pixels as Pillow allows takes a third of this without compression.
 LARGEST_FILE = 2**31
+# Of an image that is converted by way of more than its own size.
+_STRIP_PIXELS = 2**22
 
 
 class ImageFile(Protocol):
@@ -175,29 +177,57 @@ def _image_of_array(array: np.ndarray) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
-        return _integer_grey(np.asarray(image).astype(np.int64), least_bits=8 if image.mode == "I" else 16)
+        return _in_strips(image, _integer_grey(image))
     if image.mode == "F":
-        return _float_grey(np.asarray(image))
+        return _in_strips(image, _float_grey(image))
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return _in_strips(image, _on_white)
     return image.convert("RGB")
 
 
-def _integer_grey(values: np.ndarray, least_bits: int) -> Image.Image:
-    """Keep the top 8 bits of grey levels.
+def _in_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Convert an image to RGB strip by strip: what the conversion keeps beside the image takes little memory."""
+    converted = Image.new("RGB", image.size)
+    for top, strip in _strips(image):
+        converted.paste(convert(strip), (0, top))
+    return converted
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Yield the first row of each strip, and the strip."""
+    rows = max(_STRIP_PIXELS // image.width, 1)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _integer_grey(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """Return a function that keeps the top 8 bits of grey levels.
 
     Wide integers have no fixed range: it is that of 8 bits if that covers all, else of 16, else of the brightest pixel.
     """
-    values = values.clip(min=0)
-    needed = int(values.max()).bit_length()
-    bits = max(needed if needed > 16 else 16 if needed > 8 else 8, least_bits)
-    return Image.fromarray((values >> (bits - 8)).astype(np.uint8)).convert("RGB")
+
+    def levels(strip: Image.Image) -> np.ndarray:
+        return np.asarray(strip).astype(np.int64).clip(min=0)
+
+    needed = max(int(levels(strip).max()) for _, strip in _strips(image)).bit_length()
+    bits = max(needed if needed > 16 else 16 if needed > 8 else 8, 8 if image.mode == "I" else 16)
+    return lambda strip: Image.fromarray((levels(strip) >> (bits - 8)).astype(np.uint8)).convert("RGB")
 
 
-def _float_grey(values: np.ndarray) -> Image.Image:
-    """Scale float grey levels, which have no fixed range: white is 1 or 255 if that covers all, else the maximum."""
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
-    brightest = float(values.max())
+def _float_grey(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """Return a function that scales float grey levels.
+
+    They have no fixed range: white is 1 or 255 if that covers all, else the maximum.
+    """
+
+    def levels(strip: Image.Image) -> np.ndarray:
+        return np.nan_to_num(np.asarray(strip), nan=0.0, posinf=0.0, neginf=0.0).clip(min=0)
+
+    brightest = max(float(levels(strip).max()) for _, strip in _strips(image))
     white = next((level for level in (1.0, 255.0) if brightest <= level), brightest)
-    return Image.fromarray(np.rint(values * (255.0 / white)).astype(np.uint8)).convert("RGB")
+    return lambda strip: Image.fromarray(np.rint(levels(strip) * (255.0 / white)).astype(np.uint8)).convert("RGB")

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from data_prep.images import LARGEST_FILE, ImageError, load_image, read_encoded
+from data_prep import images
+from data_prep.images import LARGEST_FILE, ImageError, load_image, read_encoded, to_image
 
 
 def encode(image: Image.Image, format: str, **options) -> bytes:
@@ -304,3 +305,20 @@ def test_without_pillow_heif_the_message_says_how_to_install_it(heic, tmp_path):
 def test_a_broken_heic_file_is_an_image_error(heic):
     with pytest.raises(ImageError, match="broken or truncated"):
         load_image(heic[:-2])
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F", "RGBA", "LA", "P", "RGB"])
+def test_large_images_are_converted_in_strips_with_the_same_result(mode: str, monkeypatch: pytest.MonkeyPatch):
+    random = np.random.default_rng(0)
+    if mode in ("I;16", "I", "F"):
+        levels = random.integers(50_000, size=(13, 5))
+        levels[11, 2] = 60_000 if mode == "I;16" else 200_000
+        image = Image.fromarray(levels.astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]))
+    else:
+        image = Image.fromarray(random.integers(256, size=(13, 5, 4), dtype=np.uint8)).convert(mode)
+        if mode == "P":
+            image.info["transparency"] = image.getpixel((0, 0))
+    assert image.mode == mode
+    whole = np.asarray(to_image(image))
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 12)
+    np.testing.assert_array_equal(np.asarray(to_image(image)), whole)
