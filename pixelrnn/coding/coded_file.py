@@ -28,6 +28,8 @@ _MAGIC, _VERSION = b"VRNN", 1
 _HEADER = struct.Struct("<4sB16sIhHII")
 _CHECKSUM = struct.Struct("<I")
 _HASH_BYTES = 16
+# A file that someone else made may name any number of images to be decoded at once.
+_LARGEST_BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -151,14 +153,14 @@ def read_coded(path: str | Path) -> CodedImages:
     _, version, hash_, number, label, batch_size, pixels_checksum, names_length = _HEADER.unpack_from(body)
     if version != _VERSION:
         raise UserError(f"{path}: has format version {version}, but only {_VERSION} is supported; update vision-rnn")
-    number_of_streams = len(batch_slices(number, batch_size)) if batch_size else 0
+    number_of_streams = -(-number // batch_size) if batch_size else 0
     places = [_HEADER.size, _HEADER.size + names_length, _HEADER.size + names_length + 4 * number_of_streams]
     names = [name.decode("utf-8", "surrogateescape") for name in body[places[0] : places[1]].split(b"\0")[:-1]]
     numbers, words = body[places[1] : places[2]], body[places[2] :]
     lengths = np.frombuffer(numbers[: len(numbers) // 4 * 4], "<u4").astype(np.int64)
     # Only a deliberately forged file passes the checksum and fails here.
     if (
-        not (number and batch_size)
+        not (number and 0 < batch_size <= _LARGEST_BATCH)
         or len(names) != number
         or not all(map(_is_file_name, names))
         or len(lengths) != number_of_streams

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import resource
 import struct
 import zlib
 from collections.abc import Callable
@@ -111,6 +112,19 @@ def test_a_file_made_to_mislead_is_refused(model: PixelModel, pixels: torch.Tens
             assert torch.equal(decompress(model, coded), pixels)
         except UserError:
             continue
+
+
+@pytest.mark.parametrize(("place", "format", "number"), [(21, "<I", 2**32 - 1), (27, "<H", 1001)])
+def test_numbers_that_need_endless_memory_are_refused(place: int, format: str, number: int, file: Path) -> None:
+    """The number of images, and that of a batch."""
+    forged = bytearray(file.read_bytes()[:-4])
+    struct.pack_into(format, forged, place, number)
+    struct.pack_into("<H", forged, 27, number if place == 27 else 1)
+    file.write_bytes(bytes(forged) + struct.pack("<I", zlib.crc32(forged)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match="inconsistent content"):
+        read_coded(file)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # KiB
 
 
 def test_a_name_with_a_folder_is_refused(model: PixelModel, pixels: torch.Tensor, tmp_path: Path) -> None:
