@@ -74,6 +74,7 @@ def pixels(
     binarize: Literal["none", "threshold", "stochastic"] = "none",
     max_images: PositiveInt | None = None,
     last_for_validation: PositiveInt | None = None,
+    allow_outside: bool = False,
     seed: Seed = 0,
 ) -> Outcome:
     """Prepare images as pixels: bring them to one shape, and write a self-contained data set of numbers.
@@ -92,6 +93,7 @@ def pixels(
         max_images: maximum number of images per split, drawn by --seed (default: all)
         last_for_validation: number of the last training images to use for validation, if SOURCE has no such split
             (default: a tenth, drawn by --seed)
+        allow_outside: also read images outside SOURCE that links in it lead to
     """
     from data_prep.pixels import prepare_pixels
 
@@ -106,6 +108,7 @@ def pixels(
         seed,
         max_images,
         last_for_validation,
+        allow_outside,
     )
     counts = [f"{name}: {counted(count['images'], 'image')}" for name, count in manifest["splits"].items()]
     shape = f"images: {manifest['height']}x{manifest['width']}, channels: {manifest['channels']}"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.columns import IMAGE_COLUMNS, find_column
 from data_prep.images import ImageError, read_encoded
+from data_prep.outside import OutsideImage, inside
+from data_prep.packed import largest_unpacked, too_large
 from data_prep.splits import SPLIT_NAMES
 from vision_rnn.errors import UserError
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 PREFIX = "hub:"
+# Rows that are unpacked at once.
+_ROWS = 256
 
 
 def is_on_hub(source: str, format: str) -> bool:
@@ -59,10 +63,14 @@ def parquet_rows(paths: Sequence[Path], where: str) -> "Dataset":
     `datasets` converts them to a temporary copy on disk.
 
     Raises:
-        UserError: A file is corrupt, the columns differ, or the temporary folder is full.
+        UserError: A file is corrupt or unpacks to far more than its size, the columns differ, or the temporary folder
+            is full.
     """
     from datasets import Dataset
     from datasets.exceptions import DatasetsError
+
+    for path in paths:
+        _check_unpacked(path)
 
     # The copy stays mapped after its folder is gone, and so is deleted even if this process is killed.
     with tempfile.TemporaryDirectory(prefix="vision-rnn-", ignore_cleanup_errors=True) as cache:
@@ -70,12 +78,42 @@ def parquet_rows(paths: Sequence[Path], where: str) -> "Dataset":
             rows = Dataset.from_parquet(list(map(str, paths)), cache_dir=cache)
         except (OSError, ValueError, DatasetsError) as error:
             cause = error.__cause__ or error
-            reason = " ".join(str(cause).split())
             if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
                 raise UserError(f"{cache}: the disk is full; free some space, or set TMPDIR") from error
-            raise UserError(f"{where}: not valid Parquet with equal columns ({reason}); download it again") from error
+            raise _invalid(where, cause) from error
     assert isinstance(rows, Dataset)
     return rows
+
+
+def _check_unpacked(path: Path) -> None:
+    """Check what a Parquet file unpacks to, batch by batch.
+
+    Its metadata tell the size of compressed pages, but a dictionary may repeat a long value any number of times.
+
+    Raises:
+        UserError: It is corrupt, or unpacks to too much.
+    """
+    from pyarrow.parquet import ParquetFile
+
+    packed = path.stat().st_size
+    limit = largest_unpacked(packed)
+    try:
+        with ParquetFile(path) as file:
+            groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
+            unpacked = sum(group.total_byte_size for group in groups)
+            batches = file.iter_batches(batch_size=_ROWS) if unpacked <= limit else iter(())
+            repeated = 0
+            while repeated <= limit and (batch := next(batches, None)):
+                repeated += batch.nbytes
+    except (OSError, ValueError) as error:
+        raise _invalid(str(path), error) from error
+    if max(unpacked, repeated) > limit:
+        raise too_large(path, packed, f"more than {limit / 1e9:.1f} GB", "use a smaller part of it")
+
+
+def _invalid(where: str, reason: BaseException) -> UserError:
+    described = " ".join(str(reason).split())
+    return UserError(f"{where}: not valid Parquet with equal columns ({described}); download it again")
 
 
 def split_of_file(path: Path, source: Path) -> str | None:
@@ -113,13 +151,21 @@ def undecoded(rows: "Dataset", image_column: str) -> "Dataset":
     return rows.cast_column(image_column, Image(decode=False))
 
 
-def encoded_image(cell: dict[str, Any] | None, names_files: bool) -> bytes:
+def downloads() -> list[Path]:
+    """Return the folders that hold what was downloaded from the hub."""
+    from datasets import config
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return [Path(config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
+
+
+def encoded_image(cell: dict[str, Any] | None, folders: Sequence[Path]) -> bytes:
     """Return the encoded image of a cell; empty bytes for a cell without an image, which `load_image` rejects.
 
     Args:
         cell: The cell.
-        names_files: Whether a cell may name a file instead, as those of the hub's folders of images do after a
-            download. A Parquet file could name any picture of this machine.
+        folders: Folders whose files a cell may name instead, as those of the hub's folders of images do after a
+            download: `downloads()`. A Parquet file could name any picture of this machine, and so may name none.
 
     Raises:
         ImageError: The cell names a file that cannot be read, or may not.
@@ -128,6 +174,7 @@ def encoded_image(cell: dict[str, Any] | None, names_files: bool) -> bytes:
         return b""
     if cell["bytes"] is not None:
         return cell["bytes"]
-    if not names_files:
-        raise ImageError(f"{cell['path']}: named by a cell that does not contain it; save the file with its images")
-    return read_encoded(Path(cell["path"]))
+    image = inside(Path(cell["path"]), folders, "captions")
+    if not folders or isinstance(image, OutsideImage):
+        raise ImageError(f"{cell['path']}: named by a cell that does not contain it; save the data with their images")
+    return read_encoded(image)

@@ -39,6 +39,7 @@ def prepare_pixels(
     seed: int = 0,
     max_images: int | None = None,
     last_for_validation: int | None = None,
+    allow_outside: bool = False,
 ) -> dict[str, Any]:
     """Read images and write the prepared data set that `PreparedPixels` opens, complete or not at all.
 
@@ -59,6 +60,7 @@ def prepare_pixels(
         max_images: Maximum number of images per split, drawn at random (default: all); the manifest has the number of
             images before the draw, of the splits that had more, as `drawn_from`.
         last_for_validation: Number of the last training images that are used for validation instead of a tenth.
+        allow_outside: Whether links in a folder of images may lead to images outside the folder.
 
     Returns:
         The manifest, as written to `manifest.json`.
@@ -69,7 +71,7 @@ def prepare_pixels(
     """
     check_replaceable(Path(output).absolute(), KIND)
     format = resolve_format(str(source), format)
-    data = read_pixels(str(source), format)
+    data = read_pixels(str(source), format, allow_outside)
     return prepare_source(
         data, str(source), format, output, size, channels, binarize, seed, max_images, last_for_validation
     )

@@ -88,7 +88,7 @@ def read_captions(
         if allow_outside:
             return records
         folders = _folders(Path(source), format) if image_root is None else [image_root]
-        return (replace(record, image=inside(record.image, folders)) for record in records)
+        return (replace(record, image=inside(record.image, folders, "captions")) for record in records)
     if image_root is not None:
         raise UserError(f"{source}: a hub data set contains its images; omit --image-root")
     return parquet_captions.read_hub(source, skipped)

@@ -1,7 +1,7 @@
 """Captions in rows with an image column: Parquet files, and data sets on the Hugging Face hub."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,16 @@ from data_prep.caption_sources.caption_files import SPLIT_COLUMN, captions_in, f
 from data_prep.caption_sources.captioned_rows import CaptionedRows
 from data_prep.caption_sources.record import CaptionRecord, Skipped
 from data_prep.columns import IMAGE_COLUMNS
-from data_prep.hub import PREFIX, encoded_image, find_image_column, load_hub, parquet_rows, split_of_file, undecoded
+from data_prep.hub import (
+    PREFIX,
+    downloads,
+    encoded_image,
+    find_image_column,
+    load_hub,
+    parquet_rows,
+    split_of_file,
+    undecoded,
+)
 from data_prep.splits import parse_split
 from vision_rnn.errors import UserError
 
@@ -27,7 +36,7 @@ class ImageCell:
     rows: "Dataset" = field(compare=False, repr=False)
     index: int = field(compare=False)
     column: str = field(compare=False)
-    names_files: bool = field(compare=False)
+    folders: Sequence[Path] = field(compare=False)
     digest: str
 
     def __str__(self) -> str:
@@ -36,7 +45,7 @@ class ImageCell:
     def read_bytes(self) -> bytes:
         """Read the encoded image."""
         row: dict[str, Any] = self.rows[self.index]
-        return encoded_image(row[self.column], self.names_files)
+        return encoded_image(row[self.column], self.folders)
 
 
 def read_parquet(source: Path, image_root: Path | None, skipped: Skipped) -> Iterator[CaptionRecord]:
@@ -53,7 +62,7 @@ def read_parquet(source: Path, image_root: Path | None, skipped: Skipped) -> Ite
         except UserError:
             places = ((f"{path}, row {index}", row) for index, row in enumerate(rows))
             return CaptionedRows(path, source, image_root).records(places, skipped)
-        return _read_rows(str(path), split_of_file(path, source), rows, skipped, names_files=False)
+        return _read_rows(str(path), split_of_file(path, source), rows, skipped, folders=())
 
     return read_each(find_files(source, PATTERNS), read, skipped)
 
@@ -68,13 +77,13 @@ def read_hub(source: str, skipped: Skipped) -> Iterator[CaptionRecord]:
 
     def read(split: str) -> Iterator[CaptionRecord]:
         where = f"{PREFIX}{source.removeprefix(PREFIX)}, split {split}"
-        return _read_rows(where, parse_split(split, where), data[split], skipped, names_files=True)
+        return _read_rows(where, parse_split(split, where), data[split], skipped, folders=downloads())
 
     return read_each(data, read, skipped)
 
 
 def _read_rows(
-    where: str, split: str | None, rows: "Dataset", skipped: Skipped, names_files: bool
+    where: str, split: str | None, rows: "Dataset", skipped: Skipped, folders: Sequence[Path]
 ) -> Iterator[CaptionRecord]:
     """Yield one record per row; `split` is that of rows without one of their own."""
     from datasets import ClassLabel, Image
@@ -93,8 +102,8 @@ def _read_rows(
             captions = captions_in(row, place)
             # Some data sets have a single split, and the actual splits in a column.
             row_split = parse_split(_split_name(row.get(SPLIT_COLUMN), split_names), place) or split
-            digest = hashlib.sha256(encoded_image(row[image_column], names_files)).hexdigest()
-            image = ImageCell(rows, index, image_column, names_files, digest)
+            digest = hashlib.sha256(encoded_image(row[image_column], folders)).hexdigest()
+            image = ImageCell(rows, index, image_column, folders, digest)
             yield CaptionRecord(_name(row, image_column, texts, index), image, captions, row_split, place)
 
 

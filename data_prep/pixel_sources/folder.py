@@ -8,6 +8,7 @@ import numpy as np
 
 from data_prep.image_files import list_images, note_skipped
 from data_prep.images import read_encoded
+from data_prep.outside import inside
 from data_prep.pixel_sources.encoded import decode
 from data_prep.pixel_sources.source import PixelSource, SourceSplit
 from data_prep.splits import SPLIT_NAMES
@@ -17,9 +18,15 @@ from vision_rnn.errors import UserError
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Image files that are read on request."""
+    """Image files that are read on request.
+
+    Attributes:
+        paths: The files.
+        folder: The folder outside which they are not read; None if they may lie anywhere.
+    """
 
     paths: Sequence[Path]
+    folder: Path | None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -29,14 +36,19 @@ class ImageFiles:
 
     def encoded(self, index: int) -> bytes:
         """Read the content of a file."""
-        return read_encoded(self.paths[index])
+        path = self.paths[index]
+        return read_encoded(inside(path, [self.folder], "pixels") if self.folder else path)
 
 
-def read_folder(source: Path) -> PixelSource:
+def read_folder(source: Path, allow_outside: bool = False) -> PixelSource:
     """Read a folder of images, sorted by path; subfolders such as `train` and `test`, if any, are its splits.
 
     If every image of a split is in a subfolder, the subfolders are the classes, numbered in alphabetical order; if only
     some are, the split has no labels, which is noted.
+
+    Args:
+        source: The folder.
+        allow_outside: Whether links to images outside the folder are read; otherwise these cannot be read.
 
     Raises:
         UserError: There is no such folder, two of its subfolders are the same split, or one contains no image.
@@ -54,7 +66,7 @@ def read_folder(source: Path) -> PixelSource:
             note(f"{where}: no labels, as {outside} of {len(of_split)} images are in no subfolder")
     splits = {
         split: SourceSplit(
-            ImageFiles(of_split),
+            ImageFiles(of_split, None if allow_outside else source),
             [path.relative_to(source).as_posix() for path in of_split],
             np.array([numbers[name] for name in classes[split]]) if all(classes[split]) else None,
         )

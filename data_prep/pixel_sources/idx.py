@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.pixel_sources.packed import largest_unpacked, too_large
+from data_prep.packed import largest_unpacked, too_large
 from data_prep.pixel_sources.source import PixelSource, source_of_arrays
 from data_prep.splits import SPLIT_NAMES
 from vision_rnn.errors import UserError

@@ -1,12 +1,13 @@
 """Rows with an image column and optionally a label column: Parquet files, and data sets on the Hugging Face hub."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.hub import encoded_image, find_image_column, load_hub, parquet_rows, split_of_file, undecoded
+from data_prep.hub import downloads, encoded_image, find_image_column, load_hub, parquet_rows, split_of_file, undecoded
 from data_prep.pixel_sources.encoded import decode
 from data_prep.pixel_sources.source import PixelSource, SourceSplit, checked_labels
 from data_prep.splits import SPLIT_NAMES
@@ -26,7 +27,7 @@ class ImageCells:
 
     rows: "Dataset"
     column: str
-    names_files: bool
+    folders: Sequence[Path]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -37,7 +38,7 @@ class ImageCells:
     def encoded(self, index: int) -> bytes:
         """Read the content of a cell."""
         row: dict[str, Any] = self.rows[index]
-        return encoded_image(row[self.column], self.names_files)
+        return encoded_image(row[self.column], self.folders)
 
 
 def read_parquet(source: Path) -> PixelSource:
@@ -57,7 +58,7 @@ def read_parquet(source: Path) -> PixelSource:
             f"{files[None][0]}: names no split, but other files do; rename it, for example to train-0.parquet"
         )
     return _source_of_rows(
-        {split: parquet_rows(paths, str(source)) for split, paths in files.items()}, str(source), names_files=False
+        {split: parquet_rows(paths, str(source)) for split, paths in files.items()}, str(source), folders=()
     )
 
 
@@ -75,17 +76,17 @@ def read_hub(source: str) -> PixelSource:
         raise UserError(
             f"{source}: no train, validation or test among its splits ({', '.join(data)}); choose another data set"
         )
-    return _source_of_rows(splits, source, names_files=True)
+    return _source_of_rows(splits, source, folders=downloads())
 
 
-def _source_of_rows(splits: dict[str | None, "Dataset"], where: str, names_files: bool) -> PixelSource:
+def _source_of_rows(splits: dict[str | None, "Dataset"], where: str, folders: Sequence[Path]) -> PixelSource:
     return PixelSource(
-        {split: _split_of_rows(rows, f"{where}, {split or 'all rows'}", names_files) for split, rows in splits.items()},
+        {split: _split_of_rows(rows, f"{where}, {split or 'all rows'}", folders) for split, rows in splits.items()},
         256,
     )
 
 
-def _split_of_rows(rows: "Dataset", where: str, names_files: bool) -> SourceSplit:
+def _split_of_rows(rows: "Dataset", where: str, folders: Sequence[Path]) -> SourceSplit:
     column = find_image_column(rows, where)
     labels = None
     if label_column := next((name for name in LABEL_COLUMNS if name in rows.column_names), None):
@@ -94,7 +95,7 @@ def _split_of_rows(rows: "Dataset", where: str, names_files: bool) -> SourceSpli
     if others := [name for name in rows.column_names if name not in (column, label_column)]:
         note(f"{where}: columns not read: {', '.join(others)}")
     names = [f"row {index}" for index in range(len(rows))]
-    return SourceSplit(ImageCells(undecoded(rows, column), column, names_files), names, _told(labels, where))
+    return SourceSplit(ImageCells(undecoded(rows, column), column, folders), names, _told(labels, where))
 
 
 def _told(labels: np.ndarray | None, where: str) -> np.ndarray | None:

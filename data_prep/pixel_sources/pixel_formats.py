@@ -35,12 +35,19 @@ def resolve_format(source: str, format: str) -> str:
     return found
 
 
-def read_pixels(source: str, format: str) -> PixelSource:
+def read_pixels(source: str, format: str, allow_outside: bool = False) -> PixelSource:
     """Read a source in a format that is not `auto`; image files are opened only on request.
+
+    Args:
+        source: File, folder or `hub:owner/name`.
+        format: Its format.
+        allow_outside: Whether links in a folder of images may lead to images outside the folder.
 
     Raises:
         UserError: The source does not have that format; the message names the file.
     """
+    if format == "folder":
+        return folder.read_folder(Path(source), allow_outside)
     return parquet.read_hub(source) if format == "hub" else READERS[format](Path(source))
 
 

@@ -538,8 +538,10 @@ class TestHub:
     """`load_dataset` is replaced, since tests have no network."""
 
     @pytest.fixture
-    def offer(self, monkeypatch):
+    def offer(self, monkeypatch, tmp_path):
         import datasets
+
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
 
         def offer(result: object) -> None:
             def load_dataset(name: str) -> object:

@@ -1,5 +1,6 @@
 """Data that someone else made, by mistake or on purpose: a right result, or one line that says what is wrong."""
 
+import gc
 import gzip
 import json
 import resource
@@ -8,9 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from data_prep.cli import main as data_prep
+from data_prep.hub import encoded_image
+from data_prep.images import ImageError
 from data_prep.prepared_captions import PreparedCaptions
 from vision_rnn.errors import UserError
 from vision_rnn.files import read_json
@@ -33,11 +38,39 @@ def gz_bomb(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("write", "fix"), [(npz_bomb, "np.savez"), (gz_bomb, "gunzip")])
+def parquet_bomb(folder: Path) -> Path:
+    """Write a caption of half a megabyte, which a dictionary repeats."""
+    number = GIGABYTE // 500_000
+    captions = pa.DictionaryArray.from_arrays(pa.array(np.zeros(number, np.int32)), pa.array(["a" * 500_000]))
+    table = pa.table({"image": [b"not looked at"] * number, "caption": captions})
+    pyarrow.parquet.write_table(table, folder / "bomb.parquet", store_schema=False)
+    return folder / "bomb.parquet"
+
+
+def packed_parquet_bomb(folder: Path) -> Path:
+    """Write images of a gigabyte together, compressed."""
+    table = pa.table({"image": [bytes(GIGABYTE // 100)], "caption": ["a dog"]})
+    path = folder / "bomb.parquet"
+    with pyarrow.parquet.ParquetWriter(path, table.schema, compression="zstd", use_dictionary=False) as writer:
+        for _ in range(100):
+            writer.write_table(table)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("write", "fix"),
+    [
+        (npz_bomb, "np.savez"),
+        (gz_bomb, "gunzip"),
+        (parquet_bomb, "use a smaller part of it"),
+        (packed_parquet_bomb, "use a smaller part of it"),
+    ],
+)
 def test_a_decompression_bomb_is_refused_before_it_fills_the_memory(
     write: Callable[[Path], Path], fix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     bomb = write(tmp_path)
+    gc.collect()
     assert bomb.stat().st_size < GIGABYTE / 150
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     assert data_prep(["pixels", str(bomb), "-o", str(tmp_path / "data")]) == 2
@@ -124,3 +157,41 @@ def test_images_outside_the_source_are_read_only_if_the_user_allows_it(
         assert data_prep([*arguments, *more]) == 0
         data = PreparedCaptions.open(tmp_path / "data")
         assert sum(count["images"] for count in data.manifest["splits"].values()) == len(names)
+
+
+def test_links_in_a_folder_of_pictures_are_followed_only_within_it(
+    make_image: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    private, source = tmp_path / "private.png", tmp_path / "source"
+    make_image(private, colour=(1, 2, 3))
+    for number in range(20):
+        make_image(source / f"{number}.png", colour=(number, 5, 9))
+    (source / "within.png").symlink_to("3.png")
+    (source / "outside.png").symlink_to(private)
+    arguments = ["pixels", str(source), f"--output={tmp_path / 'data'}"]
+    assert data_prep(arguments) == 1
+    assert "outside.png: lies outside the source's folder; if you trust the source, use data-prep pixels --allow" in (
+        capsys.readouterr().err
+    )
+    assert _number_of_images(tmp_path / "data") == 21
+    assert data_prep([*arguments, "--allow-outside"]) == 0
+    assert _number_of_images(tmp_path / "data") == 22
+
+
+def _number_of_images(data: Path) -> int:
+    return sum(count["images"] for count in read_json(data / "manifest.json")["splits"].values())
+
+
+def test_a_cell_names_only_files_that_were_downloaded(make_image: Callable[..., Path], tmp_path: Path):
+    cache = tmp_path / "cache"
+    downloaded, private = make_image(cache / "blobs" / "a.png"), make_image(tmp_path / "private.png")
+    (cache / "snapshot").mkdir()
+    (cache / "snapshot" / "a.png").symlink_to("../blobs/a.png")
+    (cache / "snapshot" / "b.png").symlink_to(private)
+    cell = {"bytes": None, "path": str(cache / "snapshot" / "a.png")}
+    assert encoded_image(cell, [cache]) == downloaded.read_bytes()
+    for path in (private, cache / "snapshot" / "b.png", cache / ".." / "private.png"):
+        with pytest.raises(ImageError, match="named by a cell that does not contain it"):
+            encoded_image({"bytes": None, "path": str(path)}, [cache])
+    with pytest.raises(ImageError, match="named by a cell that does not contain it"):
+        encoded_image(cell, [])
