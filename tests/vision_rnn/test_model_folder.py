@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import resource
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -115,6 +114,7 @@ def test_a_configuration_of_another_version_is_an_error_of_one_line(folder: Path
 
 @pytest.mark.parametrize("width", [10**9, 10**15])
 def test_sizes_that_the_weights_do_not_have_are_refused_before_they_take_memory(folder: Path, width: int):
+    resource = pytest.importorskip("resource")
     change_config(folder, width=width)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UserError, match=r"^[^\n]*model: the sizes in config.json are not those of [^\n]*$"):

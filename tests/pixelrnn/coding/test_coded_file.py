@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import resource
 import struct
 import zlib
 from collections.abc import Callable
@@ -117,6 +116,7 @@ def test_a_file_made_to_mislead_is_refused(model: PixelModel, pixels: torch.Tens
 @pytest.mark.parametrize(("place", "format", "number"), [(21, "<I", 2**32 - 1), (27, "<H", 1001)])
 def test_numbers_that_need_endless_memory_are_refused(place: int, format: str, number: int, file: Path) -> None:
     """The number of images, and that of a batch."""
+    resource = pytest.importorskip("resource")
     forged = bytearray(file.read_bytes()[:-4])
     struct.pack_into(format, forged, place, number)
     struct.pack_into("<H", forged, 27, number if place == 27 else 1)
