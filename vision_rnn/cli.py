@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
-from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from vision_rnn.console import problem, result, speaking_as
 from vision_rnn.errors import UserError
@@ -186,7 +186,9 @@ def _dispatch(program: str, commands: Mapping[str, Command], given: list[str], c
     try:
         if any(argument.partition("=")[0] == "--ckpt_path" for argument in arguments):
             arguments = _with_settings_of_run(arguments, command)
-        options = parser.instantiate(parser.parse_args(arguments))
+        parsed = parser.parse_args(arguments)
+        _check_settings(parsed, command)
+        options = parser.instantiate(parsed)
     except SystemExit as end:  # Help was printed.
         return int(end.code or 0)
     except (RecursionError, ValueError) as error:
@@ -204,6 +206,23 @@ def _dispatch(program: str, commands: Mapping[str, Command], given: list[str], c
         outcome = Outcome(str(outcome), {"written": str(outcome)})
     result(json.dumps(outcome.document, indent=2, ensure_ascii=False) if options.json else outcome.text)
     return outcome.status
+
+
+def _check_settings(parsed: Namespace, command: Command) -> None:
+    """Refuse what a configuration file may give in place of settings or their values, and the parser accepts.
+
+    Raises:
+        UserError: Settings are no mapping, or one has no value and needs one; the message names it.
+    """
+    for parameter in _parameters(command):
+        if not is_dataclass(parameter.type):
+            continue
+        settings = getattr(parsed, parameter.name)
+        if not isinstance(settings, Namespace):
+            raise UserError(f"{parameter.name}: {settings!r} in place of its settings; write them below it, indented")
+        for name, kind in get_type_hints(parameter.type).items():
+            if getattr(settings, name) is None and type(None) not in get_args(kind):
+                raise UserError(f"{parameter.name}.{name}: has no value; give one, or omit it")
 
 
 def _with_settings_of_run(arguments: list[str], command: Command) -> list[str]:

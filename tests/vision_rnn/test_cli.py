@@ -185,6 +185,21 @@ def test_a_configuration_that_cannot_be_read_is_one_line(content: bytes, tmp_pat
     assert line.startswith("tool: error: ")
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("null", "settings: None in place of its settings; write them below it, indented"),
+        ("3", "settings: 3 in place of its settings; write them below it, indented"),
+        ("{rate: null}", "settings.rate: has no value; give one, or omit it"),
+        ("{kind: }", "settings.kind: has no value; give one, or omit it"),
+    ],
+)
+def test_a_configuration_without_values_is_named(settings: str, message: str, tmp_path: Path, capsys):
+    (tmp_path / "bad.yaml").write_text(f"data: d\noutput: o\nsettings: {settings}\n")
+    assert tool("learn", "--config", str(tmp_path / "bad.yaml")) == 2
+    assert capsys.readouterr().err == f"tool: error: {message}\n"
+
+
 def test_the_help_of_a_command_is_that_of_its_function(capsys):
     assert tool("greet", "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
