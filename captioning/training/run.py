@@ -181,6 +181,7 @@ def export(
     evaluation: str | Path | None = None,
     average_with: list[str] = [],  # noqa: B006  # never changed
     initial_share: Share = 0.0,
+    initial: str | None = None,
     length_exponent: NonNegativeFloat | None = None,
 ) -> Path:
     """Write the model folder of a training run's best epoch, with the graphs that onnxruntime needs.
@@ -191,8 +192,10 @@ def export(
         evaluation: file that evaluate -o wrote, to be quoted in the model card
         average_with: other runs that started from the same model (init_from), such as those of other seeds; the mean of
             all runs' weights is written (Wortsman et al., arXiv 2203.05482)
-        initial_share: share, 0 to 1, of the weights that the run started from (init_from) in a mean with the trained
-            ones (Wortsman et al., arXiv 2109.01903, equation 1)
+        initial_share: share, 0 to 1, of the initial weights in a mean with the trained ones (Wortsman et al., arXiv
+            2109.01903, equation 1)
+        initial: model that has the initial weights, of an earlier stage of the run (default: the one that the run
+            started from, init_from)
         length_exponent: length exponent of the model's search (default: the run's)
 
     Returns:
@@ -200,8 +203,8 @@ def export(
 
     Raises:
         UserError: The run has no checkpoint yet, `output` holds something else, `evaluation` is not an evaluation file,
-            the run did not start from a trained model while `initial_share` is not 0, or those of `average_with` did
-            not start from the same one.
+            the run did not start from a trained model while `initial_share` is not 0, `initial` is no earlier stage of
+            the run, or those of `average_with` did not start from the same model.
     """
     from captioning.captioner import load_torch_captioner
     from captioning.model_card import model_card
@@ -214,7 +217,7 @@ def export(
     if evaluation and not (isinstance(measured, dict) and {"protocol", "CIDEr-D", "content_hash"} <= measured.keys()):
         raise UserError(f"{evaluation}: not an evaluation; write one with: captioning evaluate -o FILE")
     if not is_model(run):
-        captioner = _trained_captioner(Path(run), [Path(other) for other in average_with], initial_share)
+        captioner = _trained_captioner(Path(run), [Path(other) for other in average_with], initial_share, initial)
     elif initial_share or average_with:
         option = "initial-share" if initial_share else "average-with"
         raise UserError(f"{run}: a model, and not the run that trained it; omit --{option}")
@@ -251,7 +254,9 @@ def _calibrate(model: Path, prepared: "PreparedCaptions", device: Device) -> Non
         save_model(captioner, model, model_card(captioner))
 
 
-def _trained_captioner(folder: Path, others: Sequence[Path] = (), initial_share: float = 0.0) -> "Captioner":
+def _trained_captioner(
+    folder: Path, others: Sequence[Path] = (), initial_share: float = 0.0, initial: str | None = None
+) -> "Captioner":
     """Return the captioner of a run's best epoch, with the run in its history; or a mean with other weights."""
     from captioning.captioner import load_torch_captioner
     from vision_rnn.files import MANIFEST, read_json
@@ -279,8 +284,15 @@ def _trained_captioner(folder: Path, others: Sequence[Path] = (), initial_share:
             _mix_in(captioner, member, 1 / number)
         kept["averaged_with"] = [its["training"] for its in of_others]
     if initial_share:
-        _mix_in(captioner, load_torch_captioner(settings["init_from"]), initial_share)
+        began = load_torch_captioner(initial or settings["init_from"])
+        if initial and captioner.history[: len(began.history)] != began.history:
+            raise UserError(f"{initial}: no earlier stage of {folder}; omit --initial, or name the model of one")
+        _mix_in(captioner, began, initial_share)
         kept["initial_share"] = initial_share
+        if initial:
+            kept["initial_stage"] = len(began.history)
+    elif initial:
+        raise UserError(f"--initial {initial}: goes with --initial-share; give that too, or omit it")
     if not others and not initial_share:
         kept["validation"] = {settings["training"]["monitor"]: score}
     named = ("source", "format", "splits", "content_hash", "sources")

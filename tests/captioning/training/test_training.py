@@ -251,6 +251,28 @@ def test_a_model_may_keep_a_share_of_the_weights_it_began_with(uninterrupted: Pa
         export(uninterrupted, output=tmp_path / "none", initial_share=0.5)
 
 
+def test_a_model_may_keep_a_share_of_the_weights_of_an_earlier_stage(
+    uninterrupted: Path, prepared: Path, tmp_path: Path
+):
+    once = dataclasses.replace(TRAINING, epochs=1)
+    first = uninterrupted / "model"
+    second = run(prepared, tmp_path / "second", once, init_from=str(first))
+    third = run(prepared, tmp_path / "third", once, init_from=str(second))
+    export(third.parent, output=tmp_path / "mean", initial_share=0.25, initial=str(first))
+    mean, began, ended = (load_torch_captioner(folder) for folder in (tmp_path / "mean", first, third))
+    expected = 0.25 * began.decoder.embedding.weight + 0.75 * ended.decoder.embedding.weight
+    torch.testing.assert_close(mean.decoder.embedding.weight, expected, atol=1e-3, rtol=1e-3)
+    assert (mean.history[-1]["initial_share"], mean.history[-1]["initial_stage"]) == (0.25, 1)
+    other = run(prepared, tmp_path / "other", dataclasses.replace(once, seed=3))
+    for options, reason in (
+        ({"initial_share": 0.25, "initial": str(other)}, "no earlier stage of .*third; omit --initial"),
+        ({"initial": str(first)}, "goes with --initial-share"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            export(third.parent, output=tmp_path / "none", **options)
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_model_may_be_the_mean_of_several_runs(uninterrupted: Path, prepared: Path, tmp_path: Path):
     began = str(uninterrupted / "model")
     runs = [tmp_path / f"run-{seed}" for seed in range(3)]
