@@ -1,8 +1,8 @@
 """The captioner by onnxruntime: the same captions as torch's, with a fraction of its start-up time and memory.
 
-Photos are encoded one at a time, each by one thread, as many at once as there are cores: the activations of more photos
-exceed the cache, and threads that share a photo wait for each other. They are encoded ahead, while other photos are
-captioned.
+A photo that comes alone is computed by one thread per core, which takes half of the time on two cores. If several come,
+each is computed by one thread, as many at once as there are cores: the activations of more photos exceed the cache, and
+threads that share a photo wait for each other. They are encoded ahead, while other photos are captioned.
 """
 
 import os
@@ -52,17 +52,20 @@ class OnnxCaptioner(CaptionGenerator):
             self.calibration = Calibration(**calibration) if calibration else None
         except (KeyError, TypeError) as error:
             raise UserError(f"{folder}: written by another version of this program ({error})") from error
-        # At once: reading and optimising the graphs is a third of the time to the first caption.
-        with ThreadPoolExecutor(2) as pool:
-            encoder, decoder = pool.submit(session, folder / ENCODER, 1), pool.submit(session, folder / DECODER)
-            self._encoder, self._decoder = encoder.result(), decoder.result()
+        self._folder, self._share_photos = folder, True
+        self._encoder, self._decoder = _sessions(folder, 0)
         self._encoding = ThreadPoolExecutor(os.cpu_count())
+        self._latest: Future[list[np.ndarray]] | None = None
 
     def prepare(self, image: Image.Image) -> "Future[list[np.ndarray]]":
         """Begin to encode an RGB image."""
         pixels = self.preprocess(image)[np.newaxis]
         outputs = [*ENCODER_OUTPUTS, *[DISTANCE] * bool(self.calibration)]
-        return self._encoding.submit(self._encoder.run, outputs, {"pixels": pixels})
+        if self._share_photos and self._latest and not self._latest.done():
+            self._share_photos = False
+            self._encoder, self._decoder = _sessions(self._folder, 1)
+        self._latest = self._encoding.submit(self._encoder.run, outputs, {"pixels": pixels})
+        return self._latest
 
     def decoding(self, prepared: "Sequence[Future[list[np.ndarray]]]") -> "OnnxDecoding":
         """Collect encoded images for a search."""
@@ -116,6 +119,14 @@ class OnnxDecoding(RowDecoding):
         if gates:
             self.gates = gates[0]
         return log_probabilities, weights, (hidden, cell_state)
+
+
+def _sessions(folder: Path, threads: int) -> tuple[Any, Any]:
+    """Return sessions of the encoder and of the decoder."""
+    # At once: reading and optimising the graphs is a third of the time to the first caption.
+    with ThreadPoolExecutor(2) as pool:
+        encoder, decoder = (pool.submit(session, folder / name, threads) for name in (ENCODER, DECODER))
+        return encoder.result(), decoder.result()
 
 
 def session(path: Path, threads: int = 0) -> Any:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import Future
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from captioning.caption_generator import Caption, CaptionGenerator
 from captioning.captioner import load_torch_captioner
 from captioning.captioner_config import DecoderConfig, EncoderConfig, Engine, SearchConfig
 from captioning.cli import main
+from captioning.onnx import engine
 from captioning.onnx.engine import OnnxCaptioner
 from captioning.onnx.names import DECODER, ENCODER
 from data_prep.vocabulary import EOS
@@ -120,6 +122,22 @@ def test_the_graphs_read_the_weights_beside_them(folder: Path, photos: list[Imag
     ours, before = OnnxCaptioner(model).caption(photos), OnnxCaptioner(folder).caption(photos)
     assert ours[0][0].log_probability != before[0][0].log_probability
     assert_equal(ours, load_torch_captioner(model).caption(photos))
+
+
+def test_photos_that_come_together_get_a_thread_each(
+    folder: Path, photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+):
+    """A photo that comes alone is shared by all threads. Either way the captions are the same."""
+    threads: list[int] = []
+    make = engine.session
+    monkeypatch.setattr(engine, "session", lambda path, number=0: threads.append(number) or make(path, number))
+    captioner = OnnxCaptioner(folder)
+    alone = [captioner.caption(photo) for photo in photos]
+    assert threads == [0, 0]
+    captioner._latest = Future()  # a photo that is still being encoded
+    together = captioner.caption(photos)
+    assert threads == [0, 0, 1, 1]
+    assert_equal(together, alone)
 
 
 def test_only_the_graphs_of_the_same_weights_are_used(folder: Path, tmp_path: Path):
