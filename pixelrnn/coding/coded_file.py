@@ -184,6 +184,8 @@ def model_hash(model: PixelModel) -> bytes:
     if model.config.output == "softmax":
         # Settings that did not exist when the first files were coded, so that these can still be decoded.
         del config["output"], config["components"]
+    if not config["context_layers"]:
+        del config["context_layers"]
     digest = hashlib.sha256(json.dumps([config, shape], sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().half().contiguous().numpy().tobytes())

@@ -46,6 +46,7 @@ def test_a_hash_of_a_softmax_model_is_that_of_the_first_version(model: PixelMode
     """Files that were coded before a setting existed can still be decoded."""
     config, shape = (dict(model.describe()[name]) for name in ("config", "shape"))
     assert config.pop("output") == "softmax"
+    assert config.pop("context_layers") == 0
     del config["components"]
     assert set(config) == {
         *("architecture", "order", "num_layers", "hidden_channels", "output_channels", "residual", "skip"),
