@@ -190,6 +190,7 @@ def test_hub_gives_the_same_content(prepared, synthetic_captions, tmp_path, monk
         return datasets.DatasetDict(splits)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", synthetic_captions)  # where downloads are
     manifest = prepare_captions("hub:owner/shapes", tmp_path / "out")
     assert (manifest["format"], manifest["source"]) == ("hub", "hub:owner/shapes")
     assert manifest["content_hash"] == prepared.content_hash

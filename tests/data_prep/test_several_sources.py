@@ -172,6 +172,7 @@ def test_a_hub_data_set_and_a_folder_of_its_name_are_kept_apart(tmp_path, monkey
     cells = {"image": [str(local / "0.pgm")] * 2, "text": ["a dog", "a cat"], "split": ["train", "val"]}
     rows = datasets.Dataset.from_dict(cells).cast_column("image", datasets.Image())
     monkeypatch.setattr(datasets, "load_dataset", lambda name: datasets.DatasetDict({"train": rows}))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)  # where downloads are
     manifest = prepare_captions([local, "hub:owner/shapes"], tmp_path / "out", min_count=1)
     assert (manifest["source"], manifest["format"]) == ("mine/shapes + owner/shapes", "jsonl + hub")
     assert manifest["in_several_splits"] == 1
