@@ -181,10 +181,10 @@ def read_coded(path: str | Path) -> CodedImages:
 def model_hash(model: PixelModel) -> bytes:
     """Return a hash of all that the probabilities depend on: architecture, image shape, weights in half precision."""
     config, shape = asdict(model.config), asdict(model.shape)
+    # Settings that did not exist when the first files were coded, so that these can still be decoded.
     if model.config.output == "softmax":
-        # Settings that did not exist when the first files were coded, so that these can still be decoded.
         del config["output"], config["components"]
-    if not config["context_layers"]:
+    if not model.config.context_layers:
         del config["context_layers"]
     digest = hashlib.sha256(json.dumps([config, shape], sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
