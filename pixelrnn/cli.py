@@ -292,7 +292,7 @@ def evaluate(
     other = load_pixel_model(compare, device) if compare else None
     if other is not None:
         check_fit(prepared, other.shape)
-    with_regions = other is not None or pixel_model.context is not None
+    with_regions = other is not None or pixel_model.config.context_layers > 0
     document = evaluate(pixel_model, prepared, split, batch_size, with_regions)
     if other is not None:
         document["compared"] = {"model": compare, **evaluate(other, prepared, split, batch_size, regions=True)}
@@ -378,7 +378,7 @@ def verify(*, model: str = BUNDLED, output: str | None = None, device: Device = 
     if output:
         check_output_file(output, _PICTURE)
     pixel_model = load_pixel_model(model, device)
-    height, width, context = pixel_model.shape.height, pixel_model.shape.width, pixel_model.context is not None
+    height, width, context = pixel_model.shape.height, pixel_model.shape.width, pixel_model.config.context_layers > 0
     with Progress(height * (1 + context), "verifying", "row") as progress:
         certificate = certify(pixel_model, progress.update)
         given = certify(pixel_model, progress.update, half_known(height, width)) if context else None
@@ -463,6 +463,49 @@ def train(
     return Outcome(summary(document), document, int(document["skipped"] > 0))
 
 
+def mix(
+    models: list[str],
+    *,
+    data: str,
+    output: str,
+    split: str = "validation",
+    evaluation: str | None = None,
+    device: Device = "auto",
+) -> Outcome:
+    """Make one model of several in the same order, and print the nats per image of each and of the mixture.
+
+    The logits of the mixture are the weighted means of those of the models, which may have other layers and sizes, but
+    must be for the same images, and their output a softmax (for two levels a sigmoid). The weights are those under
+    which the images of the split are the most likely, with nothing known.
+
+    Args:
+        models: model folders, bundled:NAME or hub:OWNER/NAME
+        data: prepared pixel data set
+        output: model folder to write; an existing one is replaced
+        split: split of the data set by which the weights are chosen
+        evaluation: file that evaluate -o wrote, to be quoted in the model card
+    """
+    from data_prep.prepared_pixels import PreparedPixels
+    from pixelrnn.mixing import mix, short_names
+    from pixelrnn.model import load_pixel_model
+    from pixelrnn.model_card import model_card, read_evaluation
+    from vision_rnn.saved_model import check_model_output, save_model
+
+    if check_model_output(output).resolve() in {Path(model).resolve() for model in models}:
+        raise UserError(f"{output}: would replace a model that is read; choose another --output")
+    measured = read_evaluation(evaluation) if evaluation else None
+    prepared = PreparedPixels.open(data)
+    named = zip(short_names(models), models, strict=True)
+    mixture = mix({name: load_pixel_model(model, device) for name, model in named}, prepared, split)
+    save_model(mixture, output, model_card(mixture, measured))
+    record = mixture.history[-1]
+    lines = [f"{'model':<32}{'weight':>8}{'nats per image':>16}"]
+    lines += [f"{each['name']:<32}{each['weight']:8.4f}{each['nats']:16.3f}" for each in record["members"]]
+    lines.append(f"{'mixture':<40}{record['nats']:16.3f}")
+    note(f"the mixture is in {output}; nats are of {record['images']} images of {split}, by which it was chosen")
+    return Outcome("\n".join(lines), {"model": output, **record})
+
+
 def ladder(
     configs: str | None = None,
     *,
@@ -522,5 +565,6 @@ COMMANDS = {
     "serve": serve,
     "train": train,
     "export": export,
+    "mix": mix,
     "ladder": ladder,
 }

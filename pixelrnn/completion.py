@@ -18,7 +18,7 @@ from data_prep.images import ImageError, load_image
 from data_prep.pixel_shape import THRESHOLD, resized, with_channels
 from pixelrnn.mask import read_mask
 from pixelrnn.model import PixelModel, images_at_once, order_index
-from pixelrnn.pixel_config import ImageShape, ModelConfig, Order
+from pixelrnn.pixel_config import AnyConfig, ImageShape, Order
 from pixelrnn.sampling import draw
 from vision_rnn.console import note, problem
 from vision_rnn.errors import UserError
@@ -243,7 +243,7 @@ def is_likelier_inverted(nats: Tensor, nats_of_inverted: Tensor, mask: Tensor) -
     return known > 2 * known_inverted + _CERTAIN_NATS
 
 
-def conditioning(config: ModelConfig, mask: Tensor) -> Conditioning:
+def conditioning(config: AnyConfig, mask: Tensor) -> Conditioning:
     """Count the known pixels by which of the pixels under a mask (H, W) a model conditions on them."""
     if config.context_layers:
         return Conditioning(int((~mask).sum()), 0, 0)
@@ -253,7 +253,7 @@ def conditioning(config: ModelConfig, mask: Tensor) -> Conditioning:
     return Conditioning(by_all, len(known) - by_all - by_none, by_none)
 
 
-def conditioning_note(config: ModelConfig, mask: Tensor) -> str | None:
+def conditioning_note(config: AnyConfig, mask: Tensor) -> str | None:
     """Describe which known pixels are not conditioned on, and what would be better; None if all are."""
     counts, order = conditioning(config, mask), config.order
     if not counts.by_some + counts.by_none:

@@ -59,7 +59,7 @@ def evaluate(
             log_likelihood = model.log_likelihood(pixels, labels)
             nats.append(-log_likelihood.double().flatten(1).sum(1).cpu())
             for name, mask in masks.items():
-                given = log_likelihood if model.context is None else model.log_likelihood(pixels, labels, mask)
+                given = model.log_likelihood(pixels, labels, mask) if model.config.context_layers else log_likelihood
                 of_regions[name].append(-given.double()[..., mask].flatten(1).sum(1).cpu())
             progress.update(len(pixels))
     order = f"By the chain rule in {model.config.order} order, every pixel is predicted from the true values of the"
@@ -71,7 +71,7 @@ def evaluate(
             name: _region(torch.cat(of_regions[name]).numpy(), int(mask.sum())) for name, mask in masks.items()
         }
         before = f"the pixels before each one in {model.config.order} order"
-        document["regions_given"] = before if model.context is None else "all other pixels"
+        document["regions_given"] = "all other pixels" if model.config.context_layers else before
     return document
 
 

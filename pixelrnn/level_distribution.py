@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pixelrnn.pixel_config import ImageShape, ModelConfig
+from pixelrnn.pixel_config import AnyConfig, ImageShape, ModelConfig
 
 # Bounds of the scales of the logistics, in levels and in multiples of the number of levels. The narrowest gives a level
 # at most 1 - 7e-4; narrower ones would let a single pixel dominate a gradient.
@@ -237,8 +237,8 @@ def neighbour_means(pixels: Tensor, levels: int) -> Tensor:
     return means
 
 
-def level_distribution(config: ModelConfig, shape: ImageShape) -> LevelDistribution:
+def level_distribution(config: AnyConfig, shape: ImageShape) -> LevelDistribution:
     """Return the distribution of the levels for a model."""
-    if config.output == "logistic_mixture":
+    if isinstance(config, ModelConfig) and config.output == "logistic_mixture":
         return LogisticMixture(shape.channels, shape.levels, config.components)
     return Categorical(shape.channels, shape.levels)

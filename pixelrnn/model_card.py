@@ -1,11 +1,14 @@
 """The model card of a pixel model: its architecture, training data, settings, results and limits."""
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pixelrnn.model import PixelModel
-from vision_rnn.tables import markdown_name
+from pixelrnn.model import Mixture, PixelModel, PixelNetwork
+from vision_rnn.errors import UserError
+from vision_rnn.files import read_json
+from vision_rnn.tables import markdown_name, markdown_table
 
 _CARD = """\
 ---
@@ -17,8 +20,7 @@ pipeline_tag: unconditional-image-generation
 
 This model gives each image of {height}x{width}x{channels} pixels with {levels} levels an exact probability: the product
 of the probabilities of its pixels, each given the pixels before it (van den Oord, Kalchbrenner, Kavukcuoglu, "Pixel
-Recurrent Neural Networks", arXiv 1601.06759). It has {num_layers} layers, h = {hidden_channels}, and {parameters:.0f}
-thousand parameters.
+Recurrent Neural Networks", arXiv 1601.06759). {structure}
 
 Draw images, complete an image, and verify that no pixel depends on itself or on a later one:
 
@@ -26,13 +28,7 @@ Draw images, complete an image, and verify that no pixel depends on itself or on
     pixelrnn complete IMAGE.png --model FOLDER{label} --mask lower-half -o completions.png
     pixelrnn verify --model FOLDER
 
-## Deviations from the paper
-
-{deviations}
-
-## Training
-
-{history}
+{training}
 ## Results
 
 {results}
@@ -55,6 +51,23 @@ _NAMES = {
     "diagonal_bilstm": "A Diagonal BiLSTM",
     "pixel_cnn": "A PixelCNN",
 }
+
+_STRUCTURE = "It has {num_layers} layers, h = {hidden_channels}, and {parameters:.0f}\nthousand parameters."
+_MIXED = """\
+It is a
+mixture of {number} models in {order} order, with {parameters:.0f} thousand parameters: the logits of a pixel are the
+weighted means of theirs. The weights were chosen by `pixelrnn mix`: under them, {images} images of the split {split} of
+{source} (content hash `{content_hash}`) are the most likely. The nats are those of these images.
+
+{table}"""
+_OF_NETWORK = """\
+{heading} Deviations from the paper
+
+{deviations}
+
+{heading} Training
+
+{history}"""
 
 _TRAINING = """\
 Data: {source} ({counts}; binarization: {binarization}; content hash `{content_hash}`). Trained by `pixelrnn train` with
@@ -89,25 +102,83 @@ def model_card(model: PixelModel, evaluation: dict[str, Any] | None = None) -> s
         model: Pixel model.
         evaluation: Result of `pixelrnn evaluate`; without it, the card states that there is no measurement.
     """
+    parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e3
+    if isinstance(model, PixelNetwork):
+        name = _NAMES[model.config.architecture]
+        structure = _STRUCTURE.format(**vars(model.config), parameters=parameters)
+        training = _of_network(model, "##")
+    else:
+        assert isinstance(model, Mixture)
+        name = "A mixture of pixel models"
+        structure, training = _mixed(model, parameters), _of_members(model)
     card = _CARD.format(
-        name=_NAMES[model.config.architecture],
+        name=name,
         source=markdown_name(model.history[-1]["data"]["source"]),
-        parameters=sum(parameter.numel() for parameter in model.parameters()) / 1e3,
-        deviations="\n".join(f"- {deviation}" for deviation in _deviations(model)),
-        history="\n".join(map(_training, model.history)),
+        structure=structure,
+        training=training,
         results=_results(evaluation) if evaluation else "Not yet measured on a test split.",
         label=" --label K" if model.shape.num_classes else "",
         conditioning=(_CONTEXT if model.config.context_layers else _ORDERED).format(order=model.config.order),
-        **vars(model.config),
         **vars(model.shape),
     )
-    sources = " ".join(training["data"]["source"] for training in model.history)
+    sources = " ".join(training["data"]["source"] for network in model.networks for training in network.history)
     if "mnist" not in sources:
         return card
     return f"{card}\n## Data\n\n{_BINARIZED if 'binarized_mnist' in sources else ''}{_MNIST}"
 
 
-def _deviations(model: PixelModel) -> list[str]:
+def read_evaluation(path: str | Path) -> dict[str, Any]:
+    """Read what `pixelrnn evaluate -o` wrote.
+
+    Raises:
+        UserError: The file cannot be read, or is something else.
+    """
+    measured = read_json(path)
+    if not (isinstance(measured, dict) and {"protocol", "nats_per_image"} <= measured.keys()):
+        raise UserError(f"{path}: not an evaluation; write one with: pixelrnn evaluate -o FILE")
+    return measured
+
+
+def _mixed(model: Mixture, parameters: float) -> str:
+    record = model.history[-1]
+    rows = [
+        [
+            markdown_name(member["name"]),
+            _NAMES[network.config.architecture].partition(" ")[2],
+            str(network.config.num_layers),
+            str(network.config.hidden_channels),
+            f"{member['weight']:.4f}",
+            f"{member['nats']:.3f}",
+        ]
+        for network, member in zip(model.networks, record["members"], strict=True)
+    ]
+    rows.append(["the mixture", "", "", "", "", f"{record['nats']:.3f}"])
+    return _MIXED.format(
+        number=len(model.networks),
+        order=model.config.order,
+        parameters=parameters,
+        images=record["images"],
+        split=record["split"],
+        source=markdown_name(record["data"]["source"]),
+        content_hash=record["data"]["content_hash"],
+        table=markdown_table(("model", "layers of", "number", "h", "weight", "nats per image"), rows),
+    ).rstrip()
+
+
+def _of_members(model: Mixture) -> str:
+    members = zip(model.networks, model.history[-1]["members"], strict=True)
+    return "\n".join(f"## {markdown_name(member['name'])}\n\n{_of_network(each, '###')}" for each, member in members)
+
+
+def _of_network(model: PixelNetwork, heading: str) -> str:
+    return _OF_NETWORK.format(
+        heading=heading,
+        deviations="\n".join(f"- {deviation}" for deviation in _deviations(model)),
+        history="\n".join(map(_training, model.history)),
+    )
+
+
+def _deviations(model: PixelNetwork) -> list[str]:
     """List the deviations from the paper in model and training; skip connections are an option in the paper too."""
     config = model.config
     possible = {

@@ -80,6 +80,51 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MixtureConfig:
+    """The architecture of a mixture of models, which `pixelrnn mix` makes; see `pixelrnn.model.Mixture`.
+
+    Attributes:
+        members: Architectures of the models, which have the same order, all a softmax and all or none a context.
+        weights: Weight of each model, which sum to 1.
+        architecture: Tells a mixture from other architectures.
+    """
+
+    members: tuple[ModelConfig, ...]
+    weights: tuple[float, ...]
+    architecture: Literal["mixture"] = "mixture"
+
+    def __post_init__(self) -> None:
+        """Check that the members can be mixed by the weights.
+
+        Raises:
+            ValueError: They cannot.
+        """
+        if len(self.weights) != len(self.members) or min(self.weights) <= 0 or abs(sum(self.weights) - 1) > 1e-9:
+            raise ValueError(f"weights {self.weights} of {len(self.members)} members; give positive ones with sum 1")
+        kinds = {(each.order, each.output, each.context_layers > 0) for each in self.members}
+        if len(kinds) > 1 or self.output != "softmax":
+            raise ValueError("members differ in order, output or context, or are no softmax")
+
+    @property
+    def order(self) -> Order:
+        """Order in which pixels are predicted."""
+        return self.members[0].order
+
+    @property
+    def output(self) -> Output:
+        """Distribution of a pixel's levels."""
+        return self.members[0].output
+
+    @property
+    def context_layers(self) -> int:
+        """Number of layers of the contexts of all models together; 0 if there is none."""
+        return sum(member.context_layers for member in self.members)
+
+
+AnyConfig = ModelConfig | MixtureConfig
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageShape:
     """The shape of the images of a model.
 

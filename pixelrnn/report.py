@@ -17,7 +17,7 @@ from evaluation.bootstrap import bootstrap
 from pixelrnn.completion import complete, conditioning_note, masked_nats, sample
 from pixelrnn.likelihood_maps import LikelihoodMaps, likelihood_maps
 from pixelrnn.mask import read_mask
-from pixelrnn.model import PixelModel, load_pixel_model
+from pixelrnn.model import PixelModel, PixelNetwork, load_pixel_model
 from pixelrnn.nearest_images import chunks, nearest_images
 from pixelrnn.pictures import CompletionRow, completion_image, coverage_picture, heat_image, image_of
 from pixelrnn.studies.causality import certify
@@ -128,6 +128,7 @@ def pixel_report(subject: Subject, seed: int = 0, coverage: bool = True) -> str:
 
 def _about(subject: Subject) -> Element:
     model, manifest = subject.model, subject.data.manifest
+    assert isinstance(model, PixelNetwork)  # A mixture has no run.
     config, shape = model.config, model.shape
     parameters = sum(parameter.numel() for parameter in model.parameters())
     colour = "grey" if shape.channels == 1 else "RGB"

@@ -21,7 +21,7 @@ from pixelrnn.layers.masked_convolution import MaskedConv2d, MaskedPointwise
 from pixelrnn.layers.pixel_cnn import BottleneckConvolution
 from pixelrnn.layers.row_lstm import RowLSTM
 from pixelrnn.level_distribution import neighbour_means
-from pixelrnn.model import PixelModel, order_index, turn
+from pixelrnn.model import PixelModel, PixelNetwork, order_index, turn
 from pixelrnn.scan import kernels
 from pixelrnn.scan.compiled_scan import by_gate, by_tap, round_up
 from pixelrnn.scan.kernels import CHANNELS
@@ -87,27 +87,26 @@ def visit(
     drawn.masked_fill_(mask, 0)
     rows, columns = mask.shape
     to_draw = mask.tolist()
-    network = _Network(model, len(pixels), labels, model.context_states(drawn, mask))
+    networks = _Networks(model, drawn, labels, mask)
     for row in range(rows):
-        network.begin_row(row, drawn)
+        networks.begin_row(row, drawn)
         for column in range(columns):
             if not to_draw[row][column]:
-                network.step(column)
+                networks.step(column)
                 continue
             window = drawn[:, :, max(row - 1, 0) : row + 1, max(column - 1, 0) : column + 1]
             neighbours = neighbour_means(window, model.shape.levels)[:, :, -1, -1]
-            network.step(column)
-            outputs = network.outputs().t()
+            networks.step(column)
+            outputs = networks.outputs().t()
             for channel in range(model.shape.channels):
                 if channel and model.distribution.groups > 1:
-                    network.step(column)
-                    outputs = network.outputs().t()
+                    networks.step(column)
+                    outputs = networks.outputs().t()
                 parameters = model.distribution.given(outputs, drawn[:, :, row, column], neighbours)
                 level = choose(parameters[:, channel], channel, row, column)
                 drawn[:, channel, row, column] = level
-                network.reveal(column, channel, level)
-        if model.config.extra_column:
-            network.step(columns)
+                networks.reveal(column, channel, level)
+        networks.end_row(columns)
         if progress is not None:
             progress()
     return turn(drawn, order)
@@ -129,7 +128,7 @@ def draw_naively(
 
 
 class _Layers(Protocol):
-    """All layers of a model with their caches of the pixels so far."""
+    """All layers of a network with their caches of the pixels so far."""
 
     def begin_row(self, row: int, seen: Tensor | None = None) -> None:
         """Compute the contribution of the rows above to this row.
@@ -148,12 +147,47 @@ class _Layers(Protocol):
         ...
 
 
-class _Network:
-    """The model, evaluated pixel by pixel."""
+class _Networks:
+    """All networks of a model, evaluated together, pixel by pixel."""
 
-    def __init__(self, model: PixelModel, batch: int, labels: Tensor | None, context: Tensor | None = None):
+    def __init__(self, model: PixelModel, pixels: Tensor, labels: Tensor | None, mask: Tensor):
+        self._model = model
+        self._networks = [
+            _Network(each, len(pixels), labels, each.context_states(pixels, mask)) for each in model.networks
+        ]
+
+    def begin_row(self, row: int, pixels: Tensor) -> None:
+        """Start a row, whose known levels are in `pixels` (B, C, H, W)."""
+        for network in self._networks:
+            network.begin_row(row, pixels)
+
+    def step(self, column: int) -> None:
+        """Compute the features of a pixel from the levels known so far."""
+        for network in self._networks:
+            network.step(column)
+
+    def outputs(self) -> Tensor:
+        """Return the outputs for the pixel of the last step, (outputs, B)."""
+        return self._model.combined([network.outputs() for network in self._networks])
+
+    def reveal(self, column: int, channel: int, level: Tensor) -> None:
+        """Store the level (B,) chosen for a channel of the pixel of the last step."""
+        for network in self._networks:
+            network.reveal(column, channel, level)
+
+    def end_row(self, columns: int) -> None:
+        """Compute the features of the extra column after the last of the columns, in the networks that have one."""
+        for network in self._networks:
+            if network.has_extra_column:
+                network.step(columns)
+
+
+class _Network:
+    """A network, evaluated pixel by pixel."""
+
+    def __init__(self, model: PixelNetwork, batch: int, labels: Tensor | None, context: Tensor | None = None):
         config, shape = model.config, model.shape
-        self._model, self._context = model, context
+        self._model, self._context, self.has_extra_column = model, context, config.extra_column
         columns = (shape.height if config.order == "transposed" else shape.width) + config.extra_column
         weight = model.first.weight
         size = model.first.kernel_size
@@ -206,7 +240,7 @@ class _Network:
 class _CompiledRowLSTMs:
     """The layers of a Row LSTM in float32 on a CPU, run by the loops of `kernels`, with the array shapes used there."""
 
-    def __init__(self, model: PixelModel, columns: int, batch: int):
+    def __init__(self, model: PixelNetwork, columns: int, batch: int):
         layers = [layer for layer in model.layers if isinstance(layer, RowLSTM)]
         h = len(layers[0].initial_hidden)
         missing = round_up(h, CHANNELS) - h
@@ -276,7 +310,7 @@ class _CompiledRowLSTMs:
 class _LayerByLayer:
     """Layers of any kind, run with torch operations."""
 
-    def __init__(self, model: PixelModel, columns: int, batch: int):
+    def __init__(self, model: PixelNetwork, columns: int, batch: int):
         self._layers = [_cached(layer, columns, batch) for layer in model.layers]
         # Both 1x1 convolutions of a layer as one matrix product; their biases multiply an input that is always 1.
         self._rise = [torch.cat(parts) for parts in _rising(model)]
@@ -447,7 +481,7 @@ def _states(initial: Tensor, batch: int) -> Tensor:
     return F.pad(initial[..., None].expand(-1, -1, batch), (0, 0, 0, 1), value=1.0)
 
 
-def _rising(model: PixelModel) -> list[list[Tensor]]:
+def _rising(model: PixelNetwork) -> list[list[Tensor]]:
     """Return the 1x1 convolutions of each layer: to the residual stream and, with skip connections, to the output."""
     rising = [model.up] if model.skips is None else [model.up, model.skips]
     return [[_with_bias(part) for part in parts] for parts in zip(*rising, strict=True)]

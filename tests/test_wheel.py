@@ -21,7 +21,7 @@ CONFIGS = sorted(
 BUILD = """
 import sys
 from captioning import Captioner, cli as captioning
-from pixelrnn import PixelModel, cli as pixelrnn
+from pixelrnn import PixelNetwork, cli as pixelrnn
 from pixelrnn.pixel_config import ImageShape
 from vision_rnn.cli import bundled_config, command_parser
 
@@ -33,7 +33,7 @@ for package, name in (line.split() for line in sys.stdin):
     if package == "captioning":
         model = Captioner(options.encoder, options.decoder, ["a", "dog"], options.search)
     else:
-        model = PixelModel(options.model, ImageShape(height=28, width=28, num_classes=10 * options.model.conditional))
+        model = PixelNetwork(options.model, ImageShape(height=28, width=28, num_classes=10 * options.model.conditional))
     print(path, sum(parameter.numel() for parameter in model.parameters()))
 """
 

@@ -182,6 +182,18 @@ def load_model(cls: type[Model], model: str | Path) -> Model:
         ) from error
 
 
+def check_model_output(output: str | Path) -> Path:
+    """Refuse a place for a model folder before anything is computed.
+
+    Raises:
+        UserError: It holds something other than a model.
+    """
+    output = Path(output)
+    if output.is_file() or (output.is_dir() and any(output.iterdir()) and not (output / CONFIG).is_file()):
+        raise UserError(f"{output}: holds something other than a model; choose another folder")
+    return output
+
+
 def save_model(model: SavedModel, output: str | Path, card: str) -> None:
     """Write a model folder, complete or not at all.
 
@@ -193,9 +205,7 @@ def save_model(model: SavedModel, output: str | Path, card: str) -> None:
     Raises:
         UserError: `output` holds something else, or cannot be written.
     """
-    output = Path(output)
-    if output.is_dir() and any(output.iterdir()) and not (output / CONFIG).is_file():
-        raise UserError(f"{output}: holds something other than a model; choose another folder")
+    output = check_model_output(output)
     with atomic_path(output) as staged:
         staged.mkdir()
         model.card = card

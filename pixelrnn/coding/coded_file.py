@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pixelrnn.coding.codec import BATCH_SIZE, Undecodable, batch_slices, decode, double, encode
-from pixelrnn.model import PixelModel
+from pixelrnn.model import PixelModel, PixelNetwork
 from vision_rnn.errors import UserError
 from vision_rnn.files import atomic_path, check_no_device
 
@@ -181,11 +181,12 @@ def read_coded(path: str | Path) -> CodedImages:
 def model_hash(model: PixelModel) -> bytes:
     """Return a hash of all that the probabilities depend on: architecture, image shape, weights in half precision."""
     config, shape = asdict(model.config), asdict(model.shape)
-    # Settings that did not exist when the first files were coded, so that these can still be decoded.
-    if model.config.output == "softmax":
-        del config["output"], config["components"]
-    if not model.config.context_layers:
-        del config["context_layers"]
+    if isinstance(model, PixelNetwork):
+        # Settings that did not exist when the first files were coded, so that these can still be decoded.
+        if model.config.output == "softmax":
+            del config["output"], config["components"]
+        if not model.config.context_layers:
+            del config["context_layers"]
     digest = hashlib.sha256(json.dumps([config, shape], sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode() + tensor.cpu().half().contiguous().numpy().tobytes())

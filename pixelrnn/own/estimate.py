@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pixelrnn.model import PixelModel
+from pixelrnn.model import PixelNetwork
 from pixelrnn.own.settings import Settings
 from pixelrnn.training.optimizer import MuonAdamW
 from pixelrnn.training.sample_grids import SIDE, sample_grid
@@ -41,7 +41,7 @@ def estimate(
         device: Device to compute on.
     """
     start = settings.init_from
-    model = trained_model(start, settings.model) if start else PixelModel(settings.model, settings.shape)
+    model = trained_model(start, settings.model) if start else PixelNetwork(settings.model, settings.shape)
     model = model.to(resolve_device(device))
     speed = _measure(model, settings)
     batch, shape = settings.training.batch_size, settings.shape
@@ -63,7 +63,7 @@ def estimate(
     return Estimate(seconds, size)
 
 
-def _measure(model: PixelModel, settings: Settings) -> _Speed:
+def _measure(model: PixelNetwork, settings: Settings) -> _Speed:
     training, shape = settings.training, model.shape
     optimizer = MuonAdamW(
         model, model.inner_matrices(), training.matrix_learning_rate, training.learning_rate, training.weight_decay

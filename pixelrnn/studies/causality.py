@@ -207,10 +207,11 @@ def _redrawn(model: PixelModel, generator: torch.Generator) -> PixelModel:
 
 def _batch_size(model: PixelModel) -> int:
     """Choose the number of images per backward pass from a rough estimate of the memory of their graph."""
-    config, shape = model.config, model.shape
-    of_layers = 24 * config.hidden_channels * (config.num_layers + config.context_layers)
-    of_output = 6 * config.output_channels + 3 * shape.channels * max(shape.levels, model.distribution.parameters)
-    return max(1, _BATCH_BYTES // (8 * shape.height * shape.width * (of_layers + of_output)))
+    shape, values = model.shape, 0
+    for config in (network.config for network in model.networks):
+        values += 24 * config.hidden_channels * (config.num_layers + config.context_layers)
+        values += 6 * config.output_channels + 3 * shape.channels * max(shape.levels, model.distribution.parameters)
+    return max(1, _BATCH_BYTES // (8 * shape.height * shape.width * values))
 
 
 def _past(order: Order, shape: ImageShape) -> Tensor:

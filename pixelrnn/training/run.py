@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from data_prep.prepared_pixels import PreparedPixels
-    from pixelrnn.model import PixelModel
+    from pixelrnn.model import PixelNetwork
 
 # Maximum number of steps between two lines of the log.
 _LOG_INTERVAL = 10
@@ -123,19 +123,17 @@ def export(run: str | Path, *, output: str | Path, evaluation: str | Path | None
         UserError: The run has no checkpoint yet, `output` holds something else, or `evaluation` is not an evaluation
             file.
     """
-    from pixelrnn.model import PixelModel
-    from pixelrnn.model_card import model_card
+    from pixelrnn.model import PixelNetwork
+    from pixelrnn.model_card import model_card, read_evaluation
     from vision_rnn.files import MANIFEST, read_json
     from vision_rnn.run_folder import best_checkpoint, read_checkpoint, read_settings
     from vision_rnn.saved_model import save_model
 
     folder = Path(run)
     path = best_checkpoint(folder, "pixelrnn train")
-    measured = read_json(evaluation) if evaluation else None
-    if evaluation and not (isinstance(measured, dict) and {"protocol", "nats_per_image"} <= measured.keys()):
-        raise UserError(f"{evaluation}: not an evaluation; write one with: pixelrnn evaluate -o FILE")
+    measured = read_evaluation(evaluation) if evaluation else None
     checkpoint = read_checkpoint(path, "model", "a pixel model")
-    model = PixelModel.from_description(checkpoint["model"])
+    model = PixelNetwork.from_description(checkpoint["model"])
     weights = {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items()}
     model.load_state_dict(weights, strict=True)
     manifest, settings = read_json(folder / MANIFEST), read_settings(folder)
@@ -152,23 +150,23 @@ def _averaged(average: "Tensor", current: "Tensor", number: "Tensor", decay: flo
     return average.lerp(current, 1 - min(decay, (1 + int(number)) / (10 + int(number))))
 
 
-def _initial_model(prepared: "PreparedPixels", config: ModelConfig, init_from: str | None) -> "PixelModel":
-    from pixelrnn.model import PixelModel
+def _initial_model(prepared: "PreparedPixels", config: ModelConfig, init_from: str | None) -> "PixelNetwork":
+    from pixelrnn.model import PixelNetwork
     from pixelrnn.training.batches import check_fit, image_shape
     from pixelrnn.training.start import trained_model
 
     if not init_from:
-        return PixelModel(config, image_shape(prepared, config.conditional))
+        return PixelNetwork(config, image_shape(prepared, config.conditional))
     trained = trained_model(init_from, config)
     check_fit(prepared, trained.shape)
     return trained
 
 
-def _check_resumable(checkpoint: Path, model: "PixelModel") -> None:
+def _check_resumable(checkpoint: Path, model: "PixelNetwork") -> None:
     """Refuse a checkpoint of another architecture."""
-    from pixelrnn.model import PixelModel
+    from pixelrnn.model import PixelNetwork
     from vision_rnn.run_folder import read_checkpoint
 
-    begun = PixelModel.from_description(read_checkpoint(checkpoint, "model", "a pixel model")["model"])
+    begun = PixelNetwork.from_description(read_checkpoint(checkpoint, "model", "a pixel model")["model"])
     if (begun.config, begun.shape) != (model.config, model.shape):
         raise UserError(f"{checkpoint}: has another architecture; give the options of its run")

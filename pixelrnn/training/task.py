@@ -20,7 +20,7 @@ from torch import Tensor
 
 from evaluation.likelihood import summarize_likelihood
 from pixelrnn.mask import named_masks
-from pixelrnn.model import PixelModel
+from pixelrnn.model import PixelNetwork
 from pixelrnn.pixel_config import TrainingConfig
 from pixelrnn.training.optimizer import MuonAdamW
 from pixelrnn.training.random_masks import random_masks
@@ -39,7 +39,7 @@ class PixelTask(lightning.LightningModule):
         config: Training settings.
     """
 
-    def __init__(self, model: PixelModel, config: TrainingConfig):
+    def __init__(self, model: PixelNetwork, config: TrainingConfig):
         super().__init__()
         self.model = model
         self.config = config

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pixelrnn.layers.reference import plain_scan
-from pixelrnn.model import PixelModel
+from pixelrnn.model import PixelModel, PixelNetwork
 from pixelrnn.pixel_config import ImageShape, ModelConfig, Output
 from pixelrnn.sampling import draw, draw_naively
 from pixelrnn.scan.lstm_scan import Geometry, lstm_scan
@@ -29,7 +29,7 @@ GEOMETRIES = {
 
 def make_model(config: ModelConfig, size: int = SIZE) -> PixelModel:
     torch.manual_seed(0)
-    return PixelModel(config, ImageShape(height=size, width=size)).eval().requires_grad_(False)
+    return PixelNetwork(config, ImageShape(height=size, width=size)).eval().requires_grad_(False)
 
 
 def blank_and_noise(batch: int, size: int = SIZE) -> tuple[Tensor, Tensor]:
@@ -157,7 +157,7 @@ def colour_model(output: Output) -> PixelModel:
         skip=True,
         extra_column=True,
     )
-    return PixelModel(config, COLOUR)
+    return PixelNetwork(config, COLOUR)
 
 
 @pytest.mark.benchmark(group="training step on 16 colour images of 32x32, Row LSTM, 4 layers of 64")

@@ -10,7 +10,7 @@ import torch
 from data_prep.pixels import prepare_pixels
 from data_prep.prepared_pixels import PreparedPixels
 from pixelrnn.layers.masked_convolution import MaskedConv2d
-from pixelrnn.model import PixelModel
+from pixelrnn.model import PixelModel, PixelNetwork
 from pixelrnn.pixel_config import ImageShape, ModelConfig, Order
 
 # No width is a multiple of three, so the groups of the channels have different sizes.
@@ -64,7 +64,7 @@ def build_model(
 ) -> PixelModel:
     shape = ImageShape(height=height, width=width, channels=channels, levels=levels, num_classes=num_classes)
     generator = torch.Generator().manual_seed(0)
-    model = PixelModel(ModelConfig(**{**SMALL, "conditional": num_classes > 0, **config}), shape)
+    model = PixelNetwork(ModelConfig(**{**SMALL, "conditional": num_classes > 0, **config}), shape)
     for parameter in model.parameters():
         # Many parameters start at zero, where wrong or missing uses would not show, and the others are so small that
         # drawn pixels would hardly depend on known ones.

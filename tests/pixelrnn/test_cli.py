@@ -65,6 +65,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, make_model: Callable[..., 
     """Model folders for binary, RGB and labelled images, in all three orders."""
     models = {
         "binary": make_model(HEIGHT, WIDTH, dtype=torch.float32),
+        "wide": make_model(HEIGHT, WIDTH, dtype=torch.float32, hidden_channels=11, num_layers=1),
         "rotated": make_model(HEIGHT, WIDTH, dtype=torch.float32, order="rotated"),
         "rgb": make_model(HEIGHT, WIDTH, 3, 256, dtype=torch.float32, architecture="pixel_cnn", order="transposed"),
         "mixture": make_model(
@@ -108,6 +109,43 @@ def cell(picture: Path, row: int, column: int, titled: bool = True) -> np.ndarra
     scale = cell_scale(HEIGHT, WIDTH)
     top, left = GAP + row * (HEIGHT * scale + GAP), GAP + column * (WIDTH * scale + GAP)
     return sheet[top : top + HEIGHT * scale : scale, left : left + WIDTH * scale : scale]
+
+
+# mix
+
+
+def test_a_mixture_is_a_model_for_all_commands(
+    run: Run, folders: dict[str, Path], prepared: Path, images: Path
+) -> None:
+    arguments = ("mix", folders["binary"], folders["wide"], "--data", prepared)
+    status, output, errors = run(*arguments, "-o", "mixed")
+    assert (status, len(output)) == (0, 4)
+    assert "the mixture is in mixed; nats are of 2 images of validation" in errors[-1]
+    assert [line.split()[0] for line in output] == ["model", "binary", "wide", "mixture"]
+    weights = [float(line.split()[1]) for line in output[1:3]]
+    assert sum(weights) == pytest.approx(1)
+    each, mixed = [float(line.split()[2]) for line in output[1:3]], float(output[3].split()[1])
+    assert mixed < min(each)
+    status, output, _ = run("evaluate", "--model", "mixed", "--data", prepared, "--split", "validation", "--proof")
+    assert status == 0
+    assert any(line.split()[:4] == ["nats", "per", "image", f"{mixed:.3f}"] for line in output)
+    assert any(line.startswith("decoded exactly") and line.endswith("2 of 2") for line in output)
+    status, _, errors = run(*arguments, "-o", "mixed/README.md")
+    assert (status, len(errors)) == (2, 1)
+    status, _, errors = run(*arguments, "-o", folders["wide"])
+    assert (status, len(errors)) == (2, 1)
+    assert "would replace a model that is read" in errors[0]
+    status, _, errors = run("mix", folders["binary"], folders["rotated"], "--data", prepared, "-o", "other")
+    assert (status, len(errors)) == (2, 1)
+    assert "rotated: predicts in rotated order, but binary in raster order" in errors[0]
+    assert not Path("other").exists()
+    status, _, errors = run("train", "--data", prepared, "--output", "run", "--init_from", "mixed")
+    assert (status, len(errors)) == (2, 1)
+    assert "a mixture, which is not trained as a whole" in errors[0]
+    assert run("verify", "--model", "mixed").status == 0
+    assert run("complete", "--model", "mixed", "--mask", "lower-half", "--samples", 2, images).status == 0
+    assert run("compress", "--model", "mixed", images, "-o", "coded").status == 0
+    assert run("decompress", "--model", "mixed", "coded", "-o", "decoded").status == 0
 
 
 # complete

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pixelrnn.completion import masked_nats
 from pixelrnn.layers.context import Context, UnmaskedRowLSTM
-from pixelrnn.model import PixelModel
+from pixelrnn.model import PixelModel, PixelNetwork
 from pixelrnn.pixel_config import ImageShape, ModelConfig, Order
 from vision_rnn.errors import UserError
 
@@ -128,7 +128,7 @@ def test_a_new_context_changes_nothing() -> None:
     """Its output starts at zero, whatever is known."""
     torch.manual_seed(0)
     plain, extended = (
-        PixelModel(ModelConfig(num_layers=2, hidden_channels=4, context_layers=layers), ImageShape(height=4, width=5))
+        PixelNetwork(ModelConfig(num_layers=2, hidden_channels=4, context_layers=layers), ImageShape(height=4, width=5))
         for layers in (0, 2)
     )
     extended.load_state_dict(extended.state_dict() | plain.state_dict())

@@ -17,7 +17,7 @@ from torch import Tensor
 from pixelrnn.layers import diagonal_bilstm, row_lstm
 from pixelrnn.layers.masked_convolution import group_mask
 from pixelrnn.level_distribution import LogisticMixture
-from pixelrnn.model import PixelModel
+from pixelrnn.model import PixelModel, PixelNetwork
 from pixelrnn.pixel_config import ImageShape, ModelConfig, Order
 from pixelrnn.scan.lstm_scan import Geometry
 from pixelrnn.studies.causality import Certificate, certify, half_known
@@ -328,10 +328,10 @@ def test_wrong_masks_of_colour_leak(
 
 def test_a_context_that_reads_the_region_leaks(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is known, and every pixel is read; the same if half of them are known."""
-    context_states = PixelModel.context_states
+    context_states = PixelNetwork.context_states
     nothing = torch.zeros((), dtype=torch.bool)
     monkeypatch.setattr(
-        PixelModel, "context_states", lambda model, pixels, mask: context_states(model, pixels, nothing)
+        PixelNetwork, "context_states", lambda model, pixels, mask: context_states(model, pixels, nothing)
     )
     model, mask = make_model(3, 4, context_layers=2), half_known(3, 4)
     assert certify(model).num_leaks == 12 + 12 * 11 // 2

@@ -13,7 +13,7 @@ import torch
 from data_prep.prepared_pixels import PreparedPixels
 from pixelrnn.completion import masked_nats
 from pixelrnn.mask import NAMES, read_mask
-from pixelrnn.model import PixelModel
+from pixelrnn.model import PixelModel, PixelNetwork
 from pixelrnn.pixel_config import ImageShape, ModelConfig, TrainingConfig
 from pixelrnn.training.batches import batches
 from pixelrnn.training.task import PixelTask
@@ -213,7 +213,7 @@ def test_four_images_are_learnt_by_heart(variant: dict[str, Any], conditional: b
     shape = ImageShape(height=3, width=3, num_classes=4 * conditional)
     config = ModelConfig(**{"num_layers": 2, "hidden_channels": 8, "conditional": conditional} | variant)
     steps, labels = 300, torch.arange(4)
-    task = task_of(PixelModel(config, shape), steps, warmup_steps=5, learning_rate=0.01)
+    task = task_of(PixelNetwork(config, shape), steps, warmup_steps=5, learning_rate=0.01)
     loss = learn([FOUR, labels], task, steps)
     # That of regions is lower, since other pixels are known.
     assert loss < entropy + 0.03 if config.context_layers else loss == pytest.approx(entropy, abs=0.03)
@@ -227,7 +227,7 @@ def test_an_upper_half_is_learnt_from_the_lower_half_by_a_context_alone():
     for context_layers in (0, 2):
         torch.manual_seed(0)
         config = ModelConfig(num_layers=2, hidden_channels=8, context_layers=context_layers)
-        model = PixelModel(config, ImageShape(height=4, width=3))
+        model = PixelNetwork(config, ImageShape(height=4, width=3))
         task = task_of(model, 300, warmup_steps=20, learning_rate=0.01)
         configured = task.configure_optimizers()
         optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
@@ -250,6 +250,6 @@ def test_four_colour_images_are_learnt_by_heart():
     shape = ImageShape(height=3, width=3, channels=3, levels=256, num_classes=4)
     config = ModelConfig(num_layers=2, hidden_channels=16, output="logistic_mixture", components=4, conditional=True)
     steps, labels = 300, torch.arange(4)
-    task = task_of(PixelModel(config, shape), steps, warmup_steps=20, learning_rate=0.01)
+    task = task_of(PixelNetwork(config, shape), steps, warmup_steps=20, learning_rate=0.01)
     bits = learn([images, labels], task, steps, gradient_clip=100.0) / (27 * math.log(2))
     assert bits < 1  # Of 8.
