@@ -1,8 +1,9 @@
 """The pixel model: Pixel Recurrent Neural Networks (van den Oord, Kalchbrenner, Kavukcuoglu 2016, arXiv 1601.06759).
 
-Table 1: a 7x7 convolution with mask A, a stack of residual layers (Row LSTM, Diagonal BiLSTM or PixelCNN), two layers
-of ReLU and 1x1 convolution with mask B, and for every pixel and channel a softmax over its levels, or a sigmoid for
-binary images. The product of these probabilities in raster order is the probability of the image (equation 1).
+Table 1: a 7x7 convolution with mask A, a stack of residual layers (Row LSTM, Diagonal BiLSTM, PixelCNN or, from a later
+paper, Gated PixelCNN), two layers of ReLU and 1x1 convolution with mask B, and for every pixel and channel a softmax
+over its levels, or a sigmoid for binary images. The product of these probabilities in raster order is the probability
+of the image (equation 1).
 
 Deviations, all off by default: dilated taps (see `row_lstm`); an extra column to the right of the feature map, whose
 features see the last pixel of their row, which mask A hides from all others; class conditioning by a learned vector
@@ -26,6 +27,7 @@ from torch.nn import functional as F
 
 from pixelrnn.layers.context import Context
 from pixelrnn.layers.diagonal_bilstm import DiagonalBiLSTM
+from pixelrnn.layers.gated_pixel_cnn import HorizontalLayer, VerticalStack
 from pixelrnn.layers.masked_convolution import MaskedConv2d, MaskedPointwise
 from pixelrnn.layers.pixel_cnn import BottleneckConvolution
 from pixelrnn.layers.row_lstm import RowLSTM
@@ -182,6 +184,9 @@ class PixelNetwork(PixelModel[ModelConfig]):
         features, groups = 2 * config.hidden_channels, self.distribution.groups
         self.first = MaskedConv2d(shape.channels, features, 7, "A", groups)
         self.classes = nn.Embedding(shape.num_classes, features) if shape.num_classes else None
+        self.vertical = (
+            self._vertical_stack() if config.architecture == "gated_pixel_cnn" and config.num_layers else None
+        )
         self.layers = nn.ModuleList(self._layer(index) for index in range(config.num_layers))
         pointwise = self._pointwise
         self.up = nn.ModuleList(pointwise(features) for _ in self.layers)
@@ -200,12 +205,21 @@ class PixelNetwork(PixelModel[ModelConfig]):
     def _layer(self, index: int) -> nn.Module:
         config, groups = self.config, self.distribution.groups
         features, h = 2 * config.hidden_channels, config.hidden_channels
+        dilation = config.dilations[index % len(config.dilations)]
         if config.architecture == "row_lstm":
-            dilation = config.dilations[index % len(config.dilations)]
             return RowLSTM(features, h, self._columns, groups, dilation)
+        if config.architecture == "gated_pixel_cnn":
+            return HorizontalLayer(features, groups, dilation)
         if config.architecture == "diagonal_bilstm":
             return DiagonalBiLSTM(features, h, self.rows, groups)
         return BottleneckConvolution(features, h, groups)
+
+    def _vertical_stack(self) -> VerticalStack | None:
+        config = self.config
+        if config.architecture != "gated_pixel_cnn" or not config.num_layers:
+            return None
+        dilations = [config.dilations[index % len(config.dilations)] for index in range(config.num_layers)]
+        return VerticalStack(self.shape.channels, 2 * config.hidden_channels, dilations)
 
     def _context(self) -> Context:
         config, h = self.config, self.config.hidden_channels
@@ -216,6 +230,8 @@ class PixelNetwork(PixelModel[ModelConfig]):
 
     def _pointwise(self, outputs: int) -> nn.Module:
         h, groups = self.config.hidden_channels, self.distribution.groups
+        if self.config.architecture == "gated_pixel_cnn":
+            return MaskedConv2d(2 * h, outputs, 1, "B", groups)
         if self.config.architecture == "pixel_cnn":
             return MaskedConv2d(h, outputs, 1, "B", groups)
         return MaskedPointwise(h, outputs, groups)
@@ -233,10 +249,11 @@ class PixelNetwork(PixelModel[ModelConfig]):
         columns = x.shape[-1]
         if self.config.extra_column:
             x = F.pad(x, (0, 1))
+        above = None if self.vertical is None else self.vertical(x)
         x = self.first(x)
         if self.classes is not None:
             x = x + self.classes(labels)[:, :, None, None]
-        batch_last = self.config.architecture != "pixel_cnn"
+        batch_last = self.config.architecture in ("row_lstm", "diagonal_bilstm")
         if batch_last:
             x = x.permute(2, 1, 3, 0).contiguous()
         total = None
@@ -244,7 +261,7 @@ class PixelNetwork(PixelModel[ModelConfig]):
             if self.context is not None:
                 seen = self.context.rise[index](context)
                 x = x + (seen if batch_last else seen.permute(3, 1, 0, 2))
-            states = layer(x)
+            states = layer(x) if above is None else layer(x, above[index])
             risen = self.up[index](states)
             x = x + risen if self.config.residual else risen
             if self.skips is not None:
@@ -287,7 +304,7 @@ class PixelNetwork(PixelModel[ModelConfig]):
         """Return the names of the inner weight matrices: all kernels except the first, last and class vectors."""
         last = f"output.{len(self.output) - 1}.weight"
         inner = ("input_to_state", "state_to_state", "weight")
-        outer = ("first.weight", "context.first.weight", "classes.weight", last)
+        outer = ("first.weight", "vertical.first.weight", "context.first.weight", "classes.weight", last)
         return {name for name, _ in self.named_parameters() if name.endswith(inner) and name not in outer}
 
     @classmethod

@@ -49,6 +49,7 @@ drawn pixel by pixel in {order} order, each pixel given those before it and all 
 _NAMES = {
     "row_lstm": "A Row LSTM",
     "diagonal_bilstm": "A Diagonal BiLSTM",
+    "gated_pixel_cnn": "A Gated PixelCNN",
     "pixel_cnn": "A PixelCNN",
 }
 
@@ -186,9 +187,13 @@ def _deviations(model: PixelNetwork) -> list[str]:
             (config.num_layers, config.hidden_channels) != (7, 16)
         ),
         "No residual connections: the output of a layer is not added to its input.": not config.residual,
+        "The layers are those of a later paper (van den Oord et al., arXiv 1606.05328, section 2).": (
+            config.architecture == "gated_pixel_cnn"
+        ),
         f"The taps of the layers are {', '.join(map(str, config.dilations))} columns apart, in turn (1 in the paper), "
-        "which widens the view of a layer at the same cost.": config.architecture == "row_lstm"
-        and config.dilations != (1,),
+        "which widens the view of a layer at the same cost.": (
+            config.architecture in ("row_lstm", "gated_pixel_cnn") and config.dilations != (1,)
+        ),
         "The feature map is one column wider than the image, so that mask A hides no past pixel.": (
             config.extra_column
         ),

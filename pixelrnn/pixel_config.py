@@ -14,7 +14,7 @@ BUNDLED = "bundled:row-lstm"
 # Default models of `write`, and of `complete` and `serve`.
 WRITER, COMPLETER = "bundled:digits", BUNDLED
 
-Architecture = Literal["row_lstm", "diagonal_bilstm", "pixel_cnn"]
+Architecture = Literal["row_lstm", "diagonal_bilstm", "gated_pixel_cnn", "pixel_cnn"]
 Order = Literal["raster", "rotated", "transposed"]
 Output = Literal["softmax", "logistic_mixture"]
 
@@ -24,7 +24,8 @@ class ModelConfig:
     """The architecture of a pixel model. The defaults are the paper's for MNIST.
 
     Attributes:
-        architecture: Type of the layers.
+        architecture: Type of the layers: `row_lstm`, `diagonal_bilstm`, `gated_pixel_cnn`, or `pixel_cnn`, which is a
+            plain stack of masked convolutions with a blind spot.
         order: Order in which pixels are predicted: `raster` (rows from top to bottom, each from left to right),
             `rotated` (the reverse of `raster`) or `transposed` (columns from left to right, each from top to bottom).
         num_layers: Number of layers; at least 0.
@@ -37,8 +38,8 @@ class ModelConfig:
         residual: Residual connections, which add the input of each layer to its output (default: true).
         skip: Skip connections, which add the output of each layer, after a 1x1 convolution of its own, to the input of
             the output layers (default: false).
-        dilations: Distances between the taps of the layers in columns, repeated if there are more layers; Row LSTM
-            only.
+        dilations: Distances between the taps of the layers in columns, for a Gated PixelCNN also in rows, repeated if
+            there are more layers; Row LSTM and Gated PixelCNN only.
         extra_column: Extra column to the right of the feature map, so that mask A hides no past pixel (default: false).
         conditional: Class-conditional model, with a learned vector for each class of the training data (default:
             false).

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pixelrnn.layers.diagonal_bilstm import DiagonalBiLSTM, DiagonalLSTM
+from pixelrnn.layers.gated_pixel_cnn import HorizontalLayer, VerticalStack, gated
 from pixelrnn.layers.masked_convolution import MaskedConv2d, MaskedPointwise
 from pixelrnn.layers.pixel_cnn import BottleneckConvolution
 from pixelrnn.layers.row_lstm import RowLSTM
@@ -130,12 +131,14 @@ def draw_naively(
 class _Layers(Protocol):
     """All layers of a network with their caches of the pixels so far."""
 
-    def begin_row(self, row: int, seen: Tensor | None = None) -> None:
+    def begin_row(self, row: int, seen: Tensor | None = None, above: Tensor | None = None) -> None:
         """Compute the contribution of the rows above to this row.
 
         Args:
             row: Number of the row.
             seen: (layers, 2h, W, B), what the context adds to the input of each layer in this row; None without one.
+            above: (C, 3, W + 6, B), the scaled levels of the three rows above, with three columns of zeros on each
+                side; for a Gated PixelCNN.
         """
         ...
 
@@ -211,7 +214,7 @@ class _Network:
         levels = self._model.scaled(pixels[:, :, row]).permute(1, 2, 0)  # (C, W, B)
         self._seen[:, :-1] = self._seen[:, 1:].clone()
         self._seen[:, -1, self._reach : self._reach + levels.shape[1]] = levels
-        self._layers.begin_row(row, self._seen_in_context(row))
+        self._layers.begin_row(row, self._seen_in_context(row), self._seen[:, :-1])
 
     def _seen_in_context(self, row: int) -> Tensor | None:
         if self._model.context is None or self._context is None:
@@ -278,7 +281,7 @@ class _CompiledRowLSTMs:
         self._summed = torch.zeros(2 * h, batch)
         self._seen = zeros(len(layers) * (model.context is not None), columns, images, depth)
 
-    def begin_row(self, row: int, seen: Tensor | None = None) -> None:
+    def begin_row(self, row: int, seen: Tensor | None = None, above: Tensor | None = None) -> None:
         if seen is not None:
             _, depth, _, batch = seen.shape
             self._seen[:, :, :batch, :depth] = seen.permute(0, 2, 3, 1).numpy()
@@ -311,7 +314,13 @@ class _LayerByLayer:
     """Layers of any kind, run with torch operations."""
 
     def __init__(self, model: PixelNetwork, columns: int, batch: int):
-        self._layers = [_cached(layer, columns, batch) for layer in model.layers]
+        self._vertical = None if model.vertical is None else _CachedVerticalStack(model.vertical, columns, batch)
+        self._layers = [
+            _CachedHorizontal(layer, self._vertical, index, columns, batch)
+            if isinstance(layer, HorizontalLayer) and self._vertical is not None
+            else _cached(layer, columns, batch)
+            for index, layer in enumerate(model.layers)
+        ]
         # Both 1x1 convolutions of a layer as one matrix product; their biases multiply an input that is always 1.
         self._rise = [torch.cat(parts) for parts in _rising(model)]
         self._residual = model.config.residual
@@ -319,8 +328,10 @@ class _LayerByLayer:
         self._padding = model.first.weight.new_zeros(self._width if model.skips is not None else 0, batch)
         self._seen: Tensor | None = None
 
-    def begin_row(self, row: int, seen: Tensor | None = None) -> None:
+    def begin_row(self, row: int, seen: Tensor | None = None, above: Tensor | None = None) -> None:
         self._seen = seen
+        if self._vertical is not None and above is not None:
+            self._vertical.begin_row(above)
         for layer in self._layers:
             layer.begin_row(row)
 
@@ -451,6 +462,56 @@ class _CachedConvolution:
         self._row[:, column + 1] = narrow
         states = self._states[column]
         torch.clamp_min(wide, 0, out=states[:-1])
+        return states
+
+
+class _CachedVerticalStack:
+    """The vertical stack of a Gated PixelCNN, which runs over a whole row when it starts.
+
+    Attributes:
+        maps: Of each layer, those for the pixels of the row, before the gates, (W, 2p, B).
+    """
+
+    def __init__(self, stack: VerticalStack, columns: int, batch: int):
+        self._stack = stack
+        kernel = stack.first.weight
+        # Of each layer the rows of its input that it still reads, with margins: (B, p, distance, W + 2 distance).
+        self._rows = [
+            kernel.new_zeros(batch, len(kernel), distance, columns + 2 * distance) for distance in stack.dilations
+        ]
+        self.maps: list[Tensor] = []
+
+    def begin_row(self, above: Tensor) -> None:
+        x = self._stack.first(above.permute(3, 0, 1, 2))
+        self.maps = []
+        for index, (layer, distance) in enumerate(zip(self._stack.layers, self._stack.dilations, strict=True)):
+            rows = torch.cat([self._rows[index], F.pad(x, (distance, distance))], dim=2)
+            self._rows[index] = rows[:, :, 1:]
+            maps = layer(rows)
+            x = gated(maps)
+            self.maps.append(maps[:, :, 0].permute(2, 1, 0))
+
+
+class _CachedHorizontal:
+    def __init__(self, layer: HorizontalLayer, vertical: _CachedVerticalStack, index: int, columns: int, batch: int):
+        self._layer, self._vertical, self._index = layer, vertical, index
+        self._left, self._centre = (layer.weight * layer.mask).chunk(2, dim=1)
+        self._states = _states(layer.weight.new_zeros(columns, len(layer.weight) // 2), batch).unbind()
+        self._x = [self._states[0]] * columns
+
+    def begin_row(self, row: int) -> None:
+        from_above = self._layer.from_above
+        maps = torch.matmul(from_above.weight, self._vertical.maps[self._index])
+        self._from_above = (maps + from_above.bias[:, None]).unbind()
+
+    def step(self, column: int, x: Tensor) -> Tensor:
+        self._x[column] = x
+        gates = torch.addmm(self._from_above[column], self._centre, x)
+        if column >= self._layer.dilation:
+            gates.addmm_(self._left, self._x[column - self._layer.dilation])
+        candidate, gate = gates.chunk(2)
+        states = self._states[column]
+        torch.mul(candidate.tanh(), gate.sigmoid(), out=states[:-1])
         return states
 
 

@@ -42,6 +42,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "diagonal_bilstm": {"architecture": "diagonal_bilstm"},
     "diagonal_bilstm-extra": {"architecture": "diagonal_bilstm", "extra_column": True},
     "diagonal_bilstm-mixture": {"architecture": "diagonal_bilstm", "output": "logistic_mixture", "components": 2},
+    "gated_pixel_cnn": {"architecture": "gated_pixel_cnn"},
+    "gated_pixel_cnn-dilated-extra-skip-context": {
+        "architecture": "gated_pixel_cnn",
+        "dilations": (2, 1),
+        "extra_column": True,
+        "skip": True,
+        "context_layers": 1,
+    },
     "pixel_cnn": {"architecture": "pixel_cnn"},
     "pixel_cnn-context": {"architecture": "pixel_cnn", "context_layers": 1},
     "pixel_cnn-extra-skip-no-residual": {

@@ -161,7 +161,7 @@ def test_another_order_is_the_same_model_of_a_turned_image(
     torch.testing.assert_close(transposed(pixels), raster(pixels.mT).mT, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("architecture", ["row_lstm", "diagonal_bilstm", "pixel_cnn"])
+@pytest.mark.parametrize("architecture", ["row_lstm", "diagonal_bilstm", "gated_pixel_cnn", "pixel_cnn"])
 @pytest.mark.parametrize(("residual", "skip"), [(True, False), (False, False), (True, True), (False, True)])
 def test_residuals_and_skips_are_added_once(
     make_model: MakeModel, architecture: str, residual: bool, skip: bool

@@ -82,7 +82,7 @@ def test_given_a_class(make_model: MakeModel, variant: dict[str, Any]) -> None:
     check_same_as_naive(model, everything(model), labels=torch.tensor([2, 0, 1]))
 
 
-@pytest.mark.parametrize("architecture", ["row_lstm", "diagonal_bilstm", "pixel_cnn"])
+@pytest.mark.parametrize("architecture", ["row_lstm", "diagonal_bilstm", "gated_pixel_cnn", "pixel_cnn"])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5), (5, 1)])
 def test_the_smallest_images(make_model: MakeModel, architecture: str, height: int, width: int) -> None:
     for channels in (1, 3):
@@ -90,7 +90,7 @@ def test_the_smallest_images(make_model: MakeModel, architecture: str, height: i
         check_same_as_naive(model, everything(model))
 
 
-@pytest.mark.parametrize("architecture", ["row_lstm", "diagonal_bilstm", "pixel_cnn"])
+@pytest.mark.parametrize("architecture", ["row_lstm", "diagonal_bilstm", "gated_pixel_cnn", "pixel_cnn"])
 @pytest.mark.parametrize("levels", [2, 256])
 def test_single_precision(make_model: MakeModel, architecture: str, levels: int) -> None:
     model = make_model(
@@ -202,4 +202,5 @@ def test_layers_are_compiled_for_a_row_lstm_in_single_precision(make_model: Make
 
     assert layers("row_lstm", torch.float32) is _CompiledRowLSTMs
     assert layers("row_lstm", torch.float64) is _LayerByLayer
+    assert layers("gated_pixel_cnn", torch.float32) is _LayerByLayer
     assert layers("pixel_cnn", torch.float32) is _LayerByLayer

@@ -76,6 +76,25 @@ def view_in_raster_order(config: ModelConfig, rows: int, width: int, channels: i
                 states[row, column] |= beside(x, row - 1, column + offset)
         return states
 
+    def vertical_layer(x: np.ndarray, dilation: int) -> np.ndarray:
+        """Map what is seen together at each place, (H, W, inputs)."""
+        states = np.zeros_like(x)
+        for row, column in itertools.product(range(rows), range(columns)):
+            for up, right in itertools.product((0, dilation), (-dilation, 0, dilation)):
+                if row - up >= 0 and 0 <= column + right < columns:
+                    states[row, column] |= x[row - up, column + right]
+        return states
+
+    def horizontal_layer(x: np.ndarray, above: np.ndarray, dilation: int) -> np.ndarray:
+        states = mask_b(x)
+        for row, column in itertools.product(range(rows), range(columns)):
+            states[row, column] |= beside(x, row, column - dilation) | above[row, column]
+        return states
+
+    above = np.zeros((rows, columns, inputs.shape[-1]), bool)
+    for row, column in itertools.product(range(rows), range(columns)):
+        for up, right in itertools.product(range(1, 4), range(-3, 4)):
+            above[row, column] |= beside(inputs, row - up, column + right)
     x = empty()
     for row, column in itertools.product(range(rows), range(columns)):
         for down, right in itertools.product(range(-3, 1), range(-3, 4)):
@@ -85,8 +104,12 @@ def view_in_raster_order(config: ModelConfig, rows: int, width: int, channels: i
             x[row, column, channel] |= inputs[row, column, :channel].any(0)
     total = empty()
     for index in range(config.num_layers):
+        dilation = config.dilations[index % len(config.dilations)]
         if config.architecture == "row_lstm":
-            states = row_layer(x, config.dilations[index % len(config.dilations)])
+            states = row_layer(x, dilation)
+        elif config.architecture == "gated_pixel_cnn":
+            above = vertical_layer(above, dilation)
+            states = horizontal_layer(x, above, dilation)
         else:
             states = diagonal_layer(x) if config.architecture == "diagonal_bilstm" else convolution_layer(x)
         x = mask_b(states) | x if config.residual else mask_b(states)
@@ -129,7 +152,7 @@ def test_a_sound_model_sees_just_what_it_can(
 
 
 @pytest.mark.parametrize("extra_column", [False, True])
-@pytest.mark.parametrize("architecture", ["row_lstm", "diagonal_bilstm", "pixel_cnn"])
+@pytest.mark.parametrize("architecture", ["row_lstm", "diagonal_bilstm", "gated_pixel_cnn", "pixel_cnn"])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 6), (6, 1), (2, 2)])
 def test_the_smallest_images(
     make_model: MakeModel, architecture: str, extra_column: bool, height: int, width: int
@@ -178,6 +201,15 @@ def test_pixel_cnn_has_a_blind_spot(make_model: MakeModel, num_layers: int) -> N
     expected = reach(
         lambda d: -far if d <= far else 1, lambda d: (min(d + 2, far) if d <= far else 0) if d else -1, 9, 15
     )
+    assert torch.equal(certificate.sees[:, :, 0, :, :, 0], expected)
+
+
+@pytest.mark.parametrize("num_layers", [1, 3])
+def test_gated_pixel_cnn_has_no_blind_spot(make_model: MakeModel, num_layers: int) -> None:
+    """It sees all of the last 3 + L rows, and of its own, that is at most 3 + L columns away."""
+    certificate = certify(make_model(9, 15, architecture="gated_pixel_cnn", num_layers=num_layers))
+    far = 3 + num_layers
+    expected = reach(lambda d: -far if d <= far else 1, lambda d: (far if d <= far else 0) if d else -1, 9, 15)
     assert torch.equal(certificate.sees[:, :, 0, :, :, 0], expected)
 
 
