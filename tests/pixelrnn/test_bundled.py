@@ -1,5 +1,6 @@
 """The bundled pixel models: they load from the package, are causal, and have the likelihoods stated in their cards."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from data_prep.pixels import prepare_pixels
 from data_prep.prepared_pixels import PreparedPixels
 from pixelrnn.exact_likelihood import evaluate
-from pixelrnn.model import PixelModel, load_pixel_model
+from pixelrnn.model import PixelModel, PixelNetwork, load_pixel_model
 from pixelrnn.studies.causality import certify
 from vision_rnn.errors import UserError
 
@@ -25,7 +26,11 @@ def test_those_named_are_all_there_are():
 # The model of digits has the layers of the Row LSTM; that a class vector opens no path is tested with small models.
 @pytest.mark.parametrize("name", ["row-lstm", "diagonal-bilstm"])
 def test_it_predicts_from_the_past_alone(name: str):
-    certificate = certify(load_pixel_model(f"bundled:{name}"))
+    model = load_pixel_model(f"bundled:{name}")
+    assert isinstance(model, PixelNetwork)
+    # Its structure with fewer channels: the certificate draws new weights anyway, and the width opens no path.
+    narrow = dataclasses.replace(model.config, hidden_channels=2, output_channels=2)
+    certificate = certify(PixelNetwork(narrow, model.shape))
     assert certificate.num_leaks == 0
     assert certificate.coverage >= RELEASED[name][0]
 
