@@ -141,7 +141,7 @@ def run_on_each(
                 for time_ in range(first, number):
                     before(time_)
                     files.empty()
-                    Path("/proc/self/clear_refs").write_text("5")  # The peak begins anew.
+                    Path("/proc/self/clear_refs").write_text("5")  # This resets the peak.
                     start = time.monotonic()
                     signal.setitimer(signal.ITIMER_REAL, SECONDS)  # Its signal ends the process.
                     status = _status(main, arguments)
