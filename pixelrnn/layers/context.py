@@ -17,11 +17,12 @@ the model: a model that gets a context predicts at first what it did without.
 import torch
 from torch import Tensor, nn
 
-from pixelrnn.layers.masked_convolution import MaskedPointwise, uniform_kernel
+from pixelrnn.layers.masked_convolution import MaskedPointwise
+from pixelrnn.layers.row_lstm import RowRecurrence
 from pixelrnn.scan.lstm_scan import Geometry, lstm_scan
 
 
-class UnmaskedRowLSTM(nn.Module):
+class UnmaskedRowLSTM(RowRecurrence):
     """A Row LSTM layer that reads its own column and those on both sides.
 
     Args:
@@ -31,14 +32,7 @@ class UnmaskedRowLSTM(nn.Module):
     """
 
     def __init__(self, hidden_channels: int, columns: int, dilation: int):
-        super().__init__()
-        self.dilation = dilation
-        gates = 4 * hidden_channels
-        self.input_to_state = nn.Parameter(uniform_kernel(gates, 3 * hidden_channels))
-        self.state_to_state = nn.Parameter(uniform_kernel(gates, 3 * hidden_channels))
-        self.bias = nn.Parameter(torch.zeros(gates))
-        self.initial_hidden = nn.Parameter(torch.zeros(hidden_channels, columns))
-        self.initial_cell = nn.Parameter(torch.zeros(hidden_channels, columns))
+        super().__init__(3 * hidden_channels, hidden_channels, columns, dilation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (H, h, W, B) to states (H, h, W, B), row by row in the order given."""

@@ -15,7 +15,28 @@ from pixelrnn.layers.masked_convolution import group_mask, uniform_kernel
 from pixelrnn.scan.lstm_scan import Geometry, lstm_scan
 
 
-class RowLSTM(nn.Module):
+class RowRecurrence(nn.Module):
+    """The parameters of a Row LSTM layer, whatever it sees of its row.
+
+    Args:
+        inputs: Number of inputs of a state: of features times taps.
+        hidden_channels: Number of hidden channels h.
+        columns: Width of the image; each column has its own initial state.
+        dilation: Distance between the taps in columns.
+    """
+
+    def __init__(self, inputs: int, hidden_channels: int, columns: int, dilation: int):
+        super().__init__()
+        self.dilation = dilation
+        gates = 4 * hidden_channels
+        self.input_to_state = nn.Parameter(uniform_kernel(gates, inputs))
+        self.state_to_state = nn.Parameter(uniform_kernel(gates, 3 * hidden_channels))
+        self.bias = nn.Parameter(torch.zeros(gates))
+        self.initial_hidden = nn.Parameter(torch.zeros(hidden_channels, columns))
+        self.initial_cell = nn.Parameter(torch.zeros(hidden_channels, columns))
+
+
+class RowLSTM(RowRecurrence):
     """A Row LSTM layer.
 
     Args:
@@ -29,14 +50,7 @@ class RowLSTM(nn.Module):
     mask: Tensor
 
     def __init__(self, features: int, hidden_channels: int, columns: int, channels: int, dilation: int = 1):
-        super().__init__()
-        self.dilation = dilation
-        gates = 4 * hidden_channels
-        self.input_to_state = nn.Parameter(uniform_kernel(gates, 2 * features))
-        self.state_to_state = nn.Parameter(uniform_kernel(gates, 3 * hidden_channels))
-        self.bias = nn.Parameter(torch.zeros(gates))
-        self.initial_hidden = nn.Parameter(torch.zeros(hidden_channels, columns))
-        self.initial_cell = nn.Parameter(torch.zeros(hidden_channels, columns))
+        super().__init__(2 * features, hidden_channels, columns, dilation)
         centre = group_mask(hidden_channels, features, channels, "B").repeat(4, 1)
         self.register_buffer("mask", torch.cat([torch.ones_like(centre), centre], dim=1), persistent=False)
 
