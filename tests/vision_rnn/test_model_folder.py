@@ -193,7 +193,8 @@ def test_a_model_is_written_over_a_model_and_over_nothing_else(model: Scale, fol
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "dog.jpg").touch()
     (tmp_path / "file").touch()
-    for taken, message in (("photos", "holds something other than a model"), ("file", "cannot be written")):
+    something_else, unwritable = "holds something other than a model", "cannot be written"
+    for taken, message in (("photos", something_else), ("file", something_else), ("file/model", unwritable)):
         with pytest.raises(UserError, match=f"{taken}: {message}"):
             save_model(model, tmp_path / taken, "")
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["dog.jpg"]
