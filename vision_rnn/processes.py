@@ -89,6 +89,29 @@ class _Share(Sampler[int]):
         return len(self._indices)
 
 
+class _Shuffled(DistributedSampler):
+    """Every process's share of the training images, in an order that the seed and the number of the epoch decide.
+
+    It is the only sampler of torch with such an order, which exact resumption needs. Images that depend on the epoch
+    too, as random crops do, find its number in their `epoch`, before other processes begin to read them.
+    """
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch."""
+        super().set_epoch(epoch)
+        self.dataset.epoch = epoch  # type: ignore[attr-defined]
+
+
+class _Loader(DataLoader):
+    """Begins to read when the first batch is asked for.
+
+    When Lightning resumes a training, it makes the iterator before it tells the sampler the number of the epoch.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()
+
+
 class Batches(lightning.LightningDataModule):
     """The batches of training and validation images, divided among the processes.
 
@@ -103,6 +126,7 @@ class Batches(lightning.LightningDataModule):
         seed: Random seed of the order of the training images.
         collate: What makes a batch of items (default: torch's).
         prepare: What every process does before it reads the first image, together with the others; it gets its device.
+        workers: Number of further processes, for each of these, that read batches ahead; 0 for none.
 
     Raises:
         UserError: While it starts: the batch size cannot be divided, or there are fewer images than processes.
@@ -117,10 +141,12 @@ class Batches(lightning.LightningDataModule):
         seed: int,
         collate: Callable[[list[Any]], Any] | None = None,
         prepare: Callable[[torch.device], None] | None = None,
+        workers: int = 0,
     ):
         super().__init__()
         self._training, self._validation = training, validation
         self._batch_size, self._seed, self._collate, self._prepare = batch_size, seed, collate, prepare
+        self._workers = workers
 
     def setup(self, stage: str) -> None:
         """Check that the images can be divided, and prepare them."""
@@ -142,8 +168,7 @@ class Batches(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Return this process's share of the training images."""
         processes, rank = self._processes
-        # The only sampler of torch whose order is a function of (seed, epoch), which exact resumption needs.
-        sampler = DistributedSampler(self._training, num_replicas=processes, rank=rank, shuffle=True, seed=self._seed)
+        sampler = _Shuffled(self._training, num_replicas=processes, rank=rank, shuffle=True, seed=self._seed)
         return self._loader(self._training, sampler)
 
     def val_dataloader(self) -> DataLoader:
@@ -158,5 +183,12 @@ class Batches(lightning.LightningDataModule):
         return self.trainer.world_size, self.trainer.global_rank
 
     def _loader(self, images: Dataset, sampler: Sampler[int]) -> DataLoader:
-        size = self._batch_size // self._processes[0]
-        return DataLoader(images, size, sampler=sampler, collate_fn=self._collate)
+        assert self.trainer is not None
+        return _Loader(
+            images,
+            self._batch_size // self._processes[0],
+            sampler=sampler,
+            collate_fn=self._collate,
+            num_workers=self._workers,
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+        )

@@ -1,10 +1,12 @@
 """The training loop of every model: Lightning's, with our logs, checkpoints and progress."""
 
 import contextlib
+import ctypes
 import importlib.util
 import io
 import logging
 import os
+import platform
 import sys
 import warnings
 from collections.abc import Iterator
@@ -35,6 +37,8 @@ _INTENDED = (
     "use .*sync_dist=True",
     "isinstance.treespec, LeafSpec",
 )
+# Parameters of glibc's `mallopt`, from its malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 # What torch says when it waits for a process that has ended, by gloo and by NCCL.
 _LOST = ("Connection closed", "Connection reset", "Timed out", "timeout", "NCCL")
 
@@ -110,6 +114,18 @@ def _without_tips() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def keep_freed_memory() -> None:
+    """Let the C library keep the memory that is freed, for what is allocated next; does nothing if it is not glibc.
+
+    Every step of a training allocates the same tensors of many megabytes. By default glibc returns each of them to the
+    kernel, which has to clear the memory of the next: a quarter of the time of a step that trains three encoders.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, -1)
+
+
 @_without_tips()
 def fit(
     task: lightning.LightningModule,
@@ -155,6 +171,7 @@ def fit(
             f"--trainer.devices={os.environ['LOCAL_WORLD_SIZE']} --trainer.num_nodes="
             f"{started // int(os.environ['LOCAL_WORLD_SIZE'])}"
         )
+    keep_freed_memory()
     trainer = lightning.Trainer(
         accelerator=resolve_device(device).type,
         max_epochs=epochs,
@@ -183,6 +200,12 @@ def fit(
             saved = (checkpoint_folder(run) / LAST).is_file()
             advice = "add --ckpt_path last to continue" if saved else "no epoch was completed"
             raise KeyboardInterrupt(advice) from None
+        except UserError as error:
+            # A process that reads batches adds its traceback.
+            _, mark, message = str(error).rpartition(f"{UserError.__qualname__}: ")
+            if mark:
+                raise UserError(message.strip()) from error
+            raise
         except RuntimeError as error:
             # Of the connection between processes; what goes wrong in this one explains itself.
             if spread.devices * spread.num_nodes > 1 and any(sign in str(error) for sign in _LOST):

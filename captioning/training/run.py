@@ -152,6 +152,7 @@ def train(
             seed=training.seed,
             collate=collate,
             prepare=prepare,
+            workers=int(not cached) if trainer.workers is None else trainer.workers,
         ),
         folder,
         epochs=training.epochs,

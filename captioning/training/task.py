@@ -72,7 +72,7 @@ class CaptioningTask(lightning.LightningModule):
         super().__init__()
         self.captioner = captioner
         self.config = config
-        self._training, self._validation = training, validation
+        self._validation = validation
         self._candidates: dict[int, list[str]] = {}
         self._nats, self._words = 0.0, 0
         self.look_baseline: Tensor
@@ -90,10 +90,6 @@ class CaptioningTask(lightning.LightningModule):
             # The end token counts as a word of the reward; otherwise ending with "in a" would cost nothing.
             ended = [[[*map(str, caption[1:].tolist())] for caption in captions] for captions in training.words]
             self._rewards = CiderDScorer(ended)
-
-    def on_train_epoch_start(self) -> None:
-        """Show other crops of the images in every epoch."""
-        self._training.epoch = self.current_epoch
 
     def on_train_batch_start(self, batch: CaptionBatch, batch_idx: int) -> None:
         """Seed dropout by the step number, so that a resumed run draws the same random numbers, and by the process.

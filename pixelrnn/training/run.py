@@ -92,7 +92,7 @@ def train(
     task = PixelTask(pixel_model, training)
     fit(
         task,
-        Batches(train_images, validation_images, training.batch_size, seed=training.seed),
+        Batches(train_images, validation_images, training.batch_size, seed=training.seed, workers=trainer.workers or 0),
         folder,
         epochs=training.epochs,
         monitor=task.monitor,

@@ -14,7 +14,10 @@ from vision_rnn.processes import Batches, gathered, in_order, summed, weight_of
 def batches_of(processes: int, rank: int, size: int = 4, images: int = 10, seed: int = 0) -> Batches:
     training, validation = TensorDataset(torch.arange(images)), TensorDataset(torch.arange(images - 3))
     batches = Batches(training, validation, size, seed=seed)
-    batches.trainer = SimpleNamespace(world_size=processes, global_rank=rank)  # type: ignore[assignment]
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    batches.trainer = SimpleNamespace(  # type: ignore[assignment]
+        world_size=processes, global_rank=rank, current_epoch=0, strategy=strategy
+    )
     return batches
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import lightning
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from vision_rnn.errors import UserError
 from vision_rnn.processes import Batches
@@ -85,6 +85,34 @@ def test_a_run_that_was_moved_keeps_its_best_epoch(tmp_path: Path):
     assert epochs(tmp_path / "moved", 3, checkpoint_folder(tmp_path / "moved") / LAST) == 0
     assert epochs(tmp_path / "moved", 4, checkpoint_folder(tmp_path / "moved") / LAST) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["moved"]
+
+
+class Unreadable(Dataset):
+    """One image that can be read, and one that cannot."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, item: int) -> torch.Tensor:
+        if item:
+            raise UserError("photo.jpg: damaged; copy it again")
+        return torch.ones(1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_cannot_be_read_is_one_line_from_any_process(workers: int, tmp_path: Path):
+    with pytest.raises(UserError, match=r"^photo\.jpg: damaged; copy it again$"):
+        fit(
+            Constant([1.0]),
+            Batches(Unreadable(), Unreadable(), 1, seed=0, workers=workers),
+            tmp_path,
+            epochs=1,
+            monitor="score",
+            mode="max",
+            callbacks=[],
+            gradient_clip=0.0,
+            device="cpu",
+        )
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "passive"), ("active", "active")])

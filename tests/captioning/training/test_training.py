@@ -45,6 +45,7 @@ from evaluation.cider import DocumentFrequencies, cider_d
 from vision_rnn.checksums import write_sums
 from vision_rnn.errors import UserError
 from vision_rnn.saved_model import save_model
+from vision_rnn.trainer_config import TrainerConfig
 
 # One of timm's smallest backbones.
 build_timm = backbones._timm
@@ -136,6 +137,17 @@ def test_resuming_after_an_interruption_gives_the_losses_of_an_uninterrupted_run
     """The runs stop at the first step of an epoch, within an epoch, and in the last epoch."""
     stop_and_resume(steps, prepared, tmp_path, monkeypatch)
     assert_same(tmp_path, uninterrupted)
+
+
+def test_photos_that_another_process_decodes_are_the_same_after_an_interruption(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Their order and their crops, which differ between epochs."""
+    options = {"training": dataclasses.replace(TRAINING, epochs=3, encoder_learning_rate=1e-3, mirror=False, crops=1)}
+    run(prepared, tmp_path / "whole", **options, trainer=TrainerConfig(workers=0))
+    assert len(set(losses(tmp_path / "whole").values())) == 3 * 8
+    stop_and_resume(19, prepared, tmp_path / "resumed", monkeypatch, **options, trainer=TrainerConfig(workers=2))
+    assert_same(tmp_path / "resumed", tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
