@@ -47,7 +47,7 @@ from evaluation.caption_scores import score_captions
 from evaluation.cider import CiderDScorer
 from vision_rnn.console import note
 from vision_rnn.errors import UserError
-from vision_rnn.processes import gathered, summed, weight_of
+from vision_rnn.processes import gathered, rank, summed, weight_of
 from vision_rnn.trainer import check_finite
 
 _LOGGED_WORDS_BACK = (1, 5, 10)
@@ -96,7 +96,7 @@ class CaptioningTask(lightning.LightningModule):
 
         The step number also determines when hard attention starts to draw looks, and how sharp it is.
         """
-        torch.manual_seed(hash((self.config.seed, self.global_step)) + self.global_rank)
+        torch.manual_seed(hash((self.config.seed, self.global_step)) + rank())
         attention, warmup = self.captioner.decoder.attention, self.config.look_warmup
         if attention is not None:
             progress = self.global_step / self.trainer.estimated_stepping_batches
@@ -254,9 +254,7 @@ class CaptioningTask(lightning.LightningModule):
         decoder.eval()
         memory = decoder.remember(grid)
         # A resumed training draws the same captions, whatever was drawn before it, and each process others.
-        generator = np.random.default_rng(
-            [self.config.seed, self.global_step, *[self.global_rank] * (self.global_rank > 0)]
-        )
+        generator = np.random.default_rng([self.config.seed, self.global_step, *[rank()] * (rank() > 0)])
         drawn = sample(
             TorchDecoding(decoder, memory),
             self.config.samples,

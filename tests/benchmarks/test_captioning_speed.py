@@ -16,9 +16,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from captioning import load_captioner
-from captioning.captioner_config import DecoderConfig, Engine
+from captioning.captioner_config import DecoderConfig, EncoderConfig, Engine
 from captioning.loading import PRETRAINED
 from captioning.network.decoder import Decoder, Memory
+from captioning.network.encoder import GridEncoder
 from captioning.network.torch_decoding import TorchDecoding
 from captioning.onnx.engine import OnnxCaptioner, session
 from captioning.onnx.names import ENCODER
@@ -27,6 +28,7 @@ from captioning.photos import Photos, caption_photos
 from captioning.search import beam_search
 from data_prep.image_files import find_images
 from data_prep.images import load_image
+from vision_rnn.trainer import keep_freed_memory
 
 IMAGES, CAPTIONS, WORDS = 16, 5, 12
 LOCATIONS, CHANNELS, VOCABULARY = 64, 1280, 2500
@@ -182,3 +184,21 @@ def test_folder(benchmark: BenchmarkFixture, folder: list[Path], variant: str) -
     captioner.caption(folder[0])
     benchmark.pedantic(calls[variant], rounds=3)
     benchmark.extra_info["photos_per_second"] = len(folder) / benchmark.stats.stats.median
+
+
+@pytest.mark.benchmark(group="training step of an encoder on 32 photos")
+@pytest.mark.parametrize("memory", ["returned to the kernel", "kept"])
+def test_freed_memory(benchmark: BenchmarkFixture, memory: str) -> None:
+    # Nothing undoes it, so the variants have to run in this order.
+    if memory == "kept":
+        keep_freed_memory()
+    encoder = GridEncoder(EncoderConfig()).train()
+    encoder.fine_tune()
+    size = encoder.config.image_size
+    pixels = torch.randint(256, (32, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            encoder(pixels).float().sum().backward()
+
+    benchmark.pedantic(step, rounds=10, warmup_rounds=1)

@@ -163,7 +163,7 @@ def test_earlier_files_stay_if_nothing_was_captioned(tmp_path: Path) -> None:
     assert holds(tmp_path / "out.txt", "new.jpg")
 
 
-def test_beginning_anew_forgets_an_interrupted_run(tmp_path: Path) -> None:
+def test_starting_over_forgets_an_interrupted_run(tmp_path: Path) -> None:
     write_part(tmp_path / "out.txt", "old.jpg", "a dog")
     write(tmp_path / "out.txt", {"new.jpg": ["a cat"], "newer.jpg": ["red"]})
     assert (tmp_path / "out.txt").read_text() == "new.jpg\ta cat\nnewer.jpg\tred\n"

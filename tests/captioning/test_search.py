@@ -70,7 +70,7 @@ def teacher_forced(decoder: Decoder, memory: Memory, image: int, words: tuple[in
 
 
 class Toy:
-    """Decoding whose probabilities and attention are drawn anew for every image and history, with many ends or few.
+    """Decoding whose probabilities and attention are random for every image and history, with many ends or few.
 
     It refuses what the protocol does not allow, and counts the captions that it decodes.
     """

@@ -202,7 +202,7 @@ def test_it_writes_beside_the_pictures_and_says_first_what_it_will_do(
 
 @pytest.mark.slow
 def test_the_chosen_settings_learn_what_independent_pixels_cannot(tmp_path: Path):
-    """Stripes drawn anew for each picture: a pixel is like the one before it, and its place says nothing."""
+    """Stripes, other ones in each picture: a pixel is like the one before it, and its place says nothing."""
 
     def two_tones(number: int) -> np.ndarray:
         return np.where(np.random.default_rng(number).random((8, 1)) < 0.5, 0, 255).repeat(8, axis=1).astype(np.uint8)
