@@ -268,7 +268,8 @@ class Decoder(nn.Module):
     def _embed(self, words: Tensor) -> tuple[Tensor, Tensor]:
         """Return the words' part of the first layer's input product, and of the deep output (..., E)."""
         embedded = self.dropout(self.embedding(words))
-        weight = self.cell.input_to_gates.weight[:, : embedded.shape[-1]]
+        # The columns by a constant: by a tensor's shape, onnxruntime would copy them at every step.
+        weight = self.cell.input_to_gates.weight[:, : self.embedding.embedding_dim]
         projected = nn.functional.linear(embedded, weight, self.cell.input_to_gates.bias)
         return projected, self.word_to_output(embedded)
 
@@ -289,9 +290,10 @@ class Decoder(nn.Module):
     def _recalled(self, context: Tensor, hidden: Tensor) -> Tensor:
         """Return what the context and the last state add to the first layer's sums, whatever the last word is."""
         recalled = self.cell.projected_state(hidden[..., 0, :])
-        if not context.shape[-1]:
+        if self.context_to_output is None:
             return recalled
-        return recalled + nn.functional.linear(context, self.cell.input_to_gates.weight[:, -context.shape[-1] :])
+        weight = self.cell.input_to_gates.weight[:, self.embedding.embedding_dim :]
+        return recalled + nn.functional.linear(context, weight)
 
     def _advance(self, sums: Tensor, state: State) -> tuple[Tensor, State]:
         """Take one step of all layers; return the output of the top layer (..., H) and the new state.

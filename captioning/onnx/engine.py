@@ -38,7 +38,7 @@ class OnnxCaptioner(CaptionGenerator):
             installed.
     """
 
-    batch_size = 24
+    batch_size = 48
 
     def __init__(self, folder: Path) -> None:
         check_files(folder, (CONFIG, WEIGHTS, ENCODER, DECODER))

@@ -375,7 +375,7 @@ def test_averaging_the_weights_copies_no_features(known: PreparedCaptions, unint
     task = CaptioningTask(captioner, TRAINING, images, images)
     averaged = AveragedModel(task).module
     assert averaged.captioner.decoder.output_bias is not task.captioner.decoder.output_bias
-    assert np.shares_memory(averaged._training._grids[0], images._grids[0])
+    assert np.shares_memory(averaged._validation._grids[0], images._grids[0])
 
 
 def test_a_look_earns_the_words_from_its_own_on_less_their_moving_average(known: PreparedCaptions, tmp_path: Path):
