@@ -83,7 +83,7 @@ def caption(
         extension: suffix of the text files of --sidecar, such as .caption (default: .txt)
         skip_existing: continue FILE and FILE.part, or the sidecars, with photos that are not yet in them
         overwrite: overwrite text files that exist, with --sidecar
-        batch_size: photos captioned at once (default: 24, or 8 by torch)
+        batch_size: photos captioned at once (default: 48, or 8 by torch)
         engine: onnx starts faster, torch computes on any device; auto is onnx unless --device names an accelerator
     """
     import numpy as np
