@@ -152,17 +152,14 @@ def test_one_process_goes_on_where_two_stopped(setting: Setting, alone: Path, tm
 
 def test_torchrun_starts_the_processes(setting: Setting, alone: Path, tmp_path: Path) -> None:
     torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2"]
+    refused = setting.train(tmp_path / "run", launcher=torchrun)
+    assert refused.returncode == 1
+    assert "torchrun started 2 processes, and trainer.devices x trainer.num_nodes is 1; give --trainer.devices=2" in (
+        refused.stderr
+    )
     done = setting.train(tmp_path / "run", "--trainer.devices=2", launcher=torchrun)
     assert done.returncode == 0, done.stderr
     check_same(setting, tmp_path / "run", alone)
-    # Both programs are refused at the same place.
-    if setting.program == "pixelrnn":
-        refused = setting.train(tmp_path / "refused", launcher=torchrun)
-        assert refused.returncode == 1
-        assert (
-            "torchrun started 2 processes, and trainer.devices x trainer.num_nodes is 1; give --trainer.devices=2"
-            in refused.stderr
-        )
 
 
 def test_an_error_ends_all_processes_with_its_reason(setting: Setting, tmp_path: Path) -> None:

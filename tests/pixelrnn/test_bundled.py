@@ -5,14 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 
 from data_prep.pixels import prepare_pixels
 from data_prep.prepared_pixels import PreparedPixels
 from pixelrnn.exact_likelihood import evaluate
 from pixelrnn.model import PixelModel, PixelNetwork, load_pixel_model
 from pixelrnn.studies.causality import certify
-from pixelrnn.training.batches import pixels_and_labels
 from vision_rnn.errors import UserError
 
 # Minimum coverage of the past, and maximum nats per image (the paper's results for the data set of the paper).
@@ -42,42 +40,19 @@ def test_it_fits_the_size_kept_for_it(name: str):
     assert sum(path.stat().st_size for path in (PixelModel.bundled / name).iterdir()) < 1e6
 
 
-@pytest.fixture(scope="module")
-def prepared(binarized_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("prepared") / "data"
-    prepare_pixels(binarized_mnist, folder)
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.data
-def test_its_likelihood_on_the_test_split_is_that_released(prepared: Path):
-    document = evaluate(load_pixel_model("bundled:row-lstm"), PreparedPixels.open(prepared), "test")
-    assert document["images"] == 10_000
-    assert document["nats_per_image"] <= RELEASED["row-lstm"][1]
-    assert document["nats_per_image"] == pytest.approx(stated("row-lstm"), abs=0.01)
-
-
-@pytest.mark.slow
-@pytest.mark.data
-@pytest.mark.parametrize(("name", "known"), [("row-lstm", 78.801), ("diagonal-bilstm", 78.356), ("digits", 52.502)])
-def test_its_likelihood_of_every_twentieth_test_image_is_known(
-    name: str, known: float, prepared: Path, mnist: Path, tmp_path: Path
+@pytest.mark.parametrize("name", RELEASED)
+def test_its_likelihood_on_the_test_split_is_that_released(
+    name: str, binarized_mnist: Path, mnist: Path, tmp_path: Path
 ):
-    """The others' likelihood of all images takes minutes; these means are of the models of the stated figures."""
     if name == "digits":
-        prepared = tmp_path / "data"
-        prepare_pixels(mnist, prepared, binarize="threshold")
-    assert stated(name) <= RELEASED[name][1]
-    model = load_pixel_model(f"bundled:{name}")
-    pixels, labels = pixels_and_labels(PreparedPixels.open(prepared), "test", model.shape)[::20]
-    with torch.inference_mode():
-        nats = -model.log_likelihood(pixels, labels).double().sum().item() / len(pixels)
-    assert nats == pytest.approx(known, abs=0.01)
-
-
-def stated(name: str) -> float:
-    """The nats per image of the test split in the model card."""
-    row = re.search(r"^\| test \| 10000 \| ([\d.]+) ", (PixelModel.bundled / name / "README.md").read_text(), re.M)
-    assert row
-    return float(row[1])
+        prepare_pixels(mnist, tmp_path / "data", binarize="threshold")
+    else:
+        prepare_pixels(binarized_mnist, tmp_path / "data")
+    document = evaluate(load_pixel_model(f"bundled:{name}"), PreparedPixels.open(tmp_path / "data"), "test")
+    assert document["images"] == 10_000
+    assert document["nats_per_image"] <= RELEASED[name][1]
+    stated = re.search(r"^\| test \| 10000 \| ([\d.]+) ", (PixelModel.bundled / name / "README.md").read_text(), re.M)
+    assert stated
+    assert document["nats_per_image"] == pytest.approx(float(stated[1]), abs=0.01)
