@@ -109,7 +109,13 @@ class _Loader(DataLoader):
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        yield from super().__iter__()
+        try:
+            yield from super().__iter__()
+        except UserError as error:
+            if not self.num_workers:
+                raise
+            # torch puts the traceback of the process that read before its message.
+            raise UserError(str(error).rpartition(f"{UserError.__qualname__}: ")[-1].strip()) from error
 
 
 class Batches(lightning.LightningDataModule):

@@ -200,12 +200,6 @@ def fit(
             saved = (checkpoint_folder(run) / LAST).is_file()
             advice = "add --ckpt_path last to continue" if saved else "no epoch was completed"
             raise KeyboardInterrupt(advice) from None
-        except UserError as error:
-            # A process that reads batches adds its traceback.
-            _, mark, message = str(error).rpartition(f"{UserError.__qualname__}: ")
-            if mark:
-                raise UserError(message.strip()) from error
-            raise
         except RuntimeError as error:
             # Of the connection between processes; what goes wrong in this one explains itself.
             if spread.devices * spread.num_nodes > 1 and any(sign in str(error) for sign in _LOST):

@@ -16,7 +16,7 @@ def batches_of(processes: int, rank: int, size: int = 4, images: int = 10, seed:
     batches = Batches(training, validation, size, seed=seed)
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     batches.trainer = SimpleNamespace(  # type: ignore[assignment]
-        world_size=processes, global_rank=rank, current_epoch=0, strategy=strategy
+        world_size=processes, global_rank=rank, strategy=strategy
     )
     return batches
 
