@@ -41,7 +41,7 @@ class OnnxCaptioner(CaptionGenerator):
     batch_size = 48
 
     def __init__(self, folder: Path) -> None:
-        check_files(folder, (CONFIG, WEIGHTS, ENCODER, DECODER))
+        check_files(folder, (CONFIG, ENCODER, DECODER))
         description = read_json(folder / CONFIG)
         try:
             self.vocabulary = Vocabulary(description["vocabulary"])
@@ -53,7 +53,13 @@ class OnnxCaptioner(CaptionGenerator):
         except (KeyError, TypeError) as error:
             raise UserError(f"{folder}: written by another version of this program ({error})") from error
         self._folder, self._share_photos = folder, True
-        self._encoder, self._decoder = _sessions(folder, 0)
+        with ThreadPoolExecutor(1) as pool:
+            # Wrong weights cannot mislead onnxruntime as a wrong graph could, so that they are checked meanwhile.
+            checked = pool.submit(check_files, folder, [WEIGHTS])
+            try:
+                self._encoder, self._decoder = _sessions(folder, 0)
+            finally:
+                checked.result()  # Its error explains one of onnxruntime.
         self._encoding = ThreadPoolExecutor(os.cpu_count())
         self._latest: Future[list[np.ndarray]] | None = None
 

@@ -4,9 +4,11 @@ The graphs contain no weights. They refer to those in `model.safetensors` by pos
 weights of a model folder are stored once. Names of inputs and outputs are those of `captioning.onnx.engine`.
 """
 
+import contextlib
 import io
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,16 +79,72 @@ def write_graphs(captioner: "Captioner", folder: Path) -> list[str]:
     has_gates = isinstance(captioner.decoder.top_cell, LSTMCell)
     encoded = [*ENCODER_OUTPUTS, *[DISTANCE] * bool(captioner.calibration)]
     images, states, captions = {0: "images"}, {0: "states"}, {0: "captions"}
-    _write(
-        folder / ENCODER,
-        _export(_Encode(captioner), (pixels,), {"pixels": images}, dict.fromkeys(encoded, images)),
-    )
+    with _fixed_padding(captioner.encoder, pixels):
+        exported = _export(_Encode(captioner), (pixels,), {"pixels": images}, dict.fromkeys(encoded, images))
+    _write(folder / ENCODER, exported)
     sizes = ({0: "words"}, captions, captions, {0: "images", 1: "slots"}, states, states, states, images, images)
     inputs: dict[str, dict[int, str]] = dict(zip(STEP_INPUTS, sizes, strict=True))
     outputs = dict.fromkeys([*STEP_OUTPUTS, *[GATES] * has_gates], captions)
     arguments = (*rows, *(part.flatten(0, 1) for part in state), memory.values, memory.keys)
     _write(folder / DECODER, _export(_Step(captioner), arguments, inputs, outputs))
     return [ENCODER, DECODER]
+
+
+class _PaddedConvolution(torch.autograd.Function):
+    """A convolution with other padding on each side, which torch has as two operations and ONNX as one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, convolution: nn.Conv2d, padding: list[int]) -> Tensor:
+        """Convolve an input padded by (left, right, top, bottom)."""
+        padded = nn.functional.pad(x, padding)
+        return nn.functional.conv2d(
+            padded, weight, None, convolution.stride, 0, convolution.dilation, convolution.groups
+        )
+
+    @staticmethod
+    def symbolic(graph: Any, x: Any, weight: Any, convolution: nn.Conv2d, padding: list[int]) -> Any:
+        """Write the operation."""
+        left, right, top, bottom = padding
+        return graph.op(
+            "Conv",
+            x,
+            weight,
+            kernel_shape_i=convolution.kernel_size,
+            strides_i=convolution.stride,
+            dilations_i=convolution.dilation,
+            group_i=convolution.groups,
+            pads_i=(top, left, bottom, right),
+        )
+
+
+@contextlib.contextmanager
+def _fixed_padding(encoder: nn.Module, pixels: Tensor) -> Iterator[None]:
+    """Let timm's convolutions that pad by the size of their input pad by numbers, as an encoder has one image size.
+
+    A trace would compute the numbers in some forty nodes per convolution, and pad in a node of its own.
+    """
+    from timm.layers.conv2d_same import Conv2dSame
+    from timm.layers.padding import pad_same_arg
+
+    def fix(convolution: nn.Conv2d, arguments: tuple[Tensor]) -> None:
+        kernel, stride, dilation = convolution.kernel_size, convolution.stride, convolution.dilation
+        padding = pad_same_arg(list(arguments[0].shape[-2:]), list(kernel), list(stride), list(dilation))
+
+        def padded(input: Tensor) -> Tensor:
+            return _PaddedConvolution.apply(input, convolution.weight, convolution, padding)  # pyright: ignore[reportReturnType]
+
+        convolution.forward = padded
+
+    convolutions = [module for module in encoder.modules() if isinstance(module, Conv2dSame) and module.bias is None]
+    hooks = [convolution.register_forward_pre_hook(fix) for convolution in convolutions]
+    encoder(pixels)
+    for hook in hooks:
+        hook.remove()
+    try:
+        yield
+    finally:
+        for convolution in convolutions:
+            del convolution.forward
 
 
 def _export(

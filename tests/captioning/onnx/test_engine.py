@@ -11,6 +11,7 @@ from typing import Any
 
 import huggingface_hub.hub_mixin
 import numpy as np
+import onnx
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -113,6 +114,22 @@ def test_the_gates_are_torchs(num_layers: int, photos: list[Image.Image], tmp_pa
         np.testing.assert_allclose(getattr(ours, name), getattr(expected, name), atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("image_size", [64, 75])  # padding beside the last pixels, and on both sides
+def test_uneven_padding_is_part_of_the_convolutions(image_size: int, photos: list[Image.Image], tmp_path: Path):
+    encoder = EncoderConfig(backbone="efficientnet_lite0", image_size=image_size)
+    sizes = {"hidden_size": 12, "embedding_size": 10, "attention_size": 6}
+    captioner = Captioner(encoder, DecoderConfig(**sizes), WORDS, SearchConfig(max_words=7))
+    expected = captioner.caption(photos)
+    captioner.save_pretrained(tmp_path / "model")
+    graph = onnx.load(tmp_path / "model" / ENCODER, load_external_data=False).graph
+    assert "Pad" not in {node.op_type for node in graph.node}
+    assert len(graph.node) < 800, "the padding is computed in the graph"
+    assert_equal(
+        OnnxCaptioner(tmp_path / "model").caption(photos), load_torch_captioner(tmp_path / "model").caption(photos)
+    )
+    assert_equal(captioner.caption(photos), expected)
+
+
 def test_the_graphs_read_the_weights_beside_them(folder: Path, photos: list[Image.Image], tmp_path: Path):
     """Other weights of the same shapes give other captions with the same graphs."""
     model = shutil.copytree(folder, tmp_path / "model")
@@ -179,6 +196,8 @@ def test_weights_that_give_no_numbers_are_an_error_of_one_line(
 def test_weights_that_are_cut_are_an_error_of_one_line(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     model = shutil.copytree(folder, tmp_path / "model")
     (model / WEIGHTS).write_bytes((model / WEIGHTS).read_bytes()[:10_000])
+    with pytest.raises(UserError, match=rf"^[^\n]*{WEIGHTS}: differs from the file that was saved [^\n]*$"):
+        load_captioner(model)
     write_checksums(model, [CONFIG, WEIGHTS, ENCODER, DECODER])
     with pytest.raises(UserError, match=r"^[^\n]*: onnxruntime cannot read the graph [^\n]*$"):
         load_captioner(model)
