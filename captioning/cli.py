@@ -34,6 +34,7 @@ def caption(
     images: list[str],
     *,
     recursive: bool = False,
+    shard: str | None = None,
     model: str = BUNDLED,
     ensemble: list[str] = [],  # noqa: B006  # never changed
     beam_size: BeamSize | None = None,
@@ -64,6 +65,7 @@ def caption(
     Args:
         images: photos or folders; - reads one path per line from standard input, as they come
         recursive: include the photos of subfolders
+        shard: caption one part of the photos alone, such as 2/8 for the second of eight
         model: model folder, bundled:NAME or hub:OWNER/NAME
         ensemble: further models, whose probabilities are averaged with those of --model; name them last
         beam_size: beam size (default: the model's)
@@ -90,11 +92,11 @@ def caption(
 
     from captioning.loading import load_ensemble
     from captioning.outputs import choose_output
-    from captioning.photos import Photos, caption_photos, check_photo_model, picture_paths
+    from captioning.photos import Photos, Shard, caption_photos, check_photo_model, picture_paths
 
     if samples and num_captions:
         raise UserError("--samples: cannot be combined with --num-captions; choose one of them")
-    photos = Photos(images, recursive)
+    photos = Photos(images, recursive, Shard.parse(shard) if shard else None, keep=bool(attention or gates))
     named = len(images) > 1 or images[0] == "-" or Path(images[0]).is_dir()
     place = choose_output(named, output, sidecar, extension, json, skip_existing, overwrite)
     unread = 0
@@ -195,7 +197,7 @@ def evaluate(
         output: JSON file for scores, counts, protocol and captions
     """
     from captioning.ensemble import Ensemble
-    from captioning.photos import note_if_all_equal
+    from captioning.photos import EqualCaptions
     from captioning.scoring.model import evaluate
     from captioning.scoring.table import evaluation_table
     from data_prep.prepared_captions import PreparedCaptions
@@ -211,7 +213,10 @@ def evaluate(
     document = evaluate(captioners, prepared, split, search)
     # What `report` needs to caption some of the images again.
     document |= {"model": models if ensemble else model, "data": data, "search": asdict(search)}
-    note_if_all_equal(list(document["captions"].values()))
+    equal = EqualCaptions()
+    for text in document["captions"].values():
+        equal.add(text)
+    equal.note()
     if output:
         write_json(output, document)
     return Outcome(evaluation_table(document), document)

@@ -11,6 +11,7 @@ import csv
 import json
 import os
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -121,12 +122,13 @@ class Sidecars(Output):
         if not re.fullmatch(r"\.\w[\w.-]*", suffix) or suffix.lower() in PHOTO_SUFFIXES:
             raise UserError(f"--extension {suffix}: not the suffix of a text file; give one such as .txt or .caption")
         self._suffix, self._may_exist, self._overwritten = suffix, keep or overwrite, 0
-        self._owners: dict[Path, Path] = {}
+        # The suffix of the photo that each text file belongs to; the files by a hash, as there may be millions.
+        self._suffixes: dict[int, str] = {}
 
     def check(self, image: Path) -> None:
         """Refuse a photo whose text file is that of another photo, or exists without `keep` or `overwrite`."""
         sidecar = self._text_file(image)
-        owner = self._owners.setdefault(sidecar, image)
+        owner = image.with_suffix(self._suffixes.setdefault(hash(sidecar), sys.intern(image.suffix)))
         if owner != image:
             raise UserError(f"{image}: would share its text file with {owner}; rename one, or use -o FILE instead")
         if not self._may_exist and sidecar.exists():
@@ -159,7 +161,7 @@ class RecordFile(Output):
 
     Each record is immediately appended to a journal beside the file, `FILE.part` (JSON lines). At the end the complete
     file is written and the journal is removed. If a run stops early, the journal contains all finished photos. A run
-    keeps the journal locked, so that no other one writes the file meanwhile.
+    keeps the journal locked, so that no other one writes the file meanwhile. Memory holds no records.
 
     Args:
         path: Path of the file: `.jsonl`, `.csv` (one row per caption) or `.txt` (path, tab, caption).
@@ -176,8 +178,11 @@ class RecordFile(Output):
         if path.is_dir():
             raise UserError(f"{path}: is a folder; name a file")
         self._path, self._journal = path, path.with_name(f"{path.name}.part")
-        self._write, read = _FORMATS[path.suffix.lower()]
-        self._records: dict[str, Record] = {}
+        self._write, self._read = _FORMATS[path.suffix.lower()]
+        self._goes_on, self._is_empty = go_on, True
+        # The photos of the file and of the journal if the run goes on, by a hash, as there may be millions.
+        self._in_file: set[int] = set()
+        self._in_journal: set[int] = set()
         # An earlier journal is kept until the first new record replaces it.
         self._is_kept = go_on
         with _one_line(self._journal):
@@ -188,42 +193,53 @@ class RecordFile(Output):
         self._file = lock.file
         try:
             if go_on:
-                self._read(read)
+                self._find_held()
         except BaseException:
             self.close()
             raise
 
-    def _read(self, read: Callable[[IO[str]], Iterator[Record]]) -> None:
-        """Read the records of an earlier run."""
+    def _find_held(self) -> None:
+        """Find the photos of an earlier run."""
         with _one_line(self._path):
             check_no_device(self._path)
             _drop_incomplete_line(self._file)
-            for kept, reader in ((self._path, read), (self._journal, _read_jsonl)):
-                if kept.exists():
-                    self._records |= _kept(kept, reader)
+            if self._path.exists():
+                self._in_file = {hash(record["image"]) for record in _records(self._path, self._read)}
+            self._in_journal = {hash(record["image"]) for record in _records(self._journal, _read_jsonl)}
+        self._is_empty = not (self._in_file or self._in_journal)
 
     def holds(self, image: Path) -> bool:
         """Whether the file or the journal contained the photo."""
-        return str(image) in self._records
+        return hash(str(image)) in self._in_file or hash(str(image)) in self._in_journal
 
     def add(self, image: Path, captions: Sequence[Written]) -> None:
         """Append the captions to the journal."""
-        record = self._records[str(image)] = _record(image, captions)
+        if self._goes_on:
+            self._in_journal.add(hash(str(image)))
+        self._is_empty = False
         with _one_line(self._journal):
             if not self._is_kept:
                 self._file.truncate(0)
             self._is_kept = True
             self._file.seek(0, os.SEEK_END)
-            left = _json_line(record).encode("utf-8", "surrogateescape")
+            left = _json_line(_record(image, captions)).encode("utf-8", "surrogateescape")
             while left:  # An unbuffered file may take a part.
                 left = left[self._file.write(left) :]
 
     def finish(self) -> None:
         """Write the file and remove the journal, unless there is nothing to write."""
-        if self._records:
+        if not self._is_empty:
             with atomic_path(self._path) as staged, _open(staged, "w") as file:
-                self._write(self._records.values(), file)
+                self._write(self._all_records(), file)
             remove_locked(self._file, self._journal)
+
+    def _all_records(self) -> Iterator[Record]:
+        """Yield the records of the file, if it is kept, except where the journal has newer ones, and of the journal."""
+        if self._in_file:
+            for record in _records(self._path, self._read):
+                if hash(record["image"]) not in self._in_journal:
+                    yield record
+        yield from _records(self._journal, _read_jsonl)
 
     def close(self) -> None:
         """Unlock the journal, and remove it if it is empty."""
@@ -301,21 +317,27 @@ def _drop_incomplete_line(file: BinaryIO) -> None:
     file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def _kept(path: Path, read: Callable[[IO[str]], Iterator[Record]]) -> dict[str, Record]:
-    """Read the records of an earlier run; the captions of one photo may be spread over several entries."""
-    records: dict[str, Record] = {}
+def _records(path: Path, read: Callable[[IO[str]], Iterator[Record]]) -> Iterator[Record]:
+    """Read the records of an earlier run; the captions of a photo may be spread over several entries in succession."""
+    record: Record | None = None
     entries = 0
     with _open(path, "r") as file:
         try:
             for entry in read(file):
-                record = records.setdefault(entry["image"], {"image": entry["image"], "captions": []})
-                record["captions"] += entry["captions"]
+                image, captions = entry["image"], [*entry["captions"]]
+                if record and record["image"] == image:
+                    record["captions"] += captions
+                else:
+                    if record:
+                        yield record
+                    record = {"image": image, "captions": captions}
                 entries += 1
         except (csv.Error, KeyError, RecursionError, TypeError, ValueError):
             raise UserError(
                 f"{path}, entry {entries + 1}: not the captions of a photo; omit --skip-existing to overwrite the file"
             ) from None
-    return records
+    if record:
+        yield record
 
 
 def _write_jsonl(records: Iterable[Record], file: IO[str]) -> None:

@@ -6,11 +6,12 @@ import re
 import sys
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, Unpack
+from queue import Queue
+from typing import Any, NamedTuple, Unpack
 
 from PIL import Image
 
@@ -26,8 +27,39 @@ from vision_rnn.errors import UserError
 _SUSPICIOUS = 10
 # How many photos are listed before the first is captioned: a refusal among these comes before anything is written.
 _LISTED_FIRST = 1000
+# How many wait at most, listed, for their captions, and how many lines of standard input: some 30 MB.
+_WAITING_MOST = 50_000
 # For how long the listing goes on at each photo that is read, so that it ends long before the captioning.
 _SECONDS_OF_LISTING = 0.005
+
+
+class Shard(NamedTuple):
+    """A part of the photos, about an n-th of them; a photo's path alone tells which part it is in.
+
+    Attributes:
+        number: Number of the part, from 1.
+        shards: Number n of parts.
+    """
+
+    number: int
+    shards: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Read `i/n`.
+
+        Raises:
+            UserError: It is no such text.
+        """
+        if found := re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text, re.ASCII):
+            number, shards = map(int, found.groups())
+            if 1 <= number <= shards:
+                return cls(number, shards)
+        raise UserError(f"--shard {text}: not a part of several; give one such as 2/8, from 1/8 to 8/8")
+
+    def holds(self, photo: Path) -> bool:
+        """Whether a photo is in this part."""
+        return zlib.crc32(os.fsencode(photo)) % self.shards == self.number - 1
 
 
 class Photos:
@@ -39,9 +71,12 @@ class Photos:
     Args:
         sources: Photos and folders; `-` stands for paths on standard input, one per line.
         recursive: Include the photos of subfolders.
+        shard: Take the photos of this part alone.
+        keep: Keep the paths of all photos in `found`; otherwise memory does not grow with their number.
 
     Attributes:
-        found: All photos found so far, those with captions too.
+        found: All photos found so far, those with captions too, if they are kept.
+        number_found: How many these are.
         skipped: How many of these are skipped, since they have captions.
         total: How many photos there are to caption, from the end of the listing on; None before.
         failures: How many sources hold no photo; each is named.
@@ -50,9 +85,12 @@ class Photos:
         UserError: There is no photo at all.
     """
 
-    def __init__(self, sources: Sequence[str], recursive: bool) -> None:
-        self.found: dict[Path, None] = {}
-        self.skipped, self.failures, self._listed = 0, 0, 0
+    def __init__(self, sources: Sequence[str], recursive: bool, shard: Shard | None = None, keep: bool = False) -> None:
+        self.found: list[Path] = []
+        self.number_found, self.skipped, self.failures, self._listed = 0, 0, 0, 0
+        # The photos by a hash, as there may be millions; not of a folder alone, where each is met once.
+        self._seen: set[int] | None = None if len(sources) == 1 and sources[0] != "-" else set()
+        self._shard, self._keeps = shard, keep
         self.total: int | None = None
         self._recursive = recursive
         self._problems: list[str] = []
@@ -61,7 +99,8 @@ class Photos:
         portions = _nonempty(map(self._photos_of, self._known(sources)))
         first = next(portions, None)
         if first is None:
-            raise UserError(self._problems[0] if self._problems else "nothing to caption; name a photo or a folder")
+            nothing = f"no photo is in part {shard.number}/{shard.shards} (--shard)" if shard else "nothing to caption"
+            raise UserError(self._problems[0] if self._problems else f"{nothing}; name a photo or a folder")
         for text in self._problems:
             problem(text)
         self._portions = itertools.chain([first], portions)
@@ -93,7 +132,7 @@ class Photos:
     def note_skipped(self) -> None:
         """Print what was skipped, after the last photo."""
         if self.skipped:
-            note(f"{self.skipped} of {len(self.found)} photos have captions and are skipped")
+            note(f"{self.skipped} of {self.number_found} photos have captions and are skipped")
         note_skipped(self._listings)
 
     def _known(self, sources: Sequence[str]) -> Iterator[list[str]]:
@@ -122,15 +161,21 @@ class Photos:
                     yield Path(source)
             except UserError as error:
                 self.failures += 1
-                if self.found:
+                if self.number_found:
                     problem(str(error))
                 else:  # Without any photo, the first problem is the error of the command.
                     self._problems.append(str(error))
 
     def _is_new(self, path: Path) -> bool:
-        if path in self.found:
+        if self._shard and not self._shard.holds(path):
             return False
-        self.found[path] = None
+        if self._seen is not None:
+            if hash(path) in self._seen:
+                return False
+            self._seen.add(hash(path))
+        if self._keeps:
+            self.found.append(path)
+        self.number_found += 1
         return True
 
     def _selected(self, paths: Iterator[Path], output: Output, skip_existing: bool) -> Iterator[Path]:
@@ -147,7 +192,7 @@ class Photos:
         for path in paths:
             listed.append(path)
             self._listed += 1
-            if len(listed) >= _LISTED_FIRST and time.monotonic() >= until:
+            if len(listed) >= _WAITING_MOST or (len(listed) >= _LISTED_FIRST and time.monotonic() >= until):
                 yield listed.popleft()
                 until = time.monotonic() + _SECONDS_OF_LISTING
         if self._all_known:
@@ -220,7 +265,7 @@ def caption_photos(
         options: See `CaptionOptions`.
     """
     pictures = pictures or {}
-    texts: list[str] = []
+    equal = EqualCaptions()
     unread = uncertain = 0
     # Photos in order: those that were read, each as small as pictures show it, if they are wanted, and None for those
     # that cannot be read.
@@ -252,15 +297,15 @@ def caption_photos(
                         for each in best[:keep]
                     ],
                 )
-                texts.append(best[0].text)
+                equal.add(best[0].text)
             unread += len(waiting)
             progress.update(len(waiting))
             waiting.clear()
-    note_if_all_equal(texts)
+    equal.note()
     if uncertain:
         note(
-            f"{uncertain} of {uncertain + len(texts)} photos are left without a caption, for a confidence of less than "
-            f"{min_confidence:g} (--min-confidence)"
+            f"{uncertain} of {uncertain + equal.number} photos are left without a caption, for a confidence of less "
+            f"than {min_confidence:g} (--min-confidence)"
         )
     return unread
 
@@ -272,10 +317,26 @@ def framed(text: str, prepend: str, append: str) -> str:
     return f"{before}{text}{after}"
 
 
-def note_if_all_equal(texts: Sequence[str]) -> None:
-    """Remark on many images that got the same caption."""
-    if len(texts) >= _SUSPICIOUS and len(set(texts)) == 1:
-        note(f"all {len(texts)} images got the same caption; is the model trained, and are the images intact?")
+class EqualCaptions:
+    """Remarks on many images that all got the same caption.
+
+    Attributes:
+        number: How many captions there were.
+    """
+
+    def __init__(self) -> None:
+        self.number, self._first, self._are_equal = 0, "", True
+
+    def add(self, text: str) -> None:
+        """Take the caption of one more image."""
+        self._first = text if not self.number else self._first
+        self._are_equal &= text == self._first
+        self.number += 1
+
+    def note(self) -> None:
+        """Print the remark, after the last image."""
+        if self.number >= _SUSPICIOUS and self._are_equal:
+            note(f"all {self.number} images got the same caption; is the model trained, and are the images intact?")
 
 
 def _nonempty(portions: Iterable[Iterator[Path]]) -> Iterator[Iterator[Path]]:
@@ -288,11 +349,12 @@ def _nonempty(portions: Iterable[Iterator[Path]]) -> Iterator[Iterator[Path]]:
 def _lines_of_stdin() -> Iterator[tuple[list[str], bool]]:
     """Yield the lines of standard input that have come since the last time, at least one, and whether it has ended.
 
-    Another thread reads them, so that what writes them need not wait for the captions, and the end is known early.
+    Another thread reads them, so that what writes them need not wait for the captions, unless it is far ahead, and the
+    end is known early.
     """
     if sys.stdin is None:
         raise UserError("-: standard input is closed; name photos or folders instead")
-    lines: SimpleQueue[bytes | OSError | None] = SimpleQueue()
+    lines: Queue[bytes | OSError | None] = Queue(_WAITING_MOST)
 
     def read() -> None:
         try:
@@ -312,7 +374,7 @@ def _lines_of_stdin() -> Iterator[tuple[list[str], bool]]:
             raise UserError(f"-: standard input cannot be read ({line.strerror}); name photos or folders instead")
         if line is not None and line.strip():
             come.append(line)
-        if line is None or (come and lines.empty()):
+        if line is None or (come and (lines.empty() or len(come) >= _WAITING_MOST)):
             yield [os.fsdecode(each.rstrip(b"\r\n")) for each in come], line is None
             come = []
         if line is None:

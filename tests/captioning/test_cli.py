@@ -328,6 +328,21 @@ def test_heic_is_captioned_where_pillow_heif_is_installed(caption: Run, tmp_path
     assert (status, len(output), errors) == (0, 2, [])
 
 
+def test_parts_of_a_folder_together_hold_every_photo(
+    caption: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    assert caption(".", "-o", tmp_path / "whole.txt").status == 0
+    lines = []
+    for part in ("1/2", "2/2"):
+        assert caption(".", "--shard", part, "-o", tmp_path / "part.txt").status == 0
+        lines += (tmp_path / "part.txt").read_text().splitlines()
+    assert sorted(lines) == sorted((tmp_path / "whole.txt").read_text().splitlines())
+    assert caption(".", "--shard", "3/2").errors == [
+        "captioning: error: --shard 3/2: not a part of several; give one such as 2/8, from 1/8 to 8/8"
+    ]
+
+
 def test_an_output_that_is_a_pipe_is_not_opened(caption: Run, photos: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "out.jsonl")
     result = caption(photos, "-o", tmp_path / "out.jsonl", "--skip-existing")
