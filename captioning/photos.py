@@ -1,12 +1,12 @@
 """Captioning many photos: which ones, listed meanwhile, batch by batch, into an output and into pictures."""
 
+import hashlib
 import itertools
 import os
 import re
 import sys
 import threading
 import time
-import zlib
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -59,7 +59,8 @@ class Shard(NamedTuple):
 
     def holds(self, photo: Path) -> bool:
         """Whether a photo is in this part."""
-        return zlib.crc32(os.fsencode(photo)) % self.shards == self.number - 1
+        digest = hashlib.blake2b(os.fsencode(photo), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % self.shards == self.number - 1
 
 
 class Photos:
