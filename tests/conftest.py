@@ -195,6 +195,8 @@ class Browser:
         """Open a file or an address in a viewport of this size in pixels, in light or dark colours."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        # Otherwise some windows without a screen never have the focus, and their pages get no event of it.
+        self.driver.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         self.driver.get(page.resolve().as_uri() if isinstance(page, Path) else page)

@@ -2,6 +2,7 @@
 
 import http.server
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,13 @@ def write(folder: Path, body: str) -> Path:
 )
 def test_errors_of_a_page_are_found(browser: Any, tmp_path: Path, body: str) -> None:
     browser.open(write(tmp_path, body))
-    assert len(browser.console_errors()) == 1
+    errors = browser.console_errors()
+    # The log is written by another process, which may be late.
+    until = time.monotonic() + 30
+    while not errors and time.monotonic() < until:
+        time.sleep(0.05)
+        errors = browser.console_errors()
+    assert len(errors) == 1
 
 
 def test_a_page_has_the_size_and_the_colours_asked_for(browser: Any, tmp_path: Path) -> None:

@@ -113,23 +113,33 @@ def shade(browser: Any) -> list[int]:
     )
 
 
+def expected_shade(weights: np.ndarray) -> np.ndarray:
+    return 0.8 * 255 * (1 - weights / weights.max())
+
+
+def first_attention(browser: Any, model_folder: Path, data: Path) -> np.ndarray:
+    """The model's attention weights of each word of the first caption of the first photo, (words, locations)."""
+    from data_prep.images import load_image
+    from data_prep.prepared_captions import PreparedCaptions
+
+    rows = PreparedCaptions.open(data).split("test")
+    image = rows[rows["name"][:].index(browser.texts("article h3")[0])]["image"]["bytes"]
+    attention = np.asarray(load_torch_captioner(model_folder).caption(load_image(image))[0].attention)
+    return attention.reshape(len(attention), -1)
+
+
 def test_the_attention_of_the_word_under_the_mouse_is_shown(
     browser: Any, report: Path, data: Path, model_folder: Path, tmp_path: Path
 ) -> None:
     from selenium.webdriver import ActionChains
     from selenium.webdriver.common.by import By
 
-    from data_prep.images import load_image
-    from data_prep.prepared_captions import PreparedCaptions
-
     browser.open(report)
     word = browser.driver.find_elements(By.CSS_SELECTOR, ".attended button")[1]
-    rows = PreparedCaptions.open(data).split("test")
-    image = rows[rows["name"][:].index(browser.texts("article h3")[0])]["image"]["bytes"]
-    weights = np.asarray(load_torch_captioner(model_folder).caption(load_image(image))[0].attention)[1].ravel()
+    weights = first_attention(browser, model_folder, data)[1]
     before = np.asarray(browser.screenshot(tmp_path / "before.png"))
     ActionChains(browser.driver).move_to_element(word).perform()
-    assert shade(browser) == pytest.approx(0.8 * 255 * (1 - weights / weights.max()), abs=1.5)
+    assert shade(browser) == pytest.approx(expected_shade(weights), abs=1.5)
     after = np.asarray(browser.screenshot(tmp_path / "after.png"))
     assert (before != after).any()
     row, column = divmod(int(weights.argmax()), 2)
@@ -143,17 +153,21 @@ def test_the_attention_of_the_word_under_the_mouse_is_shown(
     assert browser.texts(".attended-where")[0] == ""
 
 
-def test_the_keyboard_reaches_every_word_and_one_stop_is_enough_for_a_caption(browser: Any, report: Path) -> None:
+def test_the_keyboard_reaches_every_word_and_one_stop_is_enough_for_a_caption(
+    browser: Any, report: Path, model_folder: Path, data: Path
+) -> None:
     from selenium.webdriver.common.keys import Keys
 
     browser.open(report)
+    attention = first_attention(browser, model_folder, data)
     browser.evaluate("document.querySelector('.attended button').focus()")
     words = browser.texts(".attended li:first-child button")
     number = browser.evaluate("document.querySelector('.attended [role=group]').children.length")
+    assert len(attention) == number
     shown = []
-    for _ in range(number):
+    for weights in attention:
         shown.append(browser.texts("button.shown"))
-        assert max(shade(browser)) > 0
+        assert shade(browser) == pytest.approx(expected_shade(weights), abs=1.5)
         browser.press(Keys.ARROW_RIGHT)
     assert shown == [[word] for word in words[:number]]
     assert browser.texts("button.shown") == [words[number - 1]]  # There is nothing to the right of the last.
