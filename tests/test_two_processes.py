@@ -122,12 +122,12 @@ def check_same(setting: Setting, run: Path, alone: Path) -> None:
         assert logged(run, name) == pytest.approx(logged(alone, name), abs=1e-5)
     ours, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (run, alone))
     assert ours.keys() == theirs.keys()
-    # It adds the same to the scores of all locations, which leaves the attention as it is: its gradient is rounding
-    # errors alone, which Adam scales up.
-    theirs.pop("decoder.attention.key.bias", None)
     for name, weights in theirs.items():
+        # The keys' bias adds the same to the scores of all locations, which leaves the attention as it is: its gradient
+        # is rounding errors alone, which Adam turns into 20 steps of up to its learning rate, 1e-3, each.
+        most = 20 * 1e-3 if name == "decoder.attention.key.bias" else 1e-5
         # Half precision keeps eleven bits.
-        np.testing.assert_allclose(ours[name].astype(float), weights.astype(float), rtol=2e-3, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(ours[name].astype(float), weights.astype(float), rtol=2e-3, atol=most, err_msg=name)
 
 
 def test_two_processes_train_as_one(setting: Setting, alone: Path, tmp_path: Path) -> None:
