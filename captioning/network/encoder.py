@@ -98,12 +98,16 @@ class GridEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the grid of features, (B, L, C) with L = grid_size ** 2, row by row, for (B, 3, S, S) uint8 pixels."""
-        images = pixels.to(self.mean.dtype) / 255
-        grids = [
-            network(((images - mean) / std).contiguous(memory_format=torch.channels_last))
-            for network, mean, std in zip(self._networks, self.mean, self.std, strict=True)
-        ]
-        return (torch.cat(grids, dim=1) if len(grids) > 1 else grids[0]).flatten(2).transpose(1, 2)
+        return self.join([self.compute(index, pixels) for index in range(len(self._networks))])
+
+    def compute(self, index: int, pixels: Tensor) -> Tensor:
+        """Return the grid of one network, (B, C, h, w)."""
+        images = (pixels.to(self.mean.dtype) / 255 - self.mean[index]) / self.std[index]
+        return self._networks[index](images.contiguous(memory_format=torch.channels_last))
+
+    def join(self, grids: Sequence[Tensor]) -> Tensor:
+        """Return the grids of all networks as one, (B, L, C)."""
+        return (torch.cat([*grids], dim=1) if len(grids) > 1 else grids[0]).flatten(2).transpose(1, 2)
 
 
 def _shared(colours: Sequence[tuple[float, ...]]) -> tuple[float, ...]:

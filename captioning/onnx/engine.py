@@ -8,6 +8,8 @@ threads that share a photo wait for each other. They are encoded ahead, while ot
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from PIL import Image
 from captioning.caption_generator import CaptionGenerator, OpenGates
 from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig
 from captioning.confidence import Calibration
-from captioning.onnx.names import DECODER, DISTANCE, ENCODER, ENCODER_OUTPUTS, STEP_INPUTS
+from captioning.onnx.names import DECODER, DISTANCE, ENCODER, ENCODER_OUTPUTS, PIXELS, STEP_INPUTS, network_graphs
 from captioning.rows import RowDecoding, Rows
 from data_prep.vocabulary import BOS, Vocabulary
 from vision_rnn.errors import UserError
@@ -41,7 +43,7 @@ class OnnxCaptioner(CaptionGenerator):
     batch_size = 48
 
     def __init__(self, folder: Path) -> None:
-        check_files(folder, (CONFIG, ENCODER, DECODER))
+        check_files(folder, [CONFIG])
         description = read_json(folder / CONFIG)
         try:
             self.vocabulary = Vocabulary(description["vocabulary"])
@@ -53,11 +55,13 @@ class OnnxCaptioner(CaptionGenerator):
         except (KeyError, TypeError) as error:
             raise UserError(f"{folder}: written by another version of this program ({error})") from error
         self._folder, self._share_photos = folder, True
+        networks = len(self.encoder_config.networks)
+        check_files(folder, [*network_graphs(networks).values(), ENCODER, DECODER])
         with ThreadPoolExecutor(1) as pool:
             # Wrong weights cannot mislead onnxruntime as a wrong graph could, so that they are checked meanwhile.
             checked = pool.submit(check_files, folder, [WEIGHTS])
             try:
-                self._encoder, self._decoder = _sessions(folder, 0)
+                self._sessions = _Sessions.read(folder, networks)
             finally:
                 checked.result()  # Its error explains one of onnxruntime.
         self._encoding = ThreadPoolExecutor(os.cpu_count())
@@ -69,15 +73,15 @@ class OnnxCaptioner(CaptionGenerator):
         outputs = [*ENCODER_OUTPUTS, *[DISTANCE] * bool(self.calibration)]
         if self._share_photos and self._latest and not self._latest.done():
             self._share_photos = False
-            self._encoder, self._decoder = _sessions(self._folder, 1)
-        self._latest = self._encoding.submit(self._encoder.run, outputs, {"pixels": pixels})
+            self._sessions = _Sessions.read(self._folder, len(self.encoder_config.networks), threads=1)
+        self._latest = self._encoding.submit(self._sessions.encode, pixels, outputs)
         return self._latest
 
     def decoding(self, prepared: "Sequence[Future[list[np.ndarray]]]") -> "OnnxDecoding":
         """Collect encoded images for a search."""
         encoded = [future.result() for future in prepared]
         values, keys, hidden, cell_state, *distance = map(np.concatenate, zip(*encoded, strict=True))
-        return OnnxDecoding(self._decoder, (values, keys), (hidden, cell_state), *distance)
+        return OnnxDecoding(self._sessions.decoder, (values, keys), (hidden, cell_state), *distance)
 
     def open_gates(self, image: Image.Image, words: Sequence[str]) -> OpenGates:
         """Return the gates of the decoder's LSTM at every word of a caption of an RGB image."""
@@ -127,12 +131,52 @@ class OnnxDecoding(RowDecoding):
         return log_probabilities, weights, (hidden, cell_state)
 
 
-def _sessions(folder: Path, threads: int) -> tuple[Any, Any]:
-    """Return sessions of the encoder and of the decoder."""
-    # At once: reading and optimising the graphs is a third of the time to the first caption.
-    with ThreadPoolExecutor(2) as pool:
-        encoder, decoder = (pool.submit(session, folder / name, threads) for name in (ENCODER, DECODER))
-        return encoder.result(), decoder.result()
+@dataclass(frozen=True)
+class _Sessions:
+    """Sessions of all graphs of a model folder.
+
+    Attributes:
+        networks: Those of several networks of the encoder, by the names of their grids.
+        encoder: That of the rest of the encoder.
+        decoder: That of the decoding step.
+    """
+
+    networks: dict[str, Any]
+    encoder: Any
+    decoder: Any
+
+    @classmethod
+    def read(cls, folder: Path, networks: int, threads: int = 0) -> "_Sessions":
+        """Read the graphs of a model folder whose encoder has so many networks."""
+        files = network_graphs(networks)
+        names = [*files.values(), ENCODER, DECODER]
+        _share_memory()  # Before there are several threads, which would each do it.
+        # At once: reading and optimising the graphs is a third of the time to the first caption. The largest first, so
+        # that no thread waits for a long last one.
+        with ThreadPoolExecutor(2) as pool:
+            largest_first = sorted(names, key=lambda name: -(folder / name).stat().st_size)
+            read = {name: pool.submit(session, folder / name, threads) for name in largest_first}
+        of_networks = {grid: read[name].result() for grid, name in files.items()}
+        return cls(of_networks, read[ENCODER].result(), read[DECODER].result())
+
+    def encode(self, pixels: np.ndarray, outputs: list[str]) -> list[np.ndarray]:
+        """Return what the encoder computes of images, (B, 3, S, S) uint8."""
+        grids = {grid: network.run(None, {PIXELS: pixels})[0] for grid, network in self.networks.items()}
+        return self.encoder.run(outputs, grids or {PIXELS: pixels})
+
+
+@cache
+def _share_memory() -> None:
+    """Let all sessions of the process share one pool of memory, which grows by what they need.
+
+    Each would have its own, which grows by powers of two: together half as much again as the weights.
+    """
+    import onnxruntime
+
+    runtime: Any = onnxruntime  # whose type hints leave these out
+    by_need, default = 1, -1
+    memory = runtime.OrtMemoryInfo("Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
+    runtime.create_and_register_allocator(memory, runtime.OrtArenaCfg(0, by_need, default, default))
 
 
 def session(path: Path, threads: int = 0) -> Any:
@@ -143,7 +187,9 @@ def session(path: Path, threads: int = 0) -> Any:
         raise UserError(
             "onnxruntime is not installed; run: pip install onnxruntime, or choose --engine torch"
         ) from None
+    _share_memory()
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = 4  # Errors are raised too.
     options.intra_op_num_threads = threads
     # A thread that spins while it waits would take a core from the thread that reads photos, and from other programs.

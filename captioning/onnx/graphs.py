@@ -1,4 +1,6 @@
-"""Writing of a captioner's graphs for onnxruntime: one encodes images, the other takes a decoding step.
+"""Writing of a captioner's graphs for onnxruntime: one encodes images, another takes a decoding step.
+
+Of an encoder of several networks each has a graph, so that they are read at once.
 
 The graphs contain no weights. They refer to those in `model.safetensors` by position, in half precision, so that the
 weights of a model folder are stored once. Names of inputs and outputs are those of `captioning.onnx.engine`.
@@ -17,7 +19,17 @@ from torch import Tensor, nn
 
 from captioning.network.decoder import Memory, State
 from captioning.network.recurrent import LSTMCell, recorded_gates
-from captioning.onnx.names import DECODER, DISTANCE, ENCODER, ENCODER_OUTPUTS, GATES, STEP_INPUTS, STEP_OUTPUTS
+from captioning.onnx.names import (
+    DECODER,
+    DISTANCE,
+    ENCODER,
+    ENCODER_OUTPUTS,
+    GATES,
+    PIXELS,
+    STEP_INPUTS,
+    STEP_OUTPUTS,
+    network_graphs,
+)
 from captioning.rows import Rows
 from vision_rnn.model_folder import WEIGHTS
 
@@ -29,15 +41,30 @@ _OPSET = 17
 _CAPTIONER = "captioner."
 
 
+class _Network(nn.Module):
+    """From pixels to the grid of one network of the encoder."""
+
+    def __init__(self, captioner: "Captioner", index: int):
+        super().__init__()
+        self.captioner, self.index = captioner, index
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.captioner.encoder.compute(self.index, pixels)
+
+
 class _Encode(nn.Module):
-    """From pixels to the decoder's memory, the initial state of one caption per image, and any distances."""
+    """To the decoder's memory, the initial state of one caption per image, and any distances.
+
+    From the grids of several networks, or from the pixels.
+    """
 
     def __init__(self, captioner: "Captioner"):
         super().__init__()
         self.captioner = captioner
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        grid = self.captioner.encoder(pixels)
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        encoder = self.captioner.encoder
+        grid = encoder.join(inputs) if len(inputs) > 1 else encoder(*inputs)
         memory = self.captioner.decoder.remember(grid)
         distances = [self.captioner.familiarity(grid)] if self.captioner.familiarity else []
         return memory.values, memory.keys, *self.captioner.decoder.initial_state(memory, 1), *distances
@@ -63,7 +90,7 @@ class _Step(nn.Module):
 
 @torch.no_grad()
 def write_graphs(captioner: "Captioner", folder: Path) -> list[str]:
-    """Write both graphs into a model folder that holds the weights; return the names of the files.
+    """Write the graphs into a model folder that holds the weights; return the names of the files.
 
     A language model has none.
     """
@@ -79,15 +106,21 @@ def write_graphs(captioner: "Captioner", folder: Path) -> list[str]:
     has_gates = isinstance(captioner.decoder.top_cell, LSTMCell)
     encoded = [*ENCODER_OUTPUTS, *[DISTANCE] * bool(captioner.calibration)]
     images, states, captions = {0: "images"}, {0: "states"}, {0: "captions"}
+    networks = network_graphs(len(captioner.encoder.config.networks))
     with _fixed_padding(captioner.encoder, pixels):
-        exported = _export(_Encode(captioner), (pixels,), {"pixels": images}, dict.fromkeys(encoded, images))
+        for index, (grid, name) in enumerate(networks.items()):
+            exported = _export(_Network(captioner, index), (pixels,), {PIXELS: images}, {grid: images})
+            _write(folder / name, exported)
+        grids = [captioner.encoder.compute(index, pixels) for index in range(len(networks))]
+        inputs = dict.fromkeys(networks or [PIXELS], images)
+        exported = _export(_Encode(captioner), (*grids,) or (pixels,), inputs, dict.fromkeys(encoded, images))
     _write(folder / ENCODER, exported)
     sizes = ({0: "words"}, captions, captions, {0: "images", 1: "slots"}, states, states, states, images, images)
-    inputs: dict[str, dict[int, str]] = dict(zip(STEP_INPUTS, sizes, strict=True))
+    step_inputs: dict[str, dict[int, str]] = dict(zip(STEP_INPUTS, sizes, strict=True))
     outputs = dict.fromkeys([*STEP_OUTPUTS, *[GATES] * has_gates], captions)
     arguments = (*rows, *(part.flatten(0, 1) for part in state), memory.values, memory.keys)
-    _write(folder / DECODER, _export(_Step(captioner), arguments, inputs, outputs))
-    return [ENCODER, DECODER]
+    _write(folder / DECODER, _export(_Step(captioner), arguments, step_inputs, outputs))
+    return [*networks.values(), ENCODER, DECODER]
 
 
 class _PaddedConvolution(torch.autograd.Function):

@@ -130,6 +130,17 @@ def test_uneven_padding_is_part_of_the_convolutions(image_size: int, photos: lis
     assert_equal(captioner.caption(photos), expected)
 
 
+def test_several_networks_have_a_graph_each(photos: list[Image.Image], tmp_path: Path):
+    encoder = EncoderConfig(backbone="timm:test_resnet+efficientnet_lite0", image_size=64)  # of different colours
+    sizes = {"hidden_size": 12, "embedding_size": 10, "attention_size": 6}
+    Captioner(encoder, DecoderConfig(**sizes), WORDS, SearchConfig(max_words=7)).save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.glob("*.onnx")} == {ENCODER, DECODER, "network-1.onnx", "network-2.onnx"}
+    assert_equal(OnnxCaptioner(tmp_path).caption(photos), load_torch_captioner(tmp_path).caption(photos))
+    (tmp_path / "network-2.onnx").unlink()
+    with pytest.raises(UserError, match=r"network-2\.onnx is missing"):
+        load_captioner(tmp_path)
+
+
 def test_the_graphs_read_the_weights_beside_them(folder: Path, photos: list[Image.Image], tmp_path: Path):
     """Other weights of the same shapes give other captions with the same graphs."""
     model = shutil.copytree(folder, tmp_path / "model")
