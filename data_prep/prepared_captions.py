@@ -1,8 +1,9 @@
 """A prepared caption data set on disk, as written by `data-prep captions` and read by the captioner."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from data_prep.prepared_folder import check_files, damaged, load_rows, read_manifest
 from data_prep.vocabulary import Vocabulary
@@ -71,3 +72,12 @@ class PreparedCaptions:
             UserError: The data set has no such split, or its files are damaged.
         """
         return load_rows(self.folder, self.manifest, name)
+
+    def tokens(self, split: str) -> Iterator[list[list[str]]]:
+        """Yield the words of the captions of each image of a split, without holding all of them.
+
+        Raises:
+            UserError: As for `split`.
+        """
+        for batch in self.split(split).select_columns("tokens").iter(batch_size=1000):
+            yield from cast("dict[str, Any]", batch)["tokens"]

@@ -14,7 +14,8 @@ from captioning.ensemble import EnsembleDecoding, mean_probability
 from captioning.network.torch_decoding import TorchDecoding
 from captioning.scoring.zero_cider import note_if_cider_is_zero
 from captioning.search import beam_search
-from captioning.training.batches import encode_caption, pad_captions
+from captioning.training.batches import pad_captions
+from captioning.training.encoded_captions import encode_caption
 from captioning.training.features import grid_features
 from data_prep.images import load_image
 from data_prep.prepared_captions import PreparedCaptions

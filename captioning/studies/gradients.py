@@ -32,7 +32,8 @@ from captioning.network.gradient_flow import (
     spectral_radii,
     spectral_radius,
 )
-from captioning.training.batches import encode_caption, pad_captions
+from captioning.training.batches import pad_captions
+from captioning.training.encoded_captions import encode_caption
 from data_prep.images import load_image
 from data_prep.prepared_captions import PreparedCaptions
 from data_prep.vocabulary import BOS, PAD, Vocabulary

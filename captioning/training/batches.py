@@ -16,11 +16,12 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from captioning.network.encoder import GridEncoder
+from captioning.training.encoded_captions import EncodedCaptions
 from captioning.training.features import grid_features
 from captioning.training.views import PLAIN, View
 from data_prep.images import load_image
 from data_prep.prepared_captions import PreparedCaptions
-from data_prep.vocabulary import BOS, EOS, PAD, Vocabulary
+from data_prep.vocabulary import PAD, Vocabulary
 
 
 class CaptionBatch(NamedTuple):
@@ -56,6 +57,7 @@ class CaptionedImages(Dataset):
         max_words: Number of words after which captions are cut; None for no limit.
 
     Attributes:
+        captions: The captions of each image as ids.
         epoch: Number of the epoch; crops that are not cached are other ones in every epoch.
     """
 
@@ -71,14 +73,16 @@ class CaptionedImages(Dataset):
         bf16: bool = False,
         max_words: int | None = None,
     ):
-        rows = data.split(split)
-        self.references: list[list[list[str]]] = rows["tokens"][:]
-        self.words = [
-            [encode_caption(vocabulary, caption, max_words) for caption in captions] for captions in self.references
-        ]
+        self.captions = EncodedCaptions(data.tokens(split), vocabulary, max_words)
         self.epoch = 0
         self._data, self._split, self._bf16, self._cached = data, split, bf16, cached
-        self._encoder, self._images, self._views = encoder, rows["image"], views
+        self._encoder, self._views = encoder, views
+        rows = data.split(split)
+        self._images, self._tokens = rows["image"], rows.select_columns("tokens")
+
+    def references(self, indices: Sequence[int]) -> list[list[list[str]]]:
+        """Return the words of the captions of images by their positions in the split."""
+        return self._tokens[indices]["tokens"]
 
     def prepare(self) -> None:
         """Fill the cache; of several processes, each computes a share of it."""
@@ -95,23 +99,17 @@ class CaptionedImages(Dataset):
 
     def __len__(self) -> int:
         """Number of images, in all views."""
-        return len(self._views) * len(self.words)
+        return len(self._views) * len(self.captions)
 
     def __getitem__(self, item: int) -> tuple[Tensor, list[Tensor], int]:
         """Return the grid or the pixels, the captions as ids, and the position of the image in the split."""
-        view, index = divmod(item, len(self.words))
+        view, index = divmod(item, len(self.captions))
         if self._cached:
             image = torch.from_numpy(self._grids[view][index].astype(np.float32))
         else:
             image = load_image(self._images[index]["bytes"])
             image = self._encoder.preprocess(self._views[view].of(image, index, self.epoch))
-        return image, self.words[index], index
-
-
-def encode_caption(vocabulary: Vocabulary, caption: Sequence[str], max_words: int | None = None) -> Tensor:
-    """Return a caption as ids, from the begin token to the end token; a cut caption has no end token."""
-    words = vocabulary.encode(caption[:max_words])
-    return torch.tensor([BOS, *words, *([] if len(words) < len(caption) else [EOS])])
+        return image, self.captions[index], index
 
 
 def collate(items: list[tuple[Tensor, list[Tensor], int]]) -> CaptionBatch:

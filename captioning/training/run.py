@@ -98,7 +98,7 @@ def train(
     }
     check_settings(folder, settings)
     if init_from and not begun:
-        tokens = itertools.chain.from_iterable(prepared.split("train")["tokens"][:])
+        tokens = itertools.chain.from_iterable(prepared.tokens("train"))
         note(
             f"{data}: {new} of its {len(words)} words are new to {init_from}, and are added to its vocabulary; "
             f"{1 - captioner.vocabulary.coverage(tokens):.2%} of the running words of the training captions stay "
@@ -124,11 +124,11 @@ def train(
             ("validation", [PLAIN], None),
         )
     )
-    lengths = [len(caption) for captions in train_images.references for caption in captions]
-    if long := sum(length > training.max_words for length in lengths):
+    captions = train_images.captions
+    if captions.cut:
         note(
-            f"{long} of {len(lengths)} training captions have more than {training.max_words} words, and are cut there "
-            "(training.max_words)"
+            f"{captions.cut} of {captions.count} training captions have more than {training.max_words} words, and are "
+            "cut there (training.max_words)"
         )
     mode = "min" if training.monitor == "perplexity" else "max"
     callbacks: list[lightning.Callback] = [

@@ -84,11 +84,10 @@ class CaptioningTask(lightning.LightningModule):
         if config.encoder_learning_rate:
             captioner.encoder.fine_tune()
         if captioner.decoder_config.hard:
-            longest = max(len(caption) for captions in training.words for caption in captions)
-            self.register_buffer("look_baseline", torch.zeros(longest))
+            self.register_buffer("look_baseline", torch.zeros(training.captions.longest))
         if config.objective == "self_critical":
             # The end token counts as a word of the reward; otherwise ending with "in a" would cost nothing.
-            ended = [[[*map(str, caption[1:].tolist())] for caption in captions] for captions in training.words]
+            ended = [[[*map(str, caption[1:].tolist())] for caption in captions] for captions in training.captions]
             self._rewards = CiderDScorer(ended)
 
     def on_train_batch_start(self, batch: CaptionBatch, batch_idx: int) -> None:
@@ -134,7 +133,7 @@ class CaptioningTask(lightning.LightningModule):
         self._candidates = dict(sorted(item for share in gathered(self._candidates) for item in share.items()))
         self._nats, self._words = sum(gathered(self._nats)), sum(gathered(self._words))
         check_finite(self, torch.tensor(self._nats), "training.learning_rate")
-        references = [self._validation.references[index] for index in self._candidates]
+        references = self._validation.references(list(self._candidates))
         scores = score_captions(list(self._candidates.values()), references).as_dict()
         for name in ("BLEU-4", "ROUGE-L", "CIDEr-D"):
             self.log(name, scores[name], prog_bar=True)

@@ -16,7 +16,7 @@ from captioning.cli import main
 from captioning.ensemble import Ensemble, mean_probability
 from captioning.loading import load_captioner, load_ensemble
 from captioning.scoring.model import evaluate
-from captioning.training.batches import encode_caption
+from captioning.training.encoded_captions import encode_caption
 from data_prep.captions import prepare_captions
 from data_prep.images import load_image
 from data_prep.prepared_captions import PreparedCaptions

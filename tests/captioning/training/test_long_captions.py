@@ -10,7 +10,8 @@ from captioning.captioner import load_torch_captioner
 from captioning.captioner_config import DecoderConfig, EncoderConfig, TrainingConfig
 from captioning.network.decoder import Decoder
 from captioning.scoring.model import evaluate
-from captioning.training.batches import encode_caption, pad_captions
+from captioning.training.batches import pad_captions
+from captioning.training.encoded_captions import encode_caption
 from captioning.training.run import train
 from data_prep import PreparedCaptions, prepare_captions
 from data_prep.vocabulary import BOS, EOS, Vocabulary

@@ -64,7 +64,7 @@ def test_its_expectation_is_the_gradient_of_the_expected_reward(monkeypatch: pyt
     expected_reward = sum(p * rewards[tuple(caption)] for p, caption in zip(probabilities, captions, strict=True))
     exact = flat_gradient(-expected_reward, decoder)
 
-    known = SimpleNamespace(words=[[torch.tensor([BOS, *captions[1]])]])
+    known = SimpleNamespace(captions=[[torch.tensor([BOS, *captions[1]])]])
     config = TrainingConfig(objective="self_critical", samples=2, temperature=temperature)
     task = CaptioningTask(captioner, config, known, known)  # type: ignore[arg-type]
     monkeypatch.setattr(task, "log", lambda *_, **__: None)

@@ -323,7 +323,7 @@ def test_the_cross_entropy_is_that_of_its_equation(known: PreparedCaptions, tmp_
     words, penalties = [], []
     for index in range(3):
         memory = captioner.decoder.remember(batch.images[index : index + 1])
-        for caption in images.words[index]:
+        for caption in images.captions[index]:
             state, attended = captioner.decoder.initial_state(memory, 1), torch.zeros(memory.values.shape[1])
             for last, word in itertools.pairwise(caption.tolist()):
                 logits, state, weights = captioner.decoder.step(torch.tensor([[last]]), state, memory)
@@ -533,7 +533,7 @@ def test_the_self_critical_loss_is_that_of_its_equation(
     monkeypatch.setattr("captioning.training.task.sample", lambda *_, **__: drawn)
     loss = task.training_step(batch, 0)
 
-    references = [[[str(word) for word in ids[1:].tolist()] for ids in captions] for captions in images.words]
+    references = [[[str(word) for word in ids[1:].tolist()] for ids in captions] for captions in images.captions]
     frequencies = DocumentFrequencies(references)
     terms = []
     for image in range(2):
@@ -626,7 +626,7 @@ def test_the_logged_norms_are_those_of_each_caption_that_is_long_enough(
     norms: dict[int, list[float]] = {1: [], 5: [], 10: []}
     for index in range(3):
         memory = captioner.decoder.remember(images[index][0][None])
-        for caption in images.words[index]:
+        for caption in images.captions[index]:
             words = caption[caption != EOS]
             flow = gradient_flow(captioner.decoder, memory, words[None, None]).hidden[0, 0]
             for back in norms:
