@@ -11,6 +11,7 @@ from typing import Literal
 from vision_rnn.errors import UserError
 from vision_rnn.option_types import LARGEST_SIZE, LARGEST_TRAINING_SEED, check_range
 
+FeatureBits = Literal[16, 8]
 Precision = Literal["auto", "32-true", "bf16-mixed", "32", "bf16"]
 Engine = Literal["auto", "onnx", "torch"]
 # The default model of all commands, and the folder that contains the models installed with the package.
@@ -177,6 +178,7 @@ class TrainingConfig:
         average_decay: Decay of the exponential moving average of the weights, less than 1; the average is validated
             and saved. 0 disables averaging.
         mirror: Train on the mirror image of every image too.
+        feature_bits: Bits of a value of a frozen encoder's features on disk, 16 or 8: half the space.
         crops: Number of random crops of every image, each mirrored at random, to train on too; a frozen encoder sees
             the same ones in every epoch.
         max_words: Number of words after which training captions are cut; a cut caption has no end token.
@@ -207,6 +209,7 @@ class TrainingConfig:
     gradient_clip: float = 1.0
     average_decay: float = 0.0
     mirror: bool = True
+    feature_bits: FeatureBits = 16
     crops: int = 0
     max_words: int = 20
     samples: int = 5

@@ -16,7 +16,7 @@ from captioning.scoring.zero_cider import note_if_cider_is_zero
 from captioning.search import beam_search
 from captioning.training.batches import pad_captions
 from captioning.training.encoded_captions import encode_caption
-from captioning.training.features import grid_features
+from captioning.training.features import as_tensor, grid_features
 from data_prep.images import load_image
 from data_prep.prepared_captions import PreparedCaptions
 from evaluation.caption_scores import score_captions
@@ -67,7 +67,7 @@ def evaluate(
                 if cache is None:
                     memories.append(member.remember(load_image(image["bytes"]) for image in batch["image"]))
                 else:
-                    grid = torch.from_numpy(cache[start : start + BATCH_SIZE].astype(np.float32))
+                    grid = as_tensor(cache[start : start + BATCH_SIZE])
                     memories.append(member.decoder.remember(grid.to(member.device)))
             pairs = [(member.decoder, memory) for member, memory in zip(members, memories, strict=True)]
             decoding = EnsembleDecoding([TorchDecoding(decoder, memory) for decoder, memory in pairs])

@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from captioning.captioner_config import FeatureBits
 from captioning.network.encoder import GridEncoder
 from captioning.training.encoded_captions import EncodedCaptions
-from captioning.training.features import grid_features
+from captioning.training.features import as_tensor, grid_features
 from captioning.training.views import PLAIN, View
 from data_prep.images import load_image
 from data_prep.prepared_captions import PreparedCaptions
@@ -54,6 +55,7 @@ class CaptionedImages(Dataset):
             encoder that is trained too.
         views: How the images are seen.
         bf16: Precision of the cached grids (see `grid_features`).
+        bits: Their bits on disk.
         max_words: Number of words after which captions are cut; None for no limit.
 
     Attributes:
@@ -71,11 +73,13 @@ class CaptionedImages(Dataset):
         cached: bool,
         views: Sequence[View] = (PLAIN,),
         bf16: bool = False,
+        bits: FeatureBits = 16,
         max_words: int | None = None,
     ):
         self.captions = EncodedCaptions(data.tokens(split), vocabulary, max_words)
         self.epoch = 0
-        self._data, self._split, self._bf16, self._cached = data, split, bf16, cached
+        self._data, self._split, self._cached, self._bf16 = data, split, cached, bf16
+        self._bits: FeatureBits = bits
         self._encoder, self._views = encoder, views
         rows = data.split(split)
         self._images, self._tokens = rows["image"], rows.select_columns("tokens")
@@ -91,7 +95,9 @@ class CaptionedImages(Dataset):
 
     @cached_property
     def _grids(self) -> list[np.ndarray]:
-        return [grid_features(self._encoder, self._data, self._split, view, self._bf16) for view in self._views]
+        return [
+            grid_features(self._encoder, self._data, self._split, view, self._bf16, self._bits) for view in self._views
+        ]
 
     def __deepcopy__(self, memo: object) -> Self:
         """Return the images themselves: the average of the weights is a copy of the task, but not of the grids."""
@@ -105,7 +111,7 @@ class CaptionedImages(Dataset):
         """Return the grid or the pixels, the captions as ids, and the position of the image in the split."""
         view, index = divmod(item, len(self.captions))
         if self._cached:
-            image = torch.from_numpy(self._grids[view][index].astype(np.float32))
+            image = as_tensor(self._grids[view][index])
         else:
             image = load_image(self._images[index]["bytes"])
             image = self._encoder.preprocess(self._views[view].of(image, index, self.epoch))

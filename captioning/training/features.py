@@ -1,4 +1,4 @@
-"""Feature grids of a data set, computed once and cached on disk in half precision.
+"""Feature grids of a data set, computed once and cached on disk in half precision or in 8 bits.
 
 A frozen encoder computes the same grid in every epoch, and this costs far more than training the decoder on it. The
 cache is memory-mapped, so that it need not fit in memory. Its key depends on everything that determines the features:
@@ -10,14 +10,16 @@ import contextlib
 import hashlib
 import io
 import json
-import math
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from captioning.captioner_config import FeatureBits
 from captioning.network.encoder import GridEncoder
 from captioning.training.views import PLAIN, View
 from data_prep.images import load_image
@@ -30,12 +32,22 @@ from vision_rnn.files import atomic_path, settle_in
 from vision_rnn.processes import gathered, is_first_process, num_processes, rank
 
 BATCH_SIZE = 16
+_LARGEST_LEVEL = 255
 
 
 def grid_features(
-    encoder: GridEncoder, data: PreparedCaptions, split: str, view: View = PLAIN, bf16: bool = False
+    encoder: GridEncoder,
+    data: PreparedCaptions,
+    split: str,
+    view: View = PLAIN,
+    bf16: bool = False,
+    bits: FeatureBits = 16,
 ) -> np.ndarray:
-    """Return the grids of a split, (images, L, C) float16, memory-mapped; compute them if they are not cached.
+    """Return the grids of a split for `as_tensor`, memory-mapped; compute them if they are not cached.
+
+    They are (images, L, C) float16; or, in 8 bits, (images, L) of a type with fields: `levels`, (C,) from 0 to 255, and
+    `low` and `step`, which make them values. This halves the file, and changes each value by at most a 510th of the
+    range of its location.
 
     Args:
         encoder: The encoder; its weights must not change afterwards.
@@ -43,31 +55,92 @@ def grid_features(
         split: Name of the split.
         view: How each image is seen.
         bf16: Compute in mixed precision, two to three times as fast where the hardware multiplies bf16.
+        bits: Bits of a value on disk.
 
     Raises:
         UserError: The disk has too little free space for the features.
     """
     key = _key(encoder, data, bf16)
-    path = data.folder / "features" / key[:16] / f"{split}{view.suffix}.npy"
-    shape = (len(data.split(split)), encoder.grid_size**2, encoder.channels)
+    name = f"{split}{view.suffix}{'-8-bit' if bits == 8 else ''}.npy"
+    path = data.folder / "features" / key[:16] / name
+    array = _Array(len(data.split(split)), encoder.grid_size**2, encoder.channels, bits)
     # Of several processes the first finds out for all, and each computes a share.
-    if not gathered(is_first_process() and _is_cached(path, shape))[0]:
+    if not gathered(is_first_process() and _is_cached(path, array))[0]:
         with contextlib.ExitStack() as stack:
             if is_first_process():
                 settle_in(data.folder / "features")
                 stack.enter_context(alone_in(path.parent, wait=True))
             # Another training may just have computed them.
-            if not gathered(is_first_process() and _is_cached(path, shape))[0]:
-                _compute(encoder, data, split, view, bf16, path, shape)
+            if not gathered(is_first_process() and _is_cached(path, array))[0]:
+                _compute(encoder, data, split, view, bf16, path, array)
     return np.load(path, mmap_mode="r")
 
 
-def _is_cached(path: Path, shape: tuple[int, ...]) -> bool:
-    """Return whether a file holds features of this shape, as they were written; say so if that cannot be known."""
+def as_tensor(grids: np.ndarray) -> Tensor:
+    """Return some of the grids that `grid_features` gives, (..., L, C) float32."""
+    if not grids.dtype.names:
+        return torch.from_numpy(grids.astype(np.float32))
+    low, step, levels = (torch.from_numpy(grids[name].astype(np.float32)) for name in ("low", "step", "levels"))
+    return levels.mul_(step.unsqueeze(-1)).add_(low.unsqueeze(-1))
+
+
+class _Array(NamedTuple):
+    """What a file of features holds."""
+
+    images: int
+    locations: int
+    channels: int
+    bits: FeatureBits
+
+    @property
+    def _type(self) -> np.dtype:
+        """The type of the elements of an array of images and locations."""
+        if self.bits == 16:
+            return np.dtype((np.float16, (self.channels,)))
+        return np.dtype([("low", np.float16), ("step", np.float16), ("levels", np.uint8, (self.channels,))])
+
+    @property
+    def image_bytes(self) -> int:
+        return self.locations * self._type.itemsize
+
+    @property
+    def num_bytes(self) -> int:
+        return self.images * self.image_bytes
+
+    def header(self) -> bytes:
+        """Return the first bytes of the file."""
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header,
+            {
+                "descr": np.lib.format.dtype_to_descr(self._type.base),
+                "fortran_order": False,
+                "shape": (self.images, self.locations, *self._type.shape),
+            },
+        )
+        return header.getvalue()
+
+    def encode(self, grids: np.ndarray) -> bytes:
+        """Return grids, (B, L, C) float32, as the file holds them."""
+        if self.bits == 16:
+            return grids.astype(np.float16).tobytes()
+        encoded = np.empty(grids.shape[:2], self._type)
+        encoded["low"] = grids.min(-1)
+        low = encoded["low"].astype(np.float32)
+        encoded["step"] = (grids.max(-1) - low) / _LARGEST_LEVEL
+        step = encoded["step"].astype(np.float32)
+        step[step == 0] = 1  # All values of a location are equal.
+        levels = (grids - low[..., np.newaxis]) / step[..., np.newaxis]
+        encoded["levels"] = levels.round().clip(0, _LARGEST_LEVEL)
+        return encoded.tobytes()
+
+
+def _is_cached(path: Path, array: _Array) -> bool:
+    """Return whether a file holds such features, as they were written; say so if that cannot be known."""
     if not path.is_file():
         return False
-    header = _header(shape)
-    content, size = len(header) + _bytes(shape), path.stat().st_size
+    header = array.header()
+    content, size = len(header) + array.num_bytes, path.stat().st_size
     with open(path, "rb") as file:
         is_whole = file.read(len(header)) == header and size in (content, content + DIGEST_BYTES)
         file.seek(content)
@@ -79,18 +152,6 @@ def _is_cached(path: Path, shape: tuple[int, ...]) -> bool:
         return True
     note(f"{path}: damaged; these features are computed again")
     return False
-
-
-def _header(shape: tuple[int, ...]) -> bytes:
-    """Return the first bytes of a file of features."""
-    header = io.BytesIO()
-    described = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(header, described)
-    return header.getvalue()
-
-
-def _bytes(shape: tuple[int, ...]) -> int:
-    return math.prod(shape) * np.dtype(np.float16).itemsize
 
 
 def _key(encoder: GridEncoder, data: PreparedCaptions, bf16: bool) -> str:
@@ -111,12 +172,12 @@ def _compute(
     view: View,
     bf16: bool,
     path: Path,
-    shape: tuple[int, ...],
+    array: _Array,
 ) -> None:
-    needed, free = _bytes(shape), shutil.disk_usage(data.folder).free
+    needed, free = array.num_bytes, shutil.disk_usage(data.folder).free
     if needed > free:
         raise UserError(f"{path}: needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; free some space")
-    images, device, header = data.split(split)["image"], encoder.mean.device, _header(shape)
+    images, device, header = data.split(split)["image"], encoder.mean.device, array.header()
     # Shares are whole batches, and thus those of a single process.
     starts = range(0, len(images), BATCH_SIZE)[rank() :: num_processes()]
     with contextlib.ExitStack() as stack:
@@ -135,8 +196,8 @@ def _compute(
                 seen = [encoder.preprocess(view.of(load_image(image["bytes"]), index)) for index, image in batch]
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     grids = encoder(torch.stack(seen).to(device))
-                file.seek(len(header) + start * _bytes(shape[1:]))
-                file.write(grids.half().cpu().numpy().tobytes())
+                file.seek(len(header) + start * array.image_bytes)
+                file.write(array.encode(grids.float().cpu().numpy()))
                 progress.update(len(seen))
         gathered(None)  # All have written.
         if is_first_process():

@@ -117,6 +117,7 @@ def train(
             cached=cached,
             views=views,
             bf16=training.precision == "bf16-mixed",
+            bits=training.feature_bits,
             max_words=most,
         )
         for split, views, most in (

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from captioning.captioner_config import EncoderConfig
 from captioning.network.encoder import GridEncoder
 from captioning.training import features
-from captioning.training.features import grid_features
+from captioning.training.features import as_tensor, grid_features
 from captioning.training.views import PLAIN, View
 from data_prep.captions import prepare_captions
 from data_prep.prepared_captions import PreparedCaptions
@@ -97,6 +97,25 @@ def test_values_are_the_encoders_in_half_precision(
     assert np.ptp(expected) > 0.1
     np.testing.assert_allclose(grids, expected, rtol=2e-3, atol=1e-3)
     assert len(np.unique(grids.reshape(len(grids), -1), axis=0)) == 16, "images share their features"
+
+
+def test_eight_bits_keep_a_510th_of_the_range_of_each_location(encoder: GridEncoder, data: PreparedCaptions) -> None:
+    with torch.no_grad():
+        encoder.register_forward_hook(lambda module, inputs, output: output.index_fill(1, torch.tensor([2]), 0.75))
+    exact = grid_features(encoder, data, "train").astype(np.float32)
+    grids = as_tensor(grid_features(encoder, data, "train", bits=8))
+    assert grids.dtype == torch.float32
+    low, high = exact.min(-1, keepdims=True), exact.max(-1, keepdims=True)
+    error = np.abs(grids.numpy() - exact)
+    # The bounds of the range are rounded to half precision, as the exact values are.
+    rounding = 2e-3 * np.maximum(np.abs(low), np.abs(high))
+    assert (error <= (high - low) / 510 + rounding).all()
+    assert (grids[:, 2] == 0.75).all(), "a location whose values are equal"
+    assert error.max() > 0
+    torch.testing.assert_close(as_tensor(grid_features(encoder, data, "train", bits=8)[3]), grids[3], rtol=0, atol=0)
+    sizes = {path.name: path.stat().st_size for path in cached_files(data)}
+    assert sizes["train-8-bit.npy"] < 0.55 * sizes["train.npy"]
+    assert len(sizes) == 2
 
 
 def test_each_view_and_precision_has_a_place_of_its_own(encoder: GridEncoder, data: PreparedCaptions) -> None:
