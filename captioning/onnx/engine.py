@@ -61,7 +61,7 @@ class OnnxCaptioner(CaptionGenerator):
             # Wrong weights cannot mislead onnxruntime as a wrong graph could, so that they are checked meanwhile.
             checked = pool.submit(check_files, folder, [WEIGHTS])
             try:
-                self._sessions = _Sessions.read(folder, networks)
+                self._sessions = Sessions.read(folder, networks)
             finally:
                 checked.result()  # Its error explains one of onnxruntime.
         self._encoding = ThreadPoolExecutor(os.cpu_count())
@@ -73,7 +73,7 @@ class OnnxCaptioner(CaptionGenerator):
         outputs = [*ENCODER_OUTPUTS, *[DISTANCE] * bool(self.calibration)]
         if self._share_photos and self._latest and not self._latest.done():
             self._share_photos = False
-            self._sessions = _Sessions.read(self._folder, len(self.encoder_config.networks), threads=1)
+            self._sessions = Sessions.read(self._folder, len(self.encoder_config.networks), threads=1)
         self._latest = self._encoding.submit(self._sessions.encode, pixels, outputs)
         return self._latest
 
@@ -132,7 +132,7 @@ class OnnxDecoding(RowDecoding):
 
 
 @dataclass(frozen=True)
-class _Sessions:
+class Sessions:
     """Sessions of all graphs of a model folder.
 
     Attributes:
@@ -146,7 +146,7 @@ class _Sessions:
     decoder: Any
 
     @classmethod
-    def read(cls, folder: Path, networks: int, threads: int = 0) -> "_Sessions":
+    def read(cls, folder: Path, networks: int, threads: int = 0) -> "Sessions":
         """Read the graphs of a model folder whose encoder has so many networks."""
         files = network_graphs(networks)
         names = [*files.values(), ENCODER, DECODER]

@@ -21,8 +21,8 @@ from captioning.loading import PRETRAINED
 from captioning.network.decoder import Decoder, Memory
 from captioning.network.encoder import GridEncoder
 from captioning.network.torch_decoding import TorchDecoding
-from captioning.onnx.engine import OnnxCaptioner, session
-from captioning.onnx.names import ENCODER
+from captioning.onnx.engine import OnnxCaptioner, Sessions
+from captioning.onnx.names import ENCODER_OUTPUTS
 from captioning.outputs import Document
 from captioning.photos import Photos, caption_photos
 from captioning.search import beam_search
@@ -154,18 +154,19 @@ def test_folder(benchmark: BenchmarkFixture, folder: list[Path], variant: str) -
     """The time of the command after its start, beside that of its parts; the encoder gets prepared pixels."""
     captioner = load_captioner(engine="onnx")
     assert isinstance(captioner, OnnxCaptioner)
-    encoder = {True: session(PRETRAINED / "flickr8k" / ENCODER), False: session(PRETRAINED / "flickr8k" / ENCODER, 1)}
+    model, networks = PRETRAINED / "flickr8k", len(captioner.encoder_config.networks)
+    by_all, by_one = Sessions.read(model, networks), Sessions.read(model, networks, threads=1)
 
     def read() -> np.ndarray:
         return np.stack([captioner.preprocess(load_image(path)) for path in folder])
 
     def encode(number: int) -> None:
         for start in range(0, len(pixels), number):
-            encoder[True].run(None, {"pixels": pixels[start : start + number]})
+            by_all.encode(pixels[start : start + number], ENCODER_OUTPUTS)
 
     def encode_by_threads() -> None:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(lambda one: encoder[False].run(None, {"pixels": one[np.newaxis]}), pixels))
+            list(pool.map(lambda one: by_one.encode(one[np.newaxis], ENCODER_OUTPUTS), pixels))
 
     def caption() -> None:
         photos, output = Photos(list(map(str, folder)), recursive=False), Document()
