@@ -13,6 +13,7 @@ from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
 from vision_rnn.files import check_output_file, write_json
 from vision_rnn.option_types import BeamSize, NonNegativeFloat, NumDraws, PositiveInt, Seed, Share, Temperature
+from vision_rnn.shard import Shard
 from vision_rnn.train_options import check_prepared, check_source
 from vision_rnn.trainer_config import TrainerConfig
 
@@ -92,7 +93,7 @@ def caption(
 
     from captioning.loading import load_ensemble
     from captioning.outputs import choose_output
-    from captioning.photos import Photos, Shard, caption_photos, check_photo_model, picture_paths
+    from captioning.photos import Photos, caption_photos, check_photo_model, picture_paths
 
     if samples and num_captions:
         raise UserError("--samples: cannot be combined with --num-captions; choose one of them")

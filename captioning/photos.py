@@ -1,6 +1,5 @@
 """Captioning many photos: which ones, listed meanwhile, batch by batch, into an output and into pictures."""
 
-import hashlib
 import itertools
 import os
 import re
@@ -11,7 +10,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Queue
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack
 
 from PIL import Image
 
@@ -22,6 +21,7 @@ from data_prep.image_files import Listing, note_skipped, walk_images
 from data_prep.images import ImageError, load_image
 from vision_rnn.console import Progress, note, problem
 from vision_rnn.errors import UserError
+from vision_rnn.shard import Shard
 
 # Fewer equal captions may be chance.
 _SUSPICIOUS = 10
@@ -31,36 +31,6 @@ _LISTED_FIRST = 1000
 _WAITING_MOST = 50_000
 # For how long the listing goes on at each photo that is read, so that it ends long before the captioning.
 _SECONDS_OF_LISTING = 0.005
-
-
-class Shard(NamedTuple):
-    """A part of the photos, about an n-th of them; a photo's path alone tells which part it is in.
-
-    Attributes:
-        number: Number of the part, from 1.
-        shards: Number n of parts.
-    """
-
-    number: int
-    shards: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Shard":
-        """Read `i/n`.
-
-        Raises:
-            UserError: It is no such text.
-        """
-        if found := re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text, re.ASCII):
-            number, shards = map(int, found.groups())
-            if 1 <= number <= shards:
-                return cls(number, shards)
-        raise UserError(f"--shard {text}: not a part of several; give one such as 2/8, from 1/8 to 8/8")
-
-    def holds(self, photo: Path) -> bool:
-        """Whether a photo is in this part."""
-        digest = hashlib.blake2b(os.fsencode(photo), digest_size=8).digest()
-        return int.from_bytes(digest, "big") % self.shards == self.number - 1
 
 
 class Photos:

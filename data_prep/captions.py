@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_prep.caption_parts import PART_KIND, write_part
 from data_prep.caption_records import SourceRecords, read_sources
 from data_prep.caption_sources.record import CaptionRecord, Skipped
 from data_prep.images import ImageError, load_image, read_encoded
@@ -20,6 +21,7 @@ from vision_rnn.checksums import write_sums
 from vision_rnn.console import Progress
 from vision_rnn.errors import UserError
 from vision_rnn.files import MANIFEST, atomic_path, write_json
+from vision_rnn.shard import Shard
 from vision_rnn.version import tool_version
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ def prepare_captions(
     max_images: int | None = None,
     train_only: Sequence[str | Path] = (),
     allow_outside: bool = False,
+    shard: Shard | None = None,
 ) -> dict[str, Any]:
     """Read captioned images and write the prepared data set that `PreparedCaptions` opens, complete or not at all.
 
@@ -65,6 +68,8 @@ def prepare_captions(
             must be left.
         allow_outside: Whether images may lie outside the folder of their source, or outside `image_root` if given: by
             absolute paths, `../` or links. They are skipped otherwise.
+        shard: Prepare one part of the images alone, for `caption_parts.merge_captions`; all parts must be given the
+            same other arguments.
 
     Returns:
         The manifest, as written to `manifest.json`.
@@ -76,43 +81,70 @@ def prepare_captions(
     """
     given = [str(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
     output = Path(output).absolute()
-    check_replaceable(output, KIND)
+    check_replaceable(output, PART_KIND if shard else KIND)
     root = None if image_root is None else Path(image_root)
     read = read_sources(given, format, root, seed, list(map(str, train_only)), allow_outside)
     read, drawn_from = _draw(read, max_images, seed)
+    options = {"min_count": min_count, "seed": seed, "max_images": max_images, "drawn_from": drawn_from}
     with atomic_path(output) as folder:
-        splits = _write_splits(read, folder)
-        counts = {source.name: _counts(splits, source.prefix) for source in read}
-        _check_usable(read, counts)
-        vocabulary = Vocabulary.build(_running_tokens(splits["train"]), min_count)
-        if not vocabulary.words:
-            words = f"no word occurs {min_count} times in the training captions"
-            raise UserError(f"{', '.join(given)}: {words}; lower --min-count")
-        digests = _image_digests(splits)
-        write_json(folder / VOCABULARY, vocabulary.words)
-        manifest = {
-            "kind": KIND,
-            "version": tool_version(),
-            "source": BETWEEN_SOURCES.join(source.name for source in read),
-            "format": BETWEEN_SOURCES.join(source.format for source in read),
-            "options": {
-                "min_count": min_count,
-                "seed": seed,
-                "split_by": BETWEEN_SOURCES.join(source.split_by for source in read),
-                "max_images": max_images,
-            },
-            "splits": _counts(splits),
-            "without_split": sum(source.without_split for source in read),
-            "drawn_from": drawn_from,
-            "in_several_splits": count_repeated(digests.values()),
-            "left_out": [entry for source in read for entry in source.skipped.entries],
-            "vocabulary": {"size": len(vocabulary), "min_count": min_count},
-            "content_hash": _content_hash(splits, digests),
-        }
-        if len(read) > 1:
-            manifest["sources"] = {source.name: _describe(source, counts[source.name]) for source in read}
-        write_json(folder / MANIFEST, manifest)
-        write_sums(folder)
+        if shard:
+            unusable = [len(source.skipped.entries) for source in read]
+            splits = _write_splits(read, folder, shard)
+            return write_part(folder, shard, read, unusable, options, _counts(splits), _image_digests(splits))
+        splits = _write_splits(read, folder, Shard(1, 1))
+        return complete(folder, read, options, splits, _image_digests(splits))
+
+
+def complete(
+    folder: Path,
+    read: Sequence[SourceRecords],
+    options: dict[str, Any],
+    splits: dict[str, "Dataset"],
+    digests: dict[str, list[str]],
+) -> dict[str, Any]:
+    """Write what a prepared data set holds beside its images, and return the manifest.
+
+    Args:
+        folder: Its folder, with the images.
+        read: The sources; their records are not used.
+        options: Its options, and from how many images it was drawn.
+        splits: Its rows.
+        digests: SHA-256 of every image, in the order of the rows.
+
+    Raises:
+        UserError: A source has no usable image, none is for training, or no word is frequent enough.
+    """
+    counts = {source.name: _counts(splits, source.prefix) for source in read}
+    _check_usable(read, counts)
+    min_count = options["min_count"]
+    vocabulary = Vocabulary.build(_running_tokens(splits["train"]), min_count)
+    if not vocabulary.words:
+        words = f"no word occurs {min_count} times in the training captions"
+        raise UserError(f"{', '.join(source.given for source in read)}: {words}; lower --min-count")
+    write_json(folder / VOCABULARY, vocabulary.words)
+    manifest = {
+        "kind": KIND,
+        "version": tool_version(),
+        "source": BETWEEN_SOURCES.join(source.name for source in read),
+        "format": BETWEEN_SOURCES.join(source.format for source in read),
+        "options": {
+            "min_count": min_count,
+            "seed": options["seed"],
+            "split_by": BETWEEN_SOURCES.join(source.split_by for source in read),
+            "max_images": options["max_images"],
+        },
+        "splits": _counts(splits),
+        "without_split": sum(source.without_split for source in read),
+        "drawn_from": options["drawn_from"],
+        "in_several_splits": count_repeated(digests.values()),
+        "left_out": [entry for source in read for entry in source.skipped.entries],
+        "vocabulary": {"size": len(vocabulary), "min_count": min_count},
+        "content_hash": _content_hash(splits, digests),
+    }
+    if len(read) > 1:
+        manifest["sources"] = {source.name: _describe(source, counts[source.name]) for source in read}
+    write_json(folder / MANIFEST, manifest)
+    write_sums(folder)
     return manifest
 
 
@@ -126,14 +158,16 @@ def _draw(read: list[SourceRecords], most: int | None, seed: int) -> tuple[list[
     ], drawn_from
 
 
-def _write_splits(read: list[SourceRecords], folder: Path) -> dict[str, "Dataset"]:
+def _write_splits(read: list[SourceRecords], folder: Path, shard: Shard) -> dict[str, "Dataset"]:
     """Write each split that has usable images into its own folder, sorted by name, and open it."""
     records = [(record, source.skipped) for source in read for record in source.records if record.split]
     records.sort(key=lambda pair: pair[0].name)
+    of_split = {split: [pair for pair in records if pair[0].split == split] for split in SPLITS}
+    parts = {split: pairs[shard.range_of(len(pairs))] for split, pairs in of_split.items()}
     splits = {}
-    with Progress(len(records), "reading images", "image") as progress:
-        for split in SPLITS:
-            rows = _rows([pair for pair in records if pair[0].split == split], progress)
+    with Progress(sum(map(len, parts.values())), "reading images", "image") as progress:
+        for split, pairs in parts.items():
+            rows = _rows(pairs, progress)
             first = next(rows, None)
             if first is not None:
                 splits[split] = _write_split(itertools.chain([first], rows), folder / split)
@@ -189,7 +223,7 @@ def _counts(splits: dict[str, "Dataset"], prefix: str = "") -> dict[str, dict[st
     return counts
 
 
-def _check_usable(read: list[SourceRecords], counts: dict[str, dict[str, dict[str, int]]]) -> None:
+def _check_usable(read: Sequence[SourceRecords], counts: dict[str, dict[str, dict[str, int]]]) -> None:
     """Check that every source has a usable image, and one of them a training image.
 
     Raises:

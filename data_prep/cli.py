@@ -8,6 +8,7 @@ from vision_rnn.cli import Outcome, run
 from vision_rnn.console import counted, note, problem
 from vision_rnn.errors import UserError
 from vision_rnn.option_types import PositiveInt, Seed
+from vision_rnn.shard import Shard
 
 _MOST_PIXELS = 10_000  # Of a side; a larger image would fill the memory.
 
@@ -29,6 +30,7 @@ def captions(
     min_count: PositiveInt = 5,
     max_images: PositiveInt | None = None,
     allow_outside: bool = False,
+    shard: str | None = None,
     seed: Seed = 0,
 ) -> Outcome:
     """Prepare captioned images: read and check every one, and write a self-contained data set.
@@ -46,13 +48,49 @@ def captions(
         max_images: maximum number of images per split, drawn by --seed (default: all)
         allow_outside: also read images outside the source's folder (or IMAGE_ROOT) that it names by absolute paths, ../
             or links
+        shard: prepare one part of the images alone, such as 2/8 for the second of eight; data-prep merge makes one data
+            set of all parts
     """
     from data_prep.captions import prepare_captions
 
     _disable_further_bars()
+    part = Shard.parse(shard) if shard else None
     manifest = prepare_captions(
-        sources, output, format, image_root, min_count, seed, max_images, train_only or (), allow_outside
+        sources, output, format, image_root, min_count, seed, max_images, train_only or (), allow_outside, part
     )
+    if part:
+        return _prepared_part(output, manifest)
+    return _prepared_captions(output, manifest)
+
+
+def merge(parts: list[str], *, output: str) -> Outcome:
+    """Merge all parts of a caption data set, which captions --shard prepared, into the data set.
+
+    It is the same as if it had been prepared at once. No image is decoded again, and on one disk files are not copied.
+
+    Args:
+        parts: the folders of all parts, in any order
+        output: folder to write
+    """
+    from data_prep.caption_parts import merge_captions
+
+    _disable_further_bars()
+    return _prepared_captions(output, merge_captions(parts, output))
+
+
+def _prepared_part(output: str, manifest: dict[str, Any]) -> Outcome:
+    lines = [f"{name}: {counted(count['images'], 'image')}" for name, count in manifest["splits"].items()]
+    skipped = [entry for source in manifest["sources"] for entry in source["skipped"]]
+    for entry in skipped:
+        problem(f"skipped {entry['name']}: {entry['reason']}")
+    lines.append(
+        f"part {manifest['part']} written to {output}; merge all parts with: data-prep merge PART PART ... -o DIR"
+    )
+    return Outcome("\n".join(lines), manifest, int(bool(skipped)))
+
+
+def _prepared_captions(output: str, manifest: dict[str, Any]) -> Outcome:
+    """Say what a data set holds."""
     if manifest["without_split"]:
         note(f"{manifest['without_split']} images are in no split and were not used")
     _note_sources(manifest)
@@ -125,7 +163,7 @@ def inspect(folder: str, *, output: str | None = None) -> Outcome:
     """
     from data_prep import inspect_captions, inspect_pixels
     from data_prep.prepared_captions import PreparedCaptions
-    from data_prep.prepared_folder import kind_of
+    from data_prep.prepared_folder import KINDS, kind_of
     from data_prep.prepared_pixels import PreparedPixels
 
     kind = kind_of(Path(folder))
@@ -140,6 +178,8 @@ def inspect(folder: str, *, output: str | None = None) -> Outcome:
         summary = inspect_pixels.summarize(images)
         text = inspect_pixels.describe(summary)
         inspect_pixels.write_contact_sheet(images, sheet)
+    elif kind:
+        raise UserError(f"{folder}: {KINDS[kind]}; merge all parts with: data-prep merge PART PART ... -o DIR")
     else:
         raise UserError(f"{folder}: not a prepared data set; make one with: data-prep captions or data-prep pixels")
     note(f"contact sheet written to {sheet}")
@@ -196,4 +236,4 @@ def _prepared(output: str, manifest: dict[str, Any], lines: list[str]) -> Outcom
     return Outcome("\n".join(lines), manifest, int(bool(skipped)))
 
 
-COMMANDS = {"captions": captions, "pixels": pixels, "inspect": inspect}
+COMMANDS = {"captions": captions, "merge": merge, "pixels": pixels, "inspect": inspect}

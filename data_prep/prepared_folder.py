@@ -12,8 +12,17 @@ from vision_rnn.files import MANIFEST, read_json, settle
 if TYPE_CHECKING:
     from datasets import Dataset
 
-# A kind is also the name of the command that prepares it.
-KINDS = {"captions": "a prepared caption data set", "pixels": "a prepared pixel data set"}
+KINDS = {
+    "captions": "a prepared caption data set",
+    "pixels": "a prepared pixel data set",
+    "captions-part": "a part of a caption data set",
+}
+# What prepares each.
+_COMMANDS = {
+    "captions": "data-prep captions SOURCE",
+    "pixels": "data-prep pixels SOURCE",
+    "captions-part": "data-prep captions SOURCE --shard 1/2",
+}
 
 
 def kind_of(folder: Path) -> str | None:
@@ -37,9 +46,11 @@ def read_manifest(folder: Path, kind: str, keys: Collection[str] = ()) -> dict[s
         settle(folder)  # What a killed process was replacing.
     found = kind_of(folder)
     if found is None:
-        raise UserError(f"{folder}: not {KINDS[kind]}; make one with: data-prep {kind} SOURCE -o {folder}")
+        raise UserError(f"{folder}: not {KINDS[kind]}; make one with: {_COMMANDS[kind]} -o {folder}")
+    if found == "captions-part" != kind:
+        raise UserError(f"{folder}: {KINDS[found]}; merge all parts with: data-prep merge PART PART ... -o DIR")
     if found != kind:
-        raise UserError(f"{folder}: {KINDS[found]}, not {kind}; make one with: data-prep {kind} SOURCE -o DIR")
+        raise UserError(f"{folder}: {KINDS[found]}, not {kind}; make one with: {_COMMANDS[kind]} -o DIR")
     manifest = read_json(folder / MANIFEST)
     if missing := set(keys) - manifest.keys():
         raise damaged(folder / MANIFEST, kind, f"no '{min(missing)}'")
@@ -130,4 +141,5 @@ def check_replaceable(output: Path, kind: str) -> None:
 def damaged(path: Path, kind: str, reason: object) -> UserError:
     """Return the error for a damaged file of a prepared data set."""
     reason = " ".join(str(reason).split())
-    return UserError(f"{path}: damaged ({reason}); remove the data set, and prepare it again with data-prep {kind}")
+    command = _COMMANDS[kind].partition(" SOURCE")[0]
+    return UserError(f"{path}: damaged ({reason}); remove the data set, and prepare it again with {command}")

@@ -17,10 +17,11 @@ from PIL import Image
 from captioning.caption_generator import Caption
 from captioning.captioner import Captioner
 from captioning.outputs import Document, Output, RecordFile, Sidecars
-from captioning.photos import Photos, Shard, caption_photos, picture_paths
+from captioning.photos import Photos, caption_photos, picture_paths
 from data_prep.images import load_image
 from vision_rnn.console import Progress
 from vision_rnn.errors import UserError
+from vision_rnn.shard import Shard
 
 
 def test_photos_of_one_name_keep_a_picture_each() -> None:
