@@ -27,7 +27,7 @@ def test_it_names_what_the_example_photos_show():
 
 
 def test_it_fits_the_size_kept_for_it():
-    assert sum(path.stat().st_size for path in BUNDLED.iterdir()) < 25e6
+    assert sum(path.stat().st_size for path in BUNDLED.iterdir()) < 52e6
 
 
 @pytest.mark.slow
@@ -39,8 +39,8 @@ def test_its_scores_on_the_test_split_are_those_released(flickr8k: Path, tmp_pat
     texts = [list(best.words) for best, *_ in load_captioner().stream(photos)]
     assert len(texts) == 1000
     scores = score_captions(texts, rows["tokens"][:]).as_dict()
-    assert scores["BLEU-4"] >= 0.213
-    assert scores["CIDEr-D"] >= 0.58
+    assert scores["BLEU-4"] >= 0.255
+    assert scores["CIDEr-D"] >= 0.66
     stated = re.search(r"^\| test \|.* ([\d.]+) \| [\d.]+ \| ([\d.]+) \|$", (BUNDLED / "README.md").read_text(), re.M)
     assert stated
     # Rounding differs between processors, which may change single words.
