@@ -150,7 +150,7 @@ class Sessions:
         """Read the graphs of a model folder whose encoder has so many networks."""
         files = network_graphs(networks)
         names = [*files.values(), ENCODER, DECODER]
-        _share_memory()  # Before there are several threads, which would each do it.
+        _onnxruntime()  # Before there are several threads, which would each prepare it.
         # At once: reading and optimising the graphs is a third of the time to the first caption. The largest first, so
         # that no thread waits for a long last one.
         with ThreadPoolExecutor(2) as pool:
@@ -165,15 +165,25 @@ class Sessions:
         return self.encoder.run(outputs, grids or {PIXELS: pixels})
 
 
+def _onnxruntime() -> Any:
+    """Return the module, prepared; its type hints leave out much."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError(
+            "onnxruntime is not installed; run: pip install onnxruntime, or choose --engine torch"
+        ) from None
+    runtime: Any = onnxruntime
+    _share_memory(runtime)
+    return runtime
+
+
 @cache
-def _share_memory() -> None:
+def _share_memory(runtime: Any) -> None:
     """Let all sessions of the process share one pool of memory, which grows by what they need.
 
     Each would have its own, which grows by powers of two: together half as much again as the weights.
     """
-    import onnxruntime
-
-    runtime: Any = onnxruntime  # whose type hints leave these out
     by_need, default = 1, -1
     memory = runtime.OrtMemoryInfo("Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
     runtime.create_and_register_allocator(memory, runtime.OrtArenaCfg(0, by_need, default, default))
@@ -181,14 +191,8 @@ def _share_memory() -> None:
 
 def session(path: Path, threads: int = 0) -> Any:
     """Return a session of a graph, whose products `threads` threads compute; 0 for one per core."""
-    try:
-        import onnxruntime
-    except ImportError:
-        raise UserError(
-            "onnxruntime is not installed; run: pip install onnxruntime, or choose --engine torch"
-        ) from None
-    _share_memory()
-    options = onnxruntime.SessionOptions()
+    runtime = _onnxruntime()
+    options = runtime.SessionOptions()
     options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = 4  # Errors are raised too.
     options.intra_op_num_threads = threads
@@ -196,7 +200,7 @@ def session(path: Path, threads: int = 0) -> Any:
     for pool in ("intra_op", "inter_op"):
         options.add_session_config_entry(f"session.{pool}.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     # onnxruntime's errors have no closer common base class.
     except Exception as error:
         reason = " ".join(str(error).split())
