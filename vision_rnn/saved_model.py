@@ -136,14 +136,12 @@ class SavedModel(nn.Module, ModelHubMixin, ABC):
         if kind != cls.kind:
             found, wanted = (name.replace("-", " ") for name in (kind, cls.kind))
             raise UserError(f"{model_id}: a {found}, not a {wanted}; choose another model")
+        most = _FREE_VALUES + find(WEIGHTS).stat().st_size
         # First without memory, on torch's device `meta`, where not every network can be built: some read a value.
-        with (
-            contextlib.suppress(RuntimeError),
-            _at_most(_FREE_VALUES + find(WEIGHTS).stat().st_size, model_id),
-            torch.device("meta"),
-        ):
+        with contextlib.suppress(RuntimeError), _at_most(most, model_id), torch.device("meta"):
             cls.from_description(copy.deepcopy(description))
-        model = cls.from_description(description)
+        with _at_most(most, model_id):
+            model = cls.from_description(description)
         model.load_state_dict(load_file(find(WEIGHTS)), strict=True)
         with contextlib.suppress(FileNotFoundError, EntryNotFoundError):  # A model may have no card.
             model.card = find(CARD).read_text(encoding="utf-8", errors="replace")

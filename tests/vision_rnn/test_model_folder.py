@@ -122,6 +122,21 @@ def test_sizes_that_the_weights_do_not_have_are_refused_before_they_take_memory(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB, where the values are 4 GB.
 
 
+def test_sizes_of_a_network_that_reads_a_value_while_it_is_built_are_bounded_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Reading(Scale):
+        def __init__(self, width: int, names: list[str] | None = None):
+            assert torch.zeros(1).item() == 0  # impossible without memory
+            super().__init__(width, names)
+
+    assert load_model(Reading, folder).names == ["café"]
+    monkeypatch.setattr(saved_model, "_FREE_VALUES", 0)
+    change_config(folder, width=(folder / WEIGHTS).stat().st_size + 1)
+    with pytest.raises(UserError, match=r"^[^\n]*model: the sizes in config.json are not those of [^\n]*$"):
+        load_model(Reading, folder)
+
+
 def test_other_weights_are_an_error_of_one_line(folder: Path):
     save_file({"weight": torch.zeros(2)}, folder / WEIGHTS)
     rewrite_checksums(folder)
