@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from data_prep.caption_records import SourceRecords
 from data_prep.caption_sources.record import Skipped
 from data_prep.prepared_captions import KIND
-from data_prep.prepared_folder import check_files, check_replaceable, damaged, read_manifest
+from data_prep.prepared_folder import PART_KIND, check_files, check_replaceable, load_rows, read_manifest
 from data_prep.splits import SPLITS
 from vision_rnn.checksums import write_sums
 from vision_rnn.errors import UserError
@@ -24,7 +24,6 @@ from vision_rnn.version import tool_version
 if TYPE_CHECKING:
     from datasets import Dataset
 
-PART_KIND = "captions-part"
 _DIGESTS = "digests.json"
 _KEYS = frozenset({"part", "splits", "options", "sources"})
 # Of what a part's manifest says of a source, what is its own.
@@ -114,7 +113,9 @@ def _in_order(parts: Sequence[Path]) -> list[tuple[Path, dict[str, Any]]]:
     shards = 1
     for part in parts:
         manifest = read_manifest(part, PART_KIND, _KEYS)
-        check_files(part, PART_KIND, MANIFEST, _DIGESTS, *manifest["splits"])
+        check_files(part, PART_KIND, MANIFEST, _DIGESTS)
+        for split in manifest["splits"]:
+            load_rows(part, manifest, split)  # Damage is found here, where the part can be named.
         number, shards = Shard.parse(manifest["part"])
         if number in found:
             raise UserError(f"{part}: part {number}/{shards}, as {found[number][0]}; name each part once")
@@ -165,7 +166,4 @@ def _join(parts: Sequence[Path], split: str, whole: Path) -> "Dataset | None":
             shutil.copyfile(file, folder / name)
     shutil.copyfile(files[0].with_name("dataset_info.json"), folder / "dataset_info.json")
     write_json(folder / "state.json", states[0] | {"_data_files": [{"filename": name} for name in names]})
-    try:
-        return Dataset.load_from_disk(str(folder))
-    except (OSError, ValueError, KeyError) as error:  # Arrow's errors are ValueErrors.
-        raise damaged(folder, KIND, error) from error
+    return Dataset.load_from_disk(str(folder))

@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.caption_parts import PART_KIND, write_part
+from data_prep.caption_parts import write_part
 from data_prep.caption_records import SourceRecords, read_sources
 from data_prep.caption_sources.record import CaptionRecord, Skipped
 from data_prep.images import ImageError, load_image, read_encoded
 from data_prep.prepared_captions import BETWEEN_SOURCES, KIND, VOCABULARY
-from data_prep.prepared_folder import check_replaceable, save_rows
+from data_prep.prepared_folder import PART_KIND, check_replaceable, save_rows
 from data_prep.splits import SPLITS, count_repeated, draw_at_most
 from data_prep.tokenizer import tokenize
 from data_prep.vocabulary import Vocabulary

@@ -79,10 +79,12 @@ def merge(parts: list[str], *, output: str) -> Outcome:
 
 
 def _prepared_part(output: str, manifest: dict[str, Any]) -> Outcome:
+    """Say what a part holds, and name the images that it skipped."""
     lines = [f"{name}: {counted(count['images'], 'image')}" for name, count in manifest["splits"].items()]
+    if unusable := sum(len(source["unusable"]) for source in manifest["sources"]):
+        note(f"{counted(unusable, 'input')} cannot be used by any part; data-prep merge names them")
     skipped = [entry for source in manifest["sources"] for entry in source["skipped"]]
-    for entry in skipped:
-        problem(f"skipped {entry['name']}: {entry['reason']}")
+    _name_skipped(skipped)
     lines.append(
         f"part {manifest['part']} written to {output}; merge all parts with: data-prep merge PART PART ... -o DIR"
     )
@@ -163,12 +165,12 @@ def inspect(folder: str, *, output: str | None = None) -> Outcome:
     """
     from data_prep import inspect_captions, inspect_pixels
     from data_prep.prepared_captions import PreparedCaptions
-    from data_prep.prepared_folder import KINDS, kind_of
+    from data_prep.prepared_folder import PART_KIND, kind_of
     from data_prep.prepared_pixels import PreparedPixels
 
     kind = kind_of(Path(folder))
     sheet = Path(output) if output else Path(folder) / "contact-sheet.png"
-    if kind == "captions":
+    if kind in ("captions", PART_KIND):  # To open a part says what it is, and how to merge it.
         captioned = PreparedCaptions.open(folder)
         summary = inspect_captions.summarize(captioned)
         text = inspect_captions.describe(summary)
@@ -178,8 +180,6 @@ def inspect(folder: str, *, output: str | None = None) -> Outcome:
         summary = inspect_pixels.summarize(images)
         text = inspect_pixels.describe(summary)
         inspect_pixels.write_contact_sheet(images, sheet)
-    elif kind:
-        raise UserError(f"{folder}: {KINDS[kind]}; merge all parts with: data-prep merge PART PART ... -o DIR")
     else:
         raise UserError(f"{folder}: not a prepared data set; make one with: data-prep captions or data-prep pixels")
     note(f"contact sheet written to {sheet}")
@@ -216,13 +216,17 @@ def _note_sources(manifest: dict[str, Any]) -> None:
         note(f"{split}: {images_by_source(manifest, split)}")
 
 
-def _prepared(output: str, manifest: dict[str, Any], lines: list[str]) -> Outcome:
-    """Name what was skipped, and say where the data set is."""
-    skipped = manifest["left_out"]
+def _name_skipped(skipped: list[dict[str, str]]) -> None:
     for entry in skipped:
         problem(f"skipped {entry['name']}: {entry['reason']}")
     if skipped:
         problem(f"{counted(len(skipped), 'input')} skipped")
+
+
+def _prepared(output: str, manifest: dict[str, Any], lines: list[str]) -> Outcome:
+    """Name what was skipped, and say where the data set is."""
+    skipped = manifest["left_out"]
+    _name_skipped(skipped)
     if manifest["in_several_splits"]:
         note(
             f"{manifest['in_several_splits']} images are in several splits, which makes scores look better than they "

@@ -12,16 +12,17 @@ from vision_rnn.files import MANIFEST, read_json, settle
 if TYPE_CHECKING:
     from datasets import Dataset
 
+PART_KIND = "captions-part"
 KINDS = {
     "captions": "a prepared caption data set",
     "pixels": "a prepared pixel data set",
-    "captions-part": "a part of a caption data set",
+    PART_KIND: "a part of a caption data set",
 }
 # What prepares each.
 _COMMANDS = {
     "captions": "data-prep captions SOURCE",
     "pixels": "data-prep pixels SOURCE",
-    "captions-part": "data-prep captions SOURCE --shard 1/2",
+    PART_KIND: "data-prep captions SOURCE --shard 1/2",
 }
 
 
@@ -47,7 +48,7 @@ def read_manifest(folder: Path, kind: str, keys: Collection[str] = ()) -> dict[s
     found = kind_of(folder)
     if found is None:
         raise UserError(f"{folder}: not {KINDS[kind]}; make one with: {_COMMANDS[kind]} -o {folder}")
-    if found == "captions-part" != kind:
+    if found == PART_KIND != kind:
         raise UserError(f"{folder}: {KINDS[found]}; merge all parts with: data-prep merge PART PART ... -o DIR")
     if found != kind:
         raise UserError(f"{folder}: {KINDS[found]}, not {kind}; make one with: {_COMMANDS[kind]} -o DIR")

@@ -79,7 +79,10 @@ def test_files_are_shared_and_outlive_the_parts(sources: list[str], tmp_path: Pa
 
 def test_a_part_says_what_it_is_and_what_to_do(sources: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (part,) = prepare_parts(sources, tmp_path, 1)
-    assert f"part 1/1 written to {part}; merge all parts with: data-prep merge" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"part 1/1 written to {part}; merge all parts with: data-prep merge" in said.out
+    assert "1 input cannot be used by any part; data-prep merge names them" in said.err
+    assert "2 inputs skipped" in said.err
     with pytest.raises(UserError, match="a part of a caption data set; merge all parts with: data-prep merge"):
         PreparedCaptions.open(part)
     assert main(["inspect", part]) == 2
