@@ -9,6 +9,7 @@ from captioning.captioner_config import BUNDLED, DecoderConfig, EncoderConfig, E
 from captioning.training import run as training_run
 from captioning.training.run import export
 from vision_rnn.cli import LOCAL_HOST, PORT, Outcome, configs_of, run
+from vision_rnn.console import counted
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
 from vision_rnn.files import check_output_file, write_json
@@ -371,6 +372,7 @@ def train(
     ckpt_path: str | None = None,
     from_scratch: bool = False,
     force: bool = False,
+    feature_shard: str | None = None,
     device: Device = "auto",
     trainer: TrainerConfig = TrainerConfig(),
 ) -> Outcome | Path | int:
@@ -393,9 +395,27 @@ def train(
         ckpt_path: checkpoint to resume from, with --data; last is the run folder's own
         from_scratch: start from no model, with SOURCE
         force: train on few photos too, with SOURCE
+        feature_shard: with --data, compute one part of the images' features, such as 2/8 for the second of eight, and
+            do not train; a training with the same settings finds them in DATA
         device: where to train
         trainer: Devices and machines, with --data
     """
+    if feature_shard:
+        shard = Shard.parse(feature_shard, "--feature_shard")
+        if source is not None or data is None or ckpt_path is not None:
+            raise UserError("--feature_shard: goes with --data, and neither with a folder of photos nor --ckpt_path")
+        number = training_run.compute_features(
+            shard=shard,
+            data=data,
+            encoder=encoder,
+            decoder=decoder,
+            search=search,
+            training=training,
+            init_from=init_from,
+            device=device,
+        )
+        text = f"part {shard} of the features in {data}: {counted(number, 'image')} encoded"
+        return Outcome(text, {"shard": str(shard), "encoded": number})
     if source is None:
         data, output = check_prepared(
             "a folder of photos", data, output, {"from-scratch": from_scratch, "force": force}

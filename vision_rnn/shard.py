@@ -21,8 +21,12 @@ class Shard(NamedTuple):
     shards: int
 
     @classmethod
-    def parse(cls, text: str) -> "Shard":
+    def parse(cls, text: str, option: str = "--shard") -> "Shard":
         """Read `i/n`.
+
+        Args:
+            text: What was given.
+            option: What it was given for, for the message.
 
         Raises:
             UserError: It is no such text.
@@ -31,7 +35,7 @@ class Shard(NamedTuple):
             number, shards = map(int, found.groups())
             if 1 <= number <= shards:
                 return cls(number, shards)
-        raise UserError(f"--shard {text}: not a part of several; give one such as 2/8, from 1/8 to 8/8")
+        raise UserError(f"{option} {text}: not a part of several; give one such as 2/8, from 1/8 to 8/8")
 
     def __str__(self) -> str:
         """Return `i/n`."""

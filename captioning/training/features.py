@@ -4,16 +4,20 @@ A frozen encoder computes the same grid in every epoch, and this costs far more 
 cache is memory-mapped, so that it need not fit in memory. Its key depends on everything that determines the features:
 the encoder's weights, its preprocessing, the precision and the images; each view of the images has its own file. Every
 file ends in its checksum; a damaged one is computed again.
+
+Machines that do not train together can compute parts of a file apart, each a range of the batches. Who needs the whole
+joins them, and computes what no part holds.
 """
 
 import contextlib
 import hashlib
-import io
 import json
+import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import torch
@@ -21,18 +25,20 @@ from torch import Tensor
 
 from captioning.captioner_config import FeatureBits
 from captioning.network.encoder import GridEncoder
+from captioning.training.feature_file import FeatureArray, is_whole
 from captioning.training.views import PLAIN, View
 from data_prep.images import load_image
 from data_prep.prepared_captions import PreparedCaptions
 from vision_rnn.alone import alone_in
-from vision_rnn.checksums import DIGEST_BYTES, digest
-from vision_rnn.console import Progress, note
+from vision_rnn.checksums import digest
+from vision_rnn.console import Progress, counted, note
 from vision_rnn.errors import UserError
 from vision_rnn.files import atomic_path, settle_in
 from vision_rnn.processes import gathered, is_first_process, num_processes, rank
+from vision_rnn.shard import Shard
 
 BATCH_SIZE = 16
-_LARGEST_LEVEL = 255
+_COPIED = 2**24  # bytes at once
 
 
 def grid_features(
@@ -60,20 +66,59 @@ def grid_features(
     Raises:
         UserError: The disk has too little free space for the features.
     """
-    key = _key(encoder, data, bf16)
-    name = f"{split}{view.suffix}{'-8-bit' if bits == 8 else ''}.npy"
-    path = data.folder / "features" / key[:16] / name
-    array = _Array(len(data.split(split)), encoder.grid_size**2, encoder.channels, bits)
+    source = _Source(encoder, data, split, view, bf16)
+    path, array = _cached_at(source, bits)
     # Of several processes the first finds out for all, and each computes a share.
-    if not gathered(is_first_process() and _is_cached(path, array))[0]:
+    if not gathered(is_first_process() and is_whole(path, array))[0]:
         with contextlib.ExitStack() as stack:
             if is_first_process():
                 settle_in(data.folder / "features")
                 stack.enter_context(alone_in(path.parent, wait=True))
             # Another training may just have computed them.
-            if not gathered(is_first_process() and _is_cached(path, array))[0]:
-                _compute(encoder, data, split, view, bf16, path, array)
+            if not gathered(is_first_process() and is_whole(path, array))[0]:
+                parts = gathered(_parts(path, array) if is_first_process() else {})[0]
+                _compute(source, path, array, range(array.images), parts)
+    if is_first_process():
+        for part in path.parent.glob(_part_of(path, "*")):
+            part.unlink(missing_ok=True)
     return np.load(path, mmap_mode="r")
+
+
+def compute_part(
+    encoder: GridEncoder,
+    data: PreparedCaptions,
+    split: str,
+    shard: Shard,
+    view: View = PLAIN,
+    bf16: bool = False,
+    bits: FeatureBits = 16,
+) -> int:
+    """Compute one part of the features, unless it or the whole is cached; `grid_features` then finds it.
+
+    Args:
+        encoder: As of `grid_features`.
+        data: As of `grid_features`.
+        split: As of `grid_features`.
+        shard: Which part: a range of the batches of images.
+        view: As of `grid_features`.
+        bf16: As of `grid_features`.
+        bits: As of `grid_features`.
+
+    Returns:
+        How many images were encoded.
+
+    Raises:
+        UserError: As for `grid_features`; or another process computes the same part.
+    """
+    source = _Source(encoder, data, split, view, bf16)
+    path, array = _cached_at(source, bits)
+    images = _images_of(shard, array.images)
+    part = path.with_name(_part_of(path, f"{shard.number}-of-{shard.shards}"))
+    of_part = array._replace(images=len(images))
+    if not images or is_whole(path, array) or is_whole(part, of_part):
+        return 0
+    _compute(source, part, of_part, images, {})
+    return len(images)
 
 
 def as_tensor(grids: np.ndarray) -> Tensor:
@@ -84,74 +129,47 @@ def as_tensor(grids: np.ndarray) -> Tensor:
     return levels.mul_(step.unsqueeze(-1)).add_(low.unsqueeze(-1))
 
 
-class _Array(NamedTuple):
-    """What a file of features holds."""
+class _Source(NamedTuple):
+    """What features are computed from."""
 
-    images: int
-    locations: int
-    channels: int
-    bits: FeatureBits
-
-    @property
-    def _type(self) -> np.dtype:
-        """The type of the elements of an array of images and locations."""
-        if self.bits == 16:
-            return np.dtype((np.float16, (self.channels,)))
-        return np.dtype([("low", np.float16), ("step", np.float16), ("levels", np.uint8, (self.channels,))])
-
-    @property
-    def image_bytes(self) -> int:
-        return self.locations * self._type.itemsize
-
-    @property
-    def num_bytes(self) -> int:
-        return self.images * self.image_bytes
-
-    def header(self) -> bytes:
-        """Return the first bytes of the file."""
-        header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(
-            header,
-            {
-                "descr": np.lib.format.dtype_to_descr(self._type.base),
-                "fortran_order": False,
-                "shape": (self.images, self.locations, *self._type.shape),
-            },
-        )
-        return header.getvalue()
-
-    def encode(self, grids: np.ndarray) -> bytes:
-        """Return grids, (B, L, C) float32, as the file holds them."""
-        if self.bits == 16:
-            return grids.astype(np.float16).tobytes()
-        encoded = np.empty(grids.shape[:2], self._type)
-        encoded["low"] = grids.min(-1)
-        low = encoded["low"].astype(np.float32)
-        encoded["step"] = (grids.max(-1) - low) / _LARGEST_LEVEL
-        step = encoded["step"].astype(np.float32)
-        step[step == 0] = 1  # All values of a location are equal.
-        levels = (grids - low[..., np.newaxis]) / step[..., np.newaxis]
-        encoded["levels"] = levels.round().clip(0, _LARGEST_LEVEL)
-        return encoded.tobytes()
+    encoder: GridEncoder
+    data: PreparedCaptions
+    split: str
+    view: View
+    bf16: bool
 
 
-def _is_cached(path: Path, array: _Array) -> bool:
-    """Return whether a file holds such features, as they were written; say so if that cannot be known."""
-    if not path.is_file():
-        return False
-    header = array.header()
-    content, size = len(header) + array.num_bytes, path.stat().st_size
-    with open(path, "rb") as file:
-        is_whole = file.read(len(header)) == header and size in (content, content + DIGEST_BYTES)
-        file.seek(content)
-        checksum = file.read()
-    if is_whole and not checksum:
-        note(f"{path}: has no checksum, since an earlier version wrote it, and is not checked for damage")
-        return True
-    if is_whole and digest(path, content) == checksum:
-        return True
-    note(f"{path}: damaged; these features are computed again")
-    return False
+def _cached_at(source: _Source, bits: FeatureBits) -> tuple[Path, FeatureArray]:
+    """Return the file of features, and what it holds."""
+    encoder, data, split, view, bf16 = source
+    name = f"{split}{view.suffix}{'-8-bit' if bits == 8 else ''}.npy"
+    array = FeatureArray(len(data.split(split)), encoder.grid_size**2, encoder.channels, bits)
+    return data.folder / "features" / _key(encoder, data, bf16)[:16] / name, array
+
+
+def _part_of(path: Path, part: str) -> str:
+    """Return the name of a part of a file of features."""
+    return f"{path.stem}.part-{part}{path.suffix}"
+
+
+def _images_of(shard: Shard, images: int) -> range:
+    """Return the positions of the images of a part: whole batches, and thus those of a single process."""
+    batches = shard.range_of(-(-images // BATCH_SIZE))
+    return range(images)[batches.start * BATCH_SIZE : batches.stop * BATCH_SIZE]
+
+
+def _parts(path: Path, array: FeatureArray) -> dict[Path, range]:
+    """Return the parts that are there, each with the positions of its images."""
+    parts = {}
+    for part in sorted(path.parent.glob(_part_of(path, "*"))):
+        if found := re.search(r"\.part-([0-9]+)-of-([0-9]+)\.npy$", part.name, re.ASCII):
+            images = _images_of(Shard(*map(int, found.groups())), array.images)
+            if is_whole(part, array._replace(images=len(images))):
+                parts[part] = images
+    if parts:
+        held = len({image for images in parts.values() for image in images})
+        note(f"{path}: of {array.images} images, {held} are in {counted(len(parts), 'part')} computed before")
+    return parts
 
 
 def _key(encoder: GridEncoder, data: PreparedCaptions, bf16: bool) -> str:
@@ -165,21 +183,16 @@ def _key(encoder: GridEncoder, data: PreparedCaptions, bf16: bool) -> str:
 
 
 @torch.inference_mode()
-def _compute(
-    encoder: GridEncoder,
-    data: PreparedCaptions,
-    split: str,
-    view: View,
-    bf16: bool,
-    path: Path,
-    array: _Array,
-) -> None:
+def _compute(source: _Source, path: Path, array: FeatureArray, images: range, parts: Mapping[Path, range]) -> None:
+    """Write the features of a range of images, and take those that parts hold from there."""
+    encoder, data, split, view, bf16 = source
     needed, free = array.num_bytes, shutil.disk_usage(data.folder).free
     if needed > free:
         raise UserError(f"{path}: needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; free some space")
-    images, device, header = data.split(split)["image"], encoder.mean.device, array.header()
+    rows, device, header = data.split(split)["image"], encoder.mean.device, array.header()
     # Shares are whole batches, and thus those of a single process.
-    starts = range(0, len(images), BATCH_SIZE)[rank() :: num_processes()]
+    left = [start for start in images[::BATCH_SIZE] if not any(start in held for held in parts.values())]
+    starts = left[rank() :: num_processes()]
     with contextlib.ExitStack() as stack:
         # All processes write to one file, each its own batches; the first completes it.
         staged = stack.enter_context(atomic_path(path)) if is_first_process() else None
@@ -187,16 +200,19 @@ def _compute(
             staged.write_bytes(header)
         staged = gathered(staged)[0]
         assert staged is not None
-        label = f"features of {split}{view.suffix.replace('-', ' ')}"
-        progress = stack.enter_context(Progress(BATCH_SIZE * len(starts), label, "image"))
         # Not through a memory map: if the disk fills meanwhile, a write to the map kills the process without a message.
         with open(staged, "r+b") as file:
+            for part, held in parts.items() if is_first_process() else ():
+                file.seek(len(header) + (held.start - images.start) * array.image_bytes)
+                _copy_content(part, array._replace(images=len(held)), file)
+            label = f"features of {split}{view.suffix.replace('-', ' ')}"
+            progress = stack.enter_context(Progress(BATCH_SIZE * len(starts), label, "image"))
             for start in starts:
-                batch = enumerate(images[start : start + BATCH_SIZE], start)
+                batch = enumerate(rows[start : min(start + BATCH_SIZE, images.stop)], start)
                 seen = [encoder.preprocess(view.of(load_image(image["bytes"]), index)) for index, image in batch]
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     grids = encoder(torch.stack(seen).to(device))
-                file.seek(len(header) + start * array.image_bytes)
+                file.seek(len(header) + (start - images.start) * array.image_bytes)
                 file.write(array.encode(grids.float().cpu().numpy()))
                 progress.update(len(seen))
         gathered(None)  # All have written.
@@ -206,3 +222,14 @@ def _compute(
                 # Behind the array, where readers of the format do not look.
                 file.write(checksum)
     gathered(None)  # The file has its name.
+
+
+def _copy_content(part: Path, array: FeatureArray, target: IO[bytes]) -> None:
+    """Copy what a part holds, without its header and its checksum."""
+    left = array.num_bytes
+    with open(part, "rb") as file:
+        file.seek(len(array.header()))
+        while left:
+            block = file.read(min(left, _COPIED))
+            target.write(block)
+            left -= len(block)

@@ -14,6 +14,7 @@ from vision_rnn.alone import alone_in_output
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
 from vision_rnn.option_types import NonNegativeFloat, Share
+from vision_rnn.shard import Shard
 from vision_rnn.trainer_config import TrainerConfig
 
 if TYPE_CHECKING:
@@ -174,6 +175,58 @@ def train(
     if training.objective != "words" and not captioner.blind:
         _calibrate(model, prepared, device)
     return model
+
+
+def compute_features(
+    *,
+    shard: Shard,
+    data: str | Path,
+    encoder: EncoderConfig = EncoderConfig(),
+    decoder: DecoderConfig = DecoderConfig(),
+    search: SearchConfig = SearchConfig(),
+    training: TrainingConfig = TrainingConfig(),
+    init_from: str | None = None,
+    device: Device = "auto",
+) -> int:
+    """Compute one part of the features that a training with these arguments needs, and keep it in the prepared data.
+
+    Args:
+        shard: which part
+        data: as of train
+        encoder: as of train
+        decoder: as of train
+        search: as of train
+        training: as of train
+        init_from: as of train
+        device: where to compute
+
+    Returns:
+        How many images were encoded, in all views; those whose features are kept already are not.
+
+    Raises:
+        UserError: The training keeps no features, or something named does not exist.
+    """
+    import lightning
+
+    from captioning.training.features import compute_part
+    from captioning.training.views import PLAIN, training_views
+    from data_prep.prepared_captions import PreparedCaptions
+    from vision_rnn.devices import resolve_device
+
+    if training.encoder_learning_rate:
+        raise UserError("training.encoder_learning_rate: where the encoder is trained, features are not kept; give 0")
+    prepared, to_use = PreparedCaptions.open(data), resolve_device(device)
+    lightning.seed_everything(training.seed, verbose=False)  # As `train` does, for an encoder of random weights.
+    captioner, _ = _initial_captioner(prepared.vocabulary.words, encoder, decoder, search, init_from)
+    if captioner.blind:
+        raise UserError("encoder.backbone: a language model has no features")
+    on_device = captioner.encoder.to(to_use)
+    bf16 = resolved_precision(training.precision, to_use.type) == "bf16-mixed"
+    views = [("train", view) for view in training_views(training.mirror, training.crops)]
+    return sum(
+        compute_part(on_device, prepared, split, shard, view, bf16, training.feature_bits)
+        for split, view in [*views, ("validation", PLAIN)]
+    )
 
 
 def export(

@@ -15,16 +15,17 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from captioning.captioner_config import EncoderConfig
+from captioning.captioner_config import EncoderConfig, FeatureBits
 from captioning.network.encoder import GridEncoder
 from captioning.training import features
-from captioning.training.features import as_tensor, grid_features
+from captioning.training.features import as_tensor, compute_part, grid_features
 from captioning.training.views import PLAIN, View
 from data_prep.captions import prepare_captions
 from data_prep.prepared_captions import PreparedCaptions
 from vision_rnn.alone import LOCK
 from vision_rnn.errors import UserError
 from vision_rnn.locks import take_lock
+from vision_rnn.shard import Shard
 
 
 @pytest.fixture(scope="module")
@@ -228,3 +229,68 @@ def test_features_of_an_earlier_version_are_used_with_a_note_unless_their_shape_
         np.save(path, other)
         np.testing.assert_array_equal(grid_features(encoder, data, "test"), expected)
         assert "test.npy: damaged; these features are computed again" in capsys.readouterr().err
+
+
+def in_parts(encoder: GridEncoder, data: PreparedCaptions, parts: int, numbers: list[int], **how: Any) -> list[int]:
+    """Compute some of several parts of the training images, and return how many images each encoded."""
+    return [compute_part(encoder, data, "train", Shard(number, parts), **how) for number in numbers]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("view", [PLAIN, View(crop=1)])
+def test_parts_that_were_computed_apart_are_joined_without_encoding_an_image_again(
+    encoder: GridEncoder, data: PreparedCaptions, batches_encoded: list[int], bits: FeatureBits, view: View
+):
+    at_once = np.array(grid_features(encoder, data, "train", view, bits=bits))
+    (path,) = cached_files(data)
+    expected = path.read_bytes()
+    path.unlink()
+    batches_encoded.clear()
+    assert in_parts(encoder, data, 3, [3, 1, 2], view=view, bits=bits) == [8, 4, 4]
+    assert len(cached_files(data)) == 3
+    np.testing.assert_array_equal(grid_features(encoder, data, "train", view, bits=bits), at_once)
+    assert batches_encoded == [4, 4, 4, 4]
+    assert cached_files(data) == [path], "parts are left"
+    assert path.read_bytes() == expected
+
+
+def test_what_no_part_holds_is_computed(
+    encoder: GridEncoder, data: PreparedCaptions, batches_encoded: list[int], capsys: pytest.CaptureFixture[str]
+):
+    expected = np.array(grid_features(encoder, data, "train"))
+    (path,) = cached_files(data)
+    path.unlink()
+    assert in_parts(encoder, data, 4, [1, 3, 4]) == [4, 4, 4]
+    damaged = path.with_name("train.part-3-of-4.npy")
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    batches_encoded.clear()
+    np.testing.assert_array_equal(grid_features(encoder, data, "train"), expected)
+    assert batches_encoded == [4, 4]
+    told = capsys.readouterr().err
+    assert f"{damaged}: damaged; these features are computed again" in told
+    assert f"{path}: of 16 images, 8 are in 2 parts computed before" in told
+
+
+def test_a_part_is_computed_once_and_not_where_the_whole_is(
+    encoder: GridEncoder, data: PreparedCaptions, batches_encoded: list[int]
+):
+    # Of nine parts, four hold one of the four batches.
+    assert sorted(in_parts(encoder, data, 9, list(range(1, 10)))) == [0] * 5 + [4] * 4
+    assert in_parts(encoder, data, 9, list(range(1, 10))) == [0] * 9
+    grid_features(encoder, data, "train")
+    assert in_parts(encoder, data, 2, [1, 2]) == [0, 0]
+    assert batches_encoded == [4, 4, 4, 4]
+
+
+def test_a_short_last_batch_is_in_the_last_part(
+    encoder: GridEncoder, data: PreparedCaptions, batches_encoded: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(features, "BATCH_SIZE", 5)
+    expected = np.array(grid_features(encoder, data, "train"))
+    shutil.rmtree(data.folder / "features")
+    batches_encoded.clear()
+    assert in_parts(encoder, data, 2, [1, 2]) == [10, 6]
+    np.testing.assert_array_equal(grid_features(encoder, data, "train"), expected)
+    assert batches_encoded == [5, 5, 5, 1]

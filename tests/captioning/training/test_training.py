@@ -35,6 +35,7 @@ from captioning.network.gradient_flow import gradient_flow
 from captioning.network.torch_decoding import TorchDecoding
 from captioning.scoring.model import evaluate
 from captioning.search import sample
+from captioning.training import features
 from captioning.training.batches import CaptionBatch, CaptionedImages, collate
 from captioning.training.run import export, train
 from captioning.training.task import CaptioningTask
@@ -213,6 +214,50 @@ def test_resuming_after_a_killed_process_gives_the_losses_of_an_uninterrupted_ru
 def test_numbers_that_no_training_can_use_are_named(option: str, value: float):
     with pytest.raises(UserError, match=rf"training\.{option}: {value} is (too|out of range)"):
         dataclasses.replace(TRAINING, **{option: value})
+
+
+def test_a_training_finds_the_features_that_were_computed_in_parts(
+    uninterrupted: Path,
+    prepared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    data = tmp_path / "data"
+    shutil.copytree(prepared, data, ignore=shutil.ignore_patterns("features"))
+    settings = tmp_path / "settings.yaml"
+    shutil.copyfile(uninterrupted / "config.yaml", settings)
+    command = ["train", "--config", str(settings), f"--data={data}", f"--output={tmp_path / 'run'}"]
+    for part, images in (("1/2", 0), ("2/2", 16 + 16 + 4), ("2/2", 0)):
+        assert main([*command, f"--feature_shard={part}"]) == 0
+        assert capsys.readouterr().out == f"part {part} of the features in {data}: {images} images encoded\n"
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr(features, "load_image", lambda *_: pytest.fail("encoded again"))
+    assert main(command) == 0
+    assert losses(tmp_path / "run") == losses(uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--feature_shard=3/2", "--data={data}"], "--feature_shard 3/2: not a part of several; give one such as 2/8"),
+        (["--feature_shard=1/2"], "--feature_shard: goes with --data, and neither with a folder of photos nor"),
+        (["photos", "--feature_shard=1/2", "--data={data}"], "--feature_shard: goes with --data, and neither with"),
+        (
+            ["--feature_shard=1/2", "--data={data}", "--training.encoder_learning_rate=1e-4"],
+            "training.encoder_learning_rate: where the encoder is trained, features are not kept; give 0",
+        ),
+        (
+            ["--feature_shard=1/2", "--data={data}", "--encoder.backbone=none", "--decoder.attention=none"],
+            "encoder.backbone: a language model has no features",
+        ),
+    ],
+)
+def test_features_that_are_not_computed_in_parts(
+    options: list[str], message: str, prepared: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["train", *(option.format(data=prepared) for option in options)]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_run_is_not_resumed_on_other_data(uninterrupted: Path, known: PreparedCaptions):
