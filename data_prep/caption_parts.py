@@ -1,30 +1,17 @@
-"""Parts of a caption data set that several processes or machines prepared, and their union.
+"""Parts of a caption data set that several processes or machines prepared, and their union."""
 
-A part holds a range of the images of each split, in the order of their names: one part after the other, they are the
-data set. So their files become its files as they are.
-"""
-
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from data_prep.caption_records import SourceRecords
 from data_prep.caption_sources.record import Skipped
+from data_prep.parts import describe_part, join_parts, parts_in_order
 from data_prep.prepared_captions import KIND
-from data_prep.prepared_folder import PART_KIND, check_files, check_replaceable, load_rows, read_manifest
-from data_prep.splits import SPLITS
-from vision_rnn.checksums import write_sums
-from vision_rnn.errors import UserError
-from vision_rnn.files import MANIFEST, atomic_path, read_json, write_json
+from data_prep.prepared_folder import CAPTIONS_PART, check_replaceable
+from vision_rnn.files import atomic_path
 from vision_rnn.shard import Shard
-from vision_rnn.version import tool_version
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-_DIGESTS = "digests.json"
 _KEYS = frozenset({"part", "splits", "options", "sources"})
 # Of what a part's manifest says of a source, what is its own.
 _OWN = "skipped"
@@ -64,18 +51,8 @@ def write_part(
         }
         for source, first in zip(read, unusable, strict=True)
     ]
-    manifest = {
-        "kind": PART_KIND,
-        "version": tool_version(),
-        "part": str(shard),
-        "splits": counts,
-        "options": options,
-        "sources": described,
-    }
-    write_json(folder / _DIGESTS, digests)
-    write_json(folder / MANIFEST, manifest)
-    write_sums(folder)
-    return manifest
+    own = {"splits": counts, "options": options, "sources": described}
+    return describe_part(folder, CAPTIONS_PART, shard, own, digests)
 
 
 def merge_captions(parts: Sequence[str | Path], output: str | Path) -> dict[str, Any]:
@@ -98,40 +75,17 @@ def merge_captions(parts: Sequence[str | Path], output: str | Path) -> dict[str,
 
     output = Path(output).absolute()
     check_replaceable(output, KIND)
-    folders = _in_order([Path(part) for part in parts])
-    manifests = [manifest for _, manifest in folders]
+    found = parts_in_order(parts, CAPTIONS_PART, _KEYS, _common)
+    manifests = [manifest for _, manifest in found]
     with atomic_path(output) as whole:
-        splits = {split: found for split in SPLITS if (found := _join([part for part, _ in folders], split, whole))}
-        found = [read_json(part / _DIGESTS) for part, _ in folders]
-        digests = {split: [one for of_part in found for one in of_part.get(split, [])] for split in splits}
+        splits, digests = join_parts([folder for folder, _ in found], whole)
         return complete(whole, _sources(manifests), manifests[0]["options"], splits, digests)
 
 
-def _in_order(parts: Sequence[Path]) -> list[tuple[Path, dict[str, Any]]]:
-    """Return the folders and the manifests of all parts of one data set, in the order of their numbers."""
-    found: dict[int, tuple[Path, dict[str, Any]]] = {}
-    shards = 1
-    for part in parts:
-        manifest = read_manifest(part, PART_KIND, _KEYS)
-        check_files(part, PART_KIND, MANIFEST, _DIGESTS)
-        for split in manifest["splits"]:
-            load_rows(part, manifest, split)  # Damage is found here, where the part can be named.
-        number, shards = Shard.parse(manifest["part"])
-        if number in found:
-            raise UserError(f"{part}: part {number}/{shards}, as {found[number][0]}; name each part once")
-        found[number] = part, manifest
-        first, of_first = next(iter(found.values()))
-        if _request(manifest) != _request(of_first):
-            raise UserError(f"{part}: of another data set than {first}, or prepared with other options")
-    if missing := [str(number) for number in range(1, shards + 1) if number not in found]:
-        raise UserError(f"parts {', '.join(missing)} of {shards} are missing; name the folders of all parts")
-    return [found[number] for number in sorted(found)]
-
-
-def _request(manifest: dict[str, Any]) -> Any:
+def _common(manifest: dict[str, Any]) -> Any:
     """Return what the manifests of all parts of a data set have in common."""
     sources = [{key: value for key, value in source.items() if key != _OWN} for source in manifest["sources"]]
-    return Shard.parse(manifest["part"]).shards, manifest["options"], sources
+    return manifest["options"], sources
 
 
 def _sources(manifests: Sequence[dict[str, Any]]) -> list[SourceRecords]:
@@ -144,26 +98,3 @@ def _sources(manifests: Sequence[dict[str, Any]]) -> list[SourceRecords]:
         skipped = Skipped([*unusable, *(entry for source in described for entry in source[_OWN])])
         sources.append(SourceRecords(**first, records=[], skipped=skipped))
     return sources
-
-
-def _join(parts: Sequence[Path], split: str, whole: Path) -> "Dataset | None":
-    """Make the files of a split in all parts those of one split; None if there are none."""
-    from datasets import Dataset
-
-    files, states = [], []
-    for part in (part / split for part in parts if (part / split).is_dir()):
-        states.append(read_json(part / "state.json"))
-        files += [part / entry["filename"] for entry in states[-1]["_data_files"]]
-    if not files:
-        return None
-    folder = whole / split
-    folder.mkdir(parents=True)
-    names = [f"data-{number:05}-of-{len(files):05}.arrow" for number in range(len(files))]
-    for file, name in zip(files, names, strict=True):
-        try:
-            os.link(file, folder / name)
-        except OSError:  # On another disk, or one that has no links.
-            shutil.copyfile(file, folder / name)
-    shutil.copyfile(files[0].with_name("dataset_info.json"), folder / "dataset_info.json")
-    write_json(folder / "state.json", states[0] | {"_data_files": [{"filename": name} for name in names]})
-    return Dataset.load_from_disk(str(folder))

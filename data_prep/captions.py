@@ -13,7 +13,7 @@ from data_prep.caption_records import SourceRecords, read_sources
 from data_prep.caption_sources.record import CaptionRecord, Skipped
 from data_prep.images import ImageError, load_image, read_encoded
 from data_prep.prepared_captions import BETWEEN_SOURCES, KIND, VOCABULARY
-from data_prep.prepared_folder import PART_KIND, check_replaceable, save_rows
+from data_prep.prepared_folder import CAPTIONS_PART, check_replaceable, save_rows
 from data_prep.splits import SPLITS, count_repeated, draw_at_most
 from data_prep.tokenizer import tokenize
 from data_prep.vocabulary import Vocabulary
@@ -81,7 +81,7 @@ def prepare_captions(
     """
     given = [str(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
     output = Path(output).absolute()
-    check_replaceable(output, PART_KIND if shard else KIND)
+    check_replaceable(output, CAPTIONS_PART if shard else KIND)
     root = None if image_root is None else Path(image_root)
     read = read_sources(given, format, root, seed, list(map(str, train_only)), allow_outside)
     read, drawn_from = _draw(read, max_images, seed)

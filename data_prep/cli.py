@@ -58,13 +58,15 @@ def captions(
     manifest = prepare_captions(
         sources, output, format, image_root, min_count, seed, max_images, train_only or (), allow_outside, part
     )
-    if part:
-        return _prepared_part(output, manifest)
-    return _prepared_captions(output, manifest)
+    if not part:
+        return _prepared_captions(output, manifest)
+    if unusable := sum(len(source["unusable"]) for source in manifest["sources"]):
+        note(f"{counted(unusable, 'input')} cannot be used by any part; data-prep merge names them")
+    return _prepared_part(output, manifest, [entry for source in manifest["sources"] for entry in source["skipped"]])
 
 
 def merge(parts: list[str], *, output: str) -> Outcome:
-    """Merge all parts of a caption data set, which captions --shard prepared, into the data set.
+    """Merge all parts of a data set, which captions --shard or pixels --shard prepared, into the data set.
 
     It is the same as if it had been prepared at once. No image is decoded again, and on one disk files are not copied.
 
@@ -73,17 +75,18 @@ def merge(parts: list[str], *, output: str) -> Outcome:
         output: folder to write
     """
     from data_prep.caption_parts import merge_captions
+    from data_prep.pixel_parts import merge_pixels
+    from data_prep.prepared_folder import PIXELS_PART, kind_of
 
     _disable_further_bars()
+    if kind_of(Path(parts[0])) in ("pixels", PIXELS_PART):
+        return _prepared_pixels(output, merge_pixels(parts, output))
     return _prepared_captions(output, merge_captions(parts, output))
 
 
-def _prepared_part(output: str, manifest: dict[str, Any]) -> Outcome:
+def _prepared_part(output: str, manifest: dict[str, Any], skipped: list[dict[str, str]]) -> Outcome:
     """Say what a part holds, and name the images that it skipped."""
     lines = [f"{name}: {counted(count['images'], 'image')}" for name, count in manifest["splits"].items()]
-    if unusable := sum(len(source["unusable"]) for source in manifest["sources"]):
-        note(f"{counted(unusable, 'input')} cannot be used by any part; data-prep merge names them")
-    skipped = [entry for source in manifest["sources"] for entry in source["skipped"]]
     _name_skipped(skipped)
     lines.append(
         f"part {manifest['part']} written to {output}; merge all parts with: data-prep merge PART PART ... -o DIR"
@@ -115,6 +118,7 @@ def pixels(
     max_images: PositiveInt | None = None,
     last_for_validation: PositiveInt | None = None,
     allow_outside: bool = False,
+    shard: str | None = None,
     seed: Seed = 0,
 ) -> Outcome:
     """Prepare images as pixels: bring them to one shape, and write a self-contained data set of numbers.
@@ -134,10 +138,13 @@ def pixels(
         last_for_validation: number of the last training images to use for validation, if SOURCE has no such split
             (default: a tenth, drawn by --seed)
         allow_outside: also read images outside SOURCE that links in it lead to
+        shard: prepare one part of the images alone, such as 2/8 for the second of eight; data-prep merge makes one data
+            set of all parts
     """
     from data_prep.pixels import prepare_pixels
 
     _disable_further_bars()
+    part = Shard.parse(shard) if shard else None
     manifest = prepare_pixels(
         source,
         output,
@@ -149,7 +156,15 @@ def pixels(
         max_images,
         last_for_validation,
         allow_outside,
+        part,
     )
+    if part:
+        return _prepared_part(output, manifest, [entry for each in manifest["left_out"].values() for entry in each])
+    return _prepared_pixels(output, manifest)
+
+
+def _prepared_pixels(output: str, manifest: dict[str, Any]) -> Outcome:
+    """Say what a data set holds."""
     counts = [f"{name}: {counted(count['images'], 'image')}" for name, count in manifest["splits"].items()]
     shape = f"images: {manifest['height']}x{manifest['width']}, channels: {manifest['channels']}"
     levels = f"levels: {manifest['levels']}, binarization: {manifest['binarization']}"
@@ -165,17 +180,17 @@ def inspect(folder: str, *, output: str | None = None) -> Outcome:
     """
     from data_prep import inspect_captions, inspect_pixels
     from data_prep.prepared_captions import PreparedCaptions
-    from data_prep.prepared_folder import PART_KIND, kind_of
+    from data_prep.prepared_folder import CAPTIONS_PART, PIXELS_PART, kind_of
     from data_prep.prepared_pixels import PreparedPixels
 
     kind = kind_of(Path(folder))
     sheet = Path(output) if output else Path(folder) / "contact-sheet.png"
-    if kind in ("captions", PART_KIND):  # To open a part says what it is, and how to merge it.
+    if kind in ("captions", CAPTIONS_PART):  # To open a part says what it is, and how to merge it.
         captioned = PreparedCaptions.open(folder)
         summary = inspect_captions.summarize(captioned)
         text = inspect_captions.describe(summary)
         inspect_captions.write_contact_sheet(captioned, sheet)
-    elif kind == "pixels":
+    elif kind in ("pixels", PIXELS_PART):
         images = PreparedPixels.open(folder)
         summary = inspect_pixels.summarize(images)
         text = inspect_pixels.describe(summary)

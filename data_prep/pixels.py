@@ -3,30 +3,32 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_prep.images import ImageError
+from data_prep.pixel_parts import write_part
 from data_prep.pixel_shape import THRESHOLD, Shaper, binarized
 from data_prep.pixel_sources.pixel_formats import read_pixels, resolve_format
 from data_prep.pixel_sources.source import PixelSource, SourceSplit
-from data_prep.prepared_folder import check_replaceable, save_rows
+from data_prep.prepared_folder import PIXELS_PART, check_replaceable, save_rows
 from data_prep.prepared_pixels import KIND, LABEL, PIXELS
 from data_prep.splits import SPLITS, complete_splits, count_repeated, draw_at_most
 from vision_rnn.checksums import write_sums
 from vision_rnn.console import Progress
 from vision_rnn.errors import UserError
 from vision_rnn.files import MANIFEST, atomic_path, write_json
+from vision_rnn.shard import Shard
 from vision_rnn.version import tool_version
 
 IMAGES_PER_BATCH = 1000
 
 Place = tuple[SourceSplit, int]
 Labelled = tuple[np.ndarray, int | None]  # One image (H, W, C) and its label.
-Written = list[tuple[str, int | None]]  # The SHA-256 of the pixels of each image, in hexadecimal, and its label.
+Written = Sequence[tuple[str, int | None]]  # The SHA-256 of the pixels of each image, in hexadecimal, and its label.
 
 
 def prepare_pixels(
@@ -40,6 +42,7 @@ def prepare_pixels(
     max_images: int | None = None,
     last_for_validation: int | None = None,
     allow_outside: bool = False,
+    shard: Shard | None = None,
 ) -> dict[str, Any]:
     """Read images and write the prepared data set that `PreparedPixels` opens, complete or not at all.
 
@@ -61,19 +64,22 @@ def prepare_pixels(
             images before the draw, of the splits that had more, as `drawn_from`.
         last_for_validation: Number of the last training images that are used for validation instead of a tenth.
         allow_outside: Whether links in a folder of images may lead to images outside the folder.
+        shard: Prepare one part of the images alone, for `pixel_parts.merge_pixels`; all parts must be given the same
+            other arguments.
 
     Returns:
         The manifest, as written to `manifest.json`.
 
     Raises:
         UserError: The source cannot be read in this format or has no usable training image, its images cannot be
-            converted to one shape or binarized as requested, or `output` holds something else.
+            converted to one shape or binarized as requested, a part is to be binarized by chance, or `output` holds
+            something else.
     """
-    check_replaceable(Path(output).absolute(), KIND)
+    check_replaceable(Path(output).absolute(), PIXELS_PART if shard else KIND)
     format = resolve_format(str(source), format)
     data = read_pixels(str(source), format, allow_outside)
     return prepare_source(
-        data, str(source), format, output, size, channels, binarize, seed, max_images, last_for_validation
+        data, str(source), format, output, size, channels, binarize, seed, max_images, last_for_validation, shard
     )
 
 
@@ -88,6 +94,7 @@ def prepare_source(
     seed: int = 0,
     max_images: int | None = None,
     last_for_validation: int | None = None,
+    shard: Shard | None = None,
 ) -> dict[str, Any]:
     """Write the prepared data set of images that were read from a source, as `prepare_pixels` does.
 
@@ -102,60 +109,92 @@ def prepare_source(
         seed: Random seed.
         max_images: Maximum number of images per split.
         last_for_validation: Number of the last training images that are used for validation.
+        shard: Which part of the images to prepare; None for all.
 
     Raises:
         UserError: As there.
     """
     output = Path(output).absolute()
-    check_replaceable(output, KIND)
+    check_replaceable(output, PIXELS_PART if shard else KIND)
     if data.levels == 2 and binarize != "none":
         raise UserError(f"{source}: the images are already binary; omit --binarize")
+    if shard and binarize == "stochastic":
+        raise UserError("--binarize stochastic: draws one image after the other; omit --shard, and prepare all at once")
     places, split_by, drawn_from = places_by_split(data, seed, max_images, last_for_validation)
+    of_part = {split: every[(shard or Shard(1, 1)).range_of(len(every))] for split, every in places.items()}
     shaper = Shaper(source, size, channels, data.levels)
-    left_out: list[dict[str, str]] = []
+    left_out: dict[str, list[dict[str, str]]] = {split: [] for split in places}
+    origin = {
+        "source": source,
+        "format": format,
+        "options": {
+            "size": size,
+            "channels": channels,
+            "binarize": binarize,
+            "seed": seed,
+            "split_by": split_by,
+            "max_images": max_images,
+        },
+        "levels": 2 if binarize != "none" else data.levels,
+        "binarization": _describe_binarization(data.levels, binarize, seed),
+        "drawn_from": drawn_from,
+    }
     with atomic_path(output) as folder:
         folder.mkdir()
         splits = {}
-        with Progress(sum(map(len, places.values())), "reading images", "image") as progress:
-            for split, of_split in places.items():
-                images = _decode(of_split, shaper, left_out, progress)
+        with Progress(sum(map(len, of_part.values())), "reading images", "image") as progress:
+            for split, of_split in of_part.items():
+                images = _decode(of_split, shaper, left_out[split], progress)
                 # Each split has its own generator, so that its draws do not depend on the other splits.
                 generator = np.random.default_rng([seed, SPLITS.index(split)])
                 if written := _write_split(_batches(images, binarize, generator), folder / split):
                     splits[split] = written
-        if shaper.shape is None or "train" not in splits:
-            reason = f" ({left_out[0]['reason']})" if left_out else ""
-            raise UserError(f"{source}: no usable image for training{reason}; check the source")
-        height, width, num_channels = shaper.shape
-        levels = 2 if binarize != "none" else data.levels
-        labels = [label for rows in splits.values() for _, label in rows if label is not None]
-        manifest = {
-            "kind": KIND,
-            "version": tool_version(),
-            "source": source if format == "hub" else Path(source).absolute().name,
-            "format": format,
-            "options": {
-                "size": size,
-                "channels": channels,
-                "binarize": binarize,
-                "seed": seed,
-                "split_by": split_by,
-                "max_images": max_images,
-            },
-            "height": height,
-            "width": width,
-            "channels": num_channels,
-            "levels": levels,
-            "binarization": _describe_binarization(data.levels, binarize, seed),
-            "num_classes": 1 + max(labels, default=-1),
-            "splits": {split: {"images": len(rows)} for split, rows in splits.items()},
-            "drawn_from": drawn_from,
-            "in_several_splits": count_repeated([digest for digest, _ in rows] for rows in splits.values()),
-            "left_out": left_out,
-            "content_hash": _content_hash((*shaper.shape, levels), splits),
-        }
-        write_json(folder / MANIFEST, manifest)
-        write_sums(folder)
+        if shard:
+            return write_part(folder, shard, origin, shaper.shape, splits, left_out)
+        return complete(folder, origin, shaper.shape, splits, left_out)
+
+
+def complete(
+    folder: Path,
+    origin: Mapping[str, Any],
+    shape: Sequence[int] | None,
+    splits: Mapping[str, Written],
+    left_out: Mapping[str, Sequence[dict[str, str]]],
+) -> dict[str, Any]:
+    """Write what a prepared data set holds beside its images, and return the manifest.
+
+    Args:
+        folder: Its folder, with the images.
+        origin: Where the images are from, and how they were prepared.
+        shape: Height, width and channels of all images; None if there are none.
+        splits: What was written.
+        left_out: The images of each split that were skipped, with the reasons.
+
+    Raises:
+        UserError: No image is for training.
+    """
+    source, skipped = origin["source"], [entry for of_split in left_out.values() for entry in of_split]
+    if shape is None or "train" not in splits:
+        reason = f" ({skipped[0]['reason']})" if skipped else ""
+        raise UserError(f"{source}: no usable image for training{reason}; check the source")
+    height, width, channels = shape
+    labels = [label for rows in splits.values() for _, label in rows if label is not None]
+    manifest = {
+        "kind": KIND,
+        "version": tool_version(),
+        **origin,
+        "source": source if origin["format"] == "hub" else Path(source).absolute().name,
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "num_classes": 1 + max(labels, default=-1),
+        "splits": {split: {"images": len(rows)} for split, rows in splits.items()},
+        "in_several_splits": count_repeated([digest for digest, _ in rows] for rows in splits.values()),
+        "left_out": skipped,
+        "content_hash": _content_hash((*shape, origin["levels"]), splits),
+    }
+    write_json(folder / MANIFEST, manifest)
+    write_sums(folder)
     return manifest
 
 
@@ -210,7 +249,7 @@ def _write_split(batches: Iterable[tuple[np.ndarray, list[int | None]]], folder:
     """Write a split into its own folder; write nothing if there are no images."""
     import pyarrow as pa
 
-    written: Written = []
+    written: list[tuple[str, int | None]] = []
 
     def tables() -> Iterator[pa.Table]:
         for pixels, labels in batches:
@@ -248,7 +287,7 @@ def _describe_binarization(levels: int, binarize: str, seed: int) -> str:
     return descriptions[binarize]
 
 
-def _content_hash(shape: tuple[int, ...], splits: dict[str, Written]) -> str:
+def _content_hash(shape: tuple[int, ...], splits: Mapping[str, Written]) -> str:
     """Hash the content, independent of the source format: height, width, channels, levels, splits, pixels, labels."""
     digest = hashlib.sha256(json.dumps(shape).encode() + b"\n")
     for split in sorted(splits):

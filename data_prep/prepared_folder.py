@@ -12,17 +12,20 @@ from vision_rnn.files import MANIFEST, read_json, settle
 if TYPE_CHECKING:
     from datasets import Dataset
 
-PART_KIND = "captions-part"
+CAPTIONS_PART, PIXELS_PART = "captions-part", "pixels-part"
+PART_KINDS = (CAPTIONS_PART, PIXELS_PART)
 KINDS = {
     "captions": "a prepared caption data set",
     "pixels": "a prepared pixel data set",
-    PART_KIND: "a part of a caption data set",
+    CAPTIONS_PART: "a part of a caption data set",
+    PIXELS_PART: "a part of a pixel data set",
 }
 # What prepares each.
 _COMMANDS = {
     "captions": "data-prep captions SOURCE",
     "pixels": "data-prep pixels SOURCE",
-    PART_KIND: "data-prep captions SOURCE --shard 1/2",
+    CAPTIONS_PART: "data-prep captions SOURCE --shard 1/2",
+    PIXELS_PART: "data-prep pixels SOURCE --shard 1/2",
 }
 
 
@@ -48,7 +51,7 @@ def read_manifest(folder: Path, kind: str, keys: Collection[str] = ()) -> dict[s
     found = kind_of(folder)
     if found is None:
         raise UserError(f"{folder}: not {KINDS[kind]}; make one with: {_COMMANDS[kind]} -o {folder}")
-    if found == PART_KIND != kind:
+    if found in PART_KINDS and kind not in PART_KINDS:
         raise UserError(f"{folder}: {KINDS[found]}; merge all parts with: data-prep merge PART PART ... -o DIR")
     if found != kind:
         raise UserError(f"{folder}: {KINDS[found]}, not {kind}; make one with: {_COMMANDS[kind]} -o DIR")

@@ -96,7 +96,7 @@ def test_what_is_no_whole_is_refused_by_name(sources: list[str], tmp_path: Path,
     prepare(sources, tmp_path / "whole")
     capsys.readouterr()
     for named, problem in (
-        (folders[:1], "parts 2, 3 of 3 are missing; name the folders of all parts"),
+        (folders[:1], "missing of 3 parts: 2, 3; name the folders of all parts"),
         ([*folders, folders[0]], f"{folders[0]}: part 1/3, as {folders[0]}; name each part once"),
         ([*folders[:2], others[2]], f"{others[2]}: of another data set than {folders[0]}"),
         ([folders[0], fewer[1]], f"{fewer[1]}: of another data set than {folders[0]}"),
