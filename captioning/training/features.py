@@ -229,7 +229,6 @@ def _copy_content(part: Path, array: FeatureArray, target: IO[bytes]) -> None:
     left = array.num_bytes
     with open(part, "rb") as file:
         file.seek(len(array.header()))
-        while left:
-            block = file.read(min(left, _COPIED))
+        while block := file.read(min(left, _COPIED)):
             target.write(block)
             left -= len(block)

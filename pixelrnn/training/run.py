@@ -112,7 +112,7 @@ def export(run: str | Path, *, output: str | Path, evaluation: str | Path | None
     """Write the model folder of a training run's best epoch.
 
     Args:
-        run: run folder, the output of pixelrnn train
+        run: run folder, the output of pixelrnn train; or a model, also a mixture, to write it again
         output: model folder to write; an existing one is replaced
         evaluation: file that evaluate -o wrote, to be quoted in the model card
 
@@ -123,16 +123,24 @@ def export(run: str | Path, *, output: str | Path, evaluation: str | Path | None
         UserError: The run has no checkpoint yet, `output` holds something else, or `evaluation` is not an evaluation
             file.
     """
-    from pixelrnn.model import PixelNetwork
+    from pixelrnn.model import load_pixel_model
     from pixelrnn.model_card import model_card, read_evaluation
-    from vision_rnn.files import MANIFEST, read_json
-    from vision_rnn.run_folder import best_checkpoint, read_checkpoint, read_settings
+    from vision_rnn.model_folder import is_model
     from vision_rnn.saved_model import save_model
 
-    folder = Path(run)
-    path = best_checkpoint(folder, "pixelrnn train")
     measured = read_evaluation(evaluation) if evaluation else None
-    checkpoint = read_checkpoint(path, "model", "a pixel model")
+    model = load_pixel_model(run) if is_model(run) else _trained_model(Path(run))
+    save_model(model, output, model.card if model.card and not measured else model_card(model, measured))
+    return Path(output)
+
+
+def _trained_model(folder: Path) -> "PixelNetwork":
+    """Return the model of a run's best epoch, with the run in its history."""
+    from pixelrnn.model import PixelNetwork
+    from vision_rnn.files import MANIFEST, read_json
+    from vision_rnn.run_folder import best_checkpoint, read_checkpoint, read_settings
+
+    checkpoint = read_checkpoint(best_checkpoint(folder, "pixelrnn train"), "model", "a pixel model")
     model = PixelNetwork.from_description(checkpoint["model"])
     weights = {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items()}
     model.load_state_dict(weights, strict=True)
@@ -141,8 +149,7 @@ def export(run: str | Path, *, output: str | Path, evaluation: str | Path | None
     kept = {name: settings[name] for name in ("model", "training")}
     described = {name: manifest[name] for name in ("source", "format", "binarization", "splits", "content_hash")}
     model.history.append({"data": described, **kept})
-    save_model(model, output, model_card(model, measured))
-    return Path(output)
+    return model
 
 
 def _averaged(average: "Tensor", current: "Tensor", number: "Tensor", decay: float) -> "Tensor":

@@ -86,15 +86,19 @@ def test_the_distance_is_that_of_the_whole_covariance() -> None:
     features = torch.randn(500, 12, generator=generator) @ torch.randn(12, 12, generator=generator) + 3.0
     found = Familiarity.fitted(features, 4)
     grid = features[:7, None] + torch.randn(7, 5, 12, generator=generator)
-    centred = features.double() - features.double().mean(0)
+    unit = features.double() / features.double().square().sum(1, keepdim=True).sqrt()
+    centred = unit - unit.mean(0)
     values, vectors = torch.linalg.eigh(centred.T @ centred / 500)
     values[:8] = values[:8].mean()
     inverse = torch.linalg.inv(vectors @ torch.diag(values) @ vectors.T)
-    deviation = grid.mean(1).double() - features.double().mean(0)
+    means = grid.mean(1).double()
+    deviation = means / means.square().sum(1, keepdim=True).sqrt() - unit.mean(0)
     expected = torch.einsum("bi,ij,bj->b", deviation, inverse, deviation).div(12).sqrt()
     torch.testing.assert_close(found(grid).double(), expected, rtol=1e-2, atol=0)
     assert found(features[:, None]).square().mean() == pytest.approx(1.0, abs=0.02)
-    assert (found(20 * features[:5, None]) > 10).all()
+    # Only where features point counts, not how long they are.
+    torch.testing.assert_close(found(20 * grid), found(grid))
+    assert (found(-features[:5, None]) > 2).all()
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,16 @@ import torch
 
 from data_prep.prepared_pixels import PreparedPixels
 from pixelrnn.coding.coded_file import compress, decompress, model_hash
+from pixelrnn.exact_likelihood import evaluate
 from pixelrnn.mixing import mix, short_names
-from pixelrnn.model import Mixture, PixelModel
+from pixelrnn.model import Mixture, PixelModel, load_pixel_model
 from pixelrnn.model_card import model_card
 from pixelrnn.pixel_config import MixtureConfig, Order
 from pixelrnn.sampling import draw, draw_naively
 from pixelrnn.studies.causality import certify, half_known
+from pixelrnn.training.run import export
 from vision_rnn.errors import UserError
+from vision_rnn.files import write_json
 from vision_rnn.saved_model import load_model, save_model
 
 MakeModel = Callable[..., PixelModel]
@@ -237,3 +240,21 @@ def test_the_model_card_names_members_and_weights(drawn: tuple[list[PixelModel],
     assert f"| the mixture |  |  |  |  | {mixture.history[0]['nats']:.3f} |" in card
     assert "1990 images of the split validation" in card
     assert card.index("## wide") < card.index("## deep") < card.index("## Results")
+
+
+def test_a_mixture_is_written_again_with_its_evaluation(
+    drawn: tuple[list[PixelModel], PreparedPixels], tmp_path: Path
+) -> None:
+    models, data = drawn
+    mixture = mix({"one": models[0], "other": models[1]}, data, "validation")
+    save_model(mixture, tmp_path / "mixture", model_card(mixture))
+    document = evaluate(mixture, data, "validation")
+    write_json(tmp_path / "scores.json", document)
+    export(tmp_path / "mixture", output=tmp_path / "plain")
+    export(tmp_path / "mixture", output=tmp_path / "measured", evaluation=tmp_path / "scores.json")
+    for name, told in (("plain", "Not yet measured"), ("measured", f"{document['nats_per_image']:.2f} ±")):
+        written = load_pixel_model(tmp_path / name)
+        assert told in written.card
+        assert written.describe() == mixture.describe()
+        for key, tensor in load_pixel_model(tmp_path / "mixture").state_dict().items():
+            torch.testing.assert_close(written.state_dict()[key], tensor, rtol=0, atol=0)
