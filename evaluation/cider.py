@@ -40,14 +40,10 @@ class DocumentFrequencies:
     def __init__(self, references: Sequence[Sequence[Sequence[Hashable]]]):
         if not references:
             raise ValueError("no references to count document frequencies in")
-        images_with = Counter(
-            chain.from_iterable(
-                {ngram for caption in captions for order in _ORDERS for ngram in ngrams(caption, order)}
-                for captions in references
-            )
-        )
+        images_with = Counter(chain.from_iterable(_ngrams_of(captions) for captions in references))
         self._unseen = math.log(len(references))
-        self._inverse = {ngram: self._unseen - math.log(count) for ngram, count in images_with.items()}
+        # An n-gram of one image weighs as much as one of none, and most are of one.
+        self._inverse = {ngram: self._unseen - math.log(count) for ngram, count in images_with.items() if count > 1}
 
     def weights(self, caption: Sequence[Hashable], order: int) -> dict[_Ngram, float]:
         """TF-IDF of a caption's n-grams of one order: count x log(images / max(1, images with the n-gram))."""
@@ -79,10 +75,11 @@ class _References:
 
 
 class CiderDScorer:
-    """CIDEr-D for any number of candidates of images whose reference vectors are computed once.
+    """CIDEr-D for any number of candidates of images, a few at a time.
 
     Args:
-        references_by_image: Tokens of each reference of each image; at least one reference per image.
+        references_by_image: Tokens of each reference of each image; at least one reference per image. They are read
+            once for the document frequencies, and again for the images that are asked for.
 
     Raises:
         ValueError: There are no images.
@@ -90,15 +87,16 @@ class CiderDScorer:
 
     def __init__(self, references_by_image: Sequence[Sequence[Sequence[Hashable]]]):
         self._frequencies = DocumentFrequencies(references_by_image)
-        self._images = [_index(references, self._frequencies) for references in references_by_image]
+        self._references = references_by_image
 
-    def score(self, image_index: int, candidate: Sequence[Hashable]) -> float:
-        """CIDEr-D, in 0..10, of a candidate for the image at `image_index` of `references_by_image`.
+    def scores(self, image_index: int, candidates: Sequence[Sequence[Hashable]]) -> list[float]:
+        """CIDEr-D, in 0..10, of candidates for the image at `image_index` of `references_by_image`.
 
         Raises:
             ValueError: The image has no reference.
         """
-        return _damped(self._images[image_index], candidate, self._frequencies)
+        image = _index(self._references[image_index], self._frequencies, _ngrams_of(candidates))
+        return [_damped(image, candidate, self._frequencies) for candidate in candidates]
 
 
 def cider_d(
@@ -148,8 +146,7 @@ def _scores(
     rows = []
     # One image at a time: the vectors of all images would fill the memory and slow down the garbage collector.
     for captions, candidate in zip(references, candidates, strict=True):
-        asked = {ngram for order in _ORDERS for ngram in ngrams(candidate, order)}
-        image = _index(captions, known, asked)
+        image = _index(captions, known, _ngrams_of([candidate]))
         rows.append([measure(image, candidate, known) for measure in measures])
     return [ImageScores(scores) for scores in zip(*rows, strict=True)]
 
@@ -183,16 +180,20 @@ def _cosines(
     return [cosine / len(_ORDERS) for cosine in cosines]
 
 
+def _ngrams_of(captions: Sequence[Sequence[Hashable]]) -> set[_Ngram]:
+    return {ngram for caption in captions for order in _ORDERS for ngram in ngrams(caption, order)}
+
+
 def _index(
-    references: Sequence[Sequence[Hashable]], frequencies: DocumentFrequencies, asked: Container[_Ngram] | None = None
+    references: Sequence[Sequence[Hashable]], frequencies: DocumentFrequencies, asked: Container[_Ngram]
 ) -> _References:
-    """Index the n-grams of an image's references: all of them, or only those in `asked`."""
+    """Index those of the n-grams of an image's references that are in `asked`."""
     postings: dict[_Ngram, list[_Posting]] = {}
     for index, reference in enumerate(references):
         for order in _ORDERS:
             weights = frequencies.weights(reference, order)
             norm = math.hypot(*weights.values())
             for ngram, weight in weights.items():
-                if weight > 0 and (asked is None or ngram in asked):
+                if weight > 0 and ngram in asked:
                     postings.setdefault(ngram, []).append(_Posting(index, weight, weight / norm))
     return _References([len(reference) for reference in references], postings)

@@ -19,6 +19,7 @@ language model, the perplexity) select the best epoch.
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import lightning
@@ -42,6 +43,7 @@ from captioning.network.gradient_flow import geometric_mean, gradient_flow
 from captioning.network.torch_decoding import TorchDecoding
 from captioning.search import NEVER_EMITTED, beam_search, sample
 from captioning.training.batches import CaptionBatch, CaptionedImages
+from captioning.training.encoded_captions import EncodedCaptions
 from data_prep.vocabulary import EOS, PAD
 from evaluation.caption_scores import score_captions
 from evaluation.cider import CiderDScorer
@@ -86,9 +88,7 @@ class CaptioningTask(lightning.LightningModule):
         if captioner.decoder_config.hard:
             self.register_buffer("look_baseline", torch.zeros(training.captions.longest))
         if config.objective == "self_critical":
-            # The end token counts as a word of the reward; otherwise ending with "in a" would cost nothing.
-            ended = [[[*map(str, caption[1:].tolist())] for caption in captions] for captions in training.captions]
-            self._rewards = CiderDScorer(ended)
+            self._rewards = CiderDScorer(_EndedReferences(training.captions))
 
     def on_train_batch_start(self, batch: CaptionBatch, batch_idx: int) -> None:
         """Seed dropout by the step number, so that a resumed run draws the same random numbers, and by the process.
@@ -263,7 +263,7 @@ class CaptioningTask(lightning.LightningModule):
         )
         rewards = torch.tensor(
             [
-                [self._rewards.score(index, _until_end(caption)) for caption in captions]
+                self._rewards.scores(index, [_until_end(caption) for caption in captions])
                 for index, captions in zip(batch.indices.tolist(), drawn.words.tolist(), strict=True)
             ],
             device=grid.device,
@@ -282,6 +282,22 @@ class CaptioningTask(lightning.LightningModule):
         return -(advantages * log_probabilities).sum() / rewards.numel()
 
 
-def _until_end(words: list[int]) -> list[str]:
+class _EndedReferences(Sequence[list[list[int]]]):
+    """The captions of each image as tokens of the reward.
+
+    The end token counts as a word of it; otherwise ending with "in a" would cost nothing.
+    """
+
+    def __init__(self, captions: EncodedCaptions):
+        self._captions = captions
+
+    def __len__(self) -> int:
+        return len(self._captions)
+
+    def __getitem__(self, image: int) -> list[list[int]]:  # type: ignore[override]
+        return [caption[1:].tolist() for caption in self._captions[image]]
+
+
+def _until_end(words: list[int]) -> list[int]:
     """Return the words up to and including the end token, as tokens of the reward."""
-    return [str(word) for word in (words[: words.index(EOS) + 1] if EOS in words else words)]
+    return words[: words.index(EOS) + 1] if EOS in words else words

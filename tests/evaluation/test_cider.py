@@ -79,12 +79,16 @@ def test_frequencies_from_elsewhere_change_the_score_and_default_ones_do_not() -
     assert cider_d(candidates, REFERENCES, DocumentFrequencies([*REFERENCES, [["dog"]]])) != own
 
 
-def test_scorer_scores_any_image_in_any_order() -> None:
+def test_scorer_scores_any_image_in_any_order_and_several_candidates_at_once() -> None:
     candidates = [["a", "dog", "runs"], ["a", "wave"], ["children"]]
     expected = cider_d(candidates, REFERENCES).scores
     scorer = CiderDScorer(REFERENCES)
-    assert [scorer.score(index, candidates[index]) for index in (2, 0, 0, 1)] == [
-        expected[index] for index in (2, 0, 0, 1)
+    assert [scorer.scores(index, [candidates[index]]) for index in (2, 0, 0, 1)] == [
+        [expected[index]] for index in (2, 0, 0, 1)
+    ]
+    frequencies = DocumentFrequencies(REFERENCES)
+    assert scorer.scores(1, candidates) == [
+        cider_d([candidate], REFERENCES[1:2], frequencies).score for candidate in candidates
     ]
 
 
@@ -99,7 +103,7 @@ def test_token_indices_score_as_words_do() -> None:
 
 @pytest.mark.parametrize("candidate", [[], ["unheard"], ["unheard"] * 9])
 def test_no_match_scores_zero(candidate: list[str]) -> None:
-    assert CiderDScorer(REFERENCES).score(0, candidate) == 0
+    assert CiderDScorer(REFERENCES).scores(0, [candidate]) == [0]
 
 
 def test_an_ngram_of_every_image_is_worth_nothing() -> None:

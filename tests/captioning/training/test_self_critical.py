@@ -68,7 +68,9 @@ def test_its_expectation_is_the_gradient_of_the_expected_reward(monkeypatch: pyt
     config = TrainingConfig(objective="self_critical", samples=2, temperature=temperature)
     task = CaptioningTask(captioner, config, known, known)  # type: ignore[arg-type]
     monkeypatch.setattr(task, "log", lambda *_, **__: None)
-    monkeypatch.setattr(task, "_rewards", SimpleNamespace(score=lambda _, words: rewards[tuple(map(int, words))]))
+    monkeypatch.setattr(
+        task, "_rewards", SimpleNamespace(scores=lambda _, drawn: [rewards[tuple(one)] for one in drawn])
+    )
     batch = CaptionBatch(grid, torch.tensor([[[BOS, EOS]]]), torch.tensor([0]))
     estimated = torch.zeros_like(exact)
     for (one, p), (other, q) in itertools.product(zip(captions, probabilities, strict=True), repeat=2):
