@@ -51,9 +51,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def world(synthetic_captions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with small inputs for every command. Tests must not write to it.
 
-    `captioned/` (photos and captions.jsonl), `pixels.npz`, the data sets `captions/` and `pixels/`, the untrained model
-    folder `captioner/`, the runs `captions-run/`, `sentences-run/` and `pixels-run/`, the pictures `pictures/` and
-    `mask.png`, `images.vrnn`, and the captions `predictions.jsonl`.
+    `captioned/` (photos and captions.jsonl), `pixels.npz`, the data sets `captions/` and `pixels/`, their parts in
+    `parts/` and `pixel-parts/`, the untrained model folder `captioner/`, the runs `captions-run/`, `sentences-run/` and
+    `pixels-run/`, the pictures `pictures/` and `mask.png`, `images.vrnn`, and the captions `predictions.jsonl`.
     """
     from tests.faults.forks import run  # Of Linux alone, unlike the ordinary tests here.
 
@@ -73,6 +73,14 @@ def world(synthetic_captions: Path, tmp_path_factory: pytest.TempPathFactory) ->
     for command in (
         ["data-prep", "captions", "captioned", "-o", "captions", "--min-count=1"],
         ["data-prep", "pixels", "pixels.npz", "-o", "pixels"],
+        *(
+            ["data-prep", *command, "-o", f"{folder}/{part}", f"--shard={part}/2"]
+            for folder, *command in (
+                ("parts", "captions", "captioned", "--min-count=1"),
+                ("pixel-parts", "pixels", "pixels.npz"),
+            )
+            for part in (1, 2)
+        ),
         ["captioning", "train", *CAPTIONS, *training, "--output=captions-run"],
         ["captioning", "train", *SENTENCES, *training, "--output=sentences-run"],
         ["pixelrnn", "train", *PIXELS, *training, "--output=pixels-run"],

@@ -41,6 +41,10 @@ RESUMED = {"again": ["--ckpt_path=last"], "kept": "run/checkpoints/last.ckpt"}
 KILLED = {
     "data-prep captions": Killed(["data-prep", "captions", "captioned", "-o", "data", "--min-count=1"], ["captioned"]),
     "data-prep pixels": Killed(["data-prep", "pixels", "pixels.npz", "-o", "data"], ["pixels.npz"]),
+    "data-prep merge": Killed(["data-prep", "merge", "parts/1", "parts/2", "-o", "data"], ["parts"]),
+    "captioning train, a part of the features": Killed(
+        ["captioning", "train", *CAPTIONS, "--feature_shard=1/2"], ["captions", "captioner"]
+    ),
     "captioning train, with features": Killed(
         ["captioning", "train", *CAPTIONS, *TRAINING], ["captions", "captioner"], **RESUMED
     ),

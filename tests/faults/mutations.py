@@ -223,6 +223,15 @@ READERS = {
     "prepared pixels": Reader(
         ["data-prep", "inspect", "pixels", "-o", "out/sheet.png"], "pixels/**/*", ["pixels"], is_checked=True
     ),
+    "parts of captions": Reader(
+        ["data-prep", "merge", "parts/1", "parts/2", "-o", "out/data"], "parts/**/*", ["parts"], is_checked=True
+    ),
+    "parts of pixels": Reader(
+        ["data-prep", "merge", "pixel-parts/1", "pixel-parts/2", "-o", "out/data"],
+        "pixel-parts/**/*",
+        ["pixel-parts"],
+        is_checked=True,
+    ),
     "features": Reader(["features", "captions"], "captions/features/*/*", ["captions", "captioner"], is_checked=True),
     "captioner": Reader(CAPTION, "model/*", [one_photo, model], is_checked=True),
     "captioner, by torch": Reader([*CAPTION, "--engine=torch"], "model/*", [one_photo, model], is_checked=True),
