@@ -7,9 +7,24 @@ import torch
 
 from captioning.captioner import Captioner
 from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig
+from captioning.network import backbones
 from data_prep.vocabulary import EOS
 
 WORDS = ["a", "dog", "cat", "red", "ball", "runs", "sits", "on", "grass", "the"]
+
+
+build_timm = backbones._timm
+
+
+def use_random_backbones(patch: pytest.MonkeyPatch) -> None:
+    """Keep the random weights of timm's backbones, since tests have no network; the seed makes them reproducible."""
+    patch.setattr(backbones, "_timm", lambda name, pretrained: build_timm(name, pretrained=False))
+
+
+@pytest.fixture
+def random_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test train with `use_random_backbones`."""
+    use_random_backbones(monkeypatch)
 
 
 def make_captioner(attention: str = "dot") -> Captioner:

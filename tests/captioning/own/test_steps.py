@@ -2,7 +2,6 @@
 
 import json
 import os
-import pkgutil
 import random
 import shutil
 from collections.abc import Callable
@@ -17,20 +16,15 @@ from PIL import Image
 from captioning.captioner import load_torch_captioner
 from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig, TrainingConfig
 from captioning.cli import main
-from captioning.network import backbones
 from captioning.own.captioned_photos import FEWEST_PHOTOS
 from captioning.own.estimate import estimate
 from captioning.own.steps import train_own
 from captioning.scoring.table import before_and_after
+from tests.moments import calls_of, count_calls, kill_at, kill_in
 from vision_rnn.errors import UserError
 
 TRAINING = TrainingConfig(epochs=2, batch_size=4, learning_rate=3e-3, mirror=False, precision="32")
-build_timm = backbones._timm
-
-
-@pytest.fixture(autouse=True)
-def random_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbones, "_timm", lambda name, pretrained: build_timm(name, pretrained=False))
+pytestmark = pytest.mark.usefixtures("random_backbones")
 
 
 @pytest.fixture(scope="session")
@@ -74,10 +68,6 @@ def result_of(output: Path) -> tuple[bytes, Any, Any]:
     return (output / "model" / "model.safetensors").read_bytes(), *scores
 
 
-class Killed(BaseException):
-    """Not an exception that anything handles."""
-
-
 # Functions that the steps call again and again, from the first step to the last.
 MOMENTS = (
     "data_prep.captions.load_image",
@@ -92,56 +82,11 @@ MOMENTS = (
 )
 
 
-def count_moments(patch: pytest.MonkeyPatch, kill_at: int = -1) -> SimpleNamespace:
-    """Count the calls of all MOMENTS, and raise Killed instead of one of them."""
-    counter = SimpleNamespace(calls=0, names=[])
-
-    def watch(name: str) -> None:
-        original = pkgutil.resolve_name(name)
-
-        def called(*arguments: Any, **options: Any) -> Any:
-            counter.calls += 1
-            counter.names.append(name)
-            if counter.calls == kill_at + 1:
-                raise Killed
-            return original(*arguments, **options)
-
-        patch.setattr(name, called)
-
-    for name in MOMENTS:
-        watch(name)
-    return counter
-
-
 @pytest.fixture(scope="session")
 def moments(album: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The calls of MOMENTS in an uninterrupted run."""
-    with pytest.MonkeyPatch.context() as patch:
-        counter = count_moments(patch)
-        output = tmp_path_factory.mktemp("counted") / "captioner"
-        train_own(album, output, init_from=str(model_folder), training=TRAINING, force=True)
-    assert set(counter.names) == set(MOMENTS)
-    return counter.names
-
-
-def kill(moment: int, run: Callable[[], object]) -> None:
-    """Start a run, and kill it at a call of MOMENTS."""
-    with pytest.MonkeyPatch.context() as patch:
-        count_moments(patch, moment)
-        with pytest.raises(Killed):
-            run()
-
-
-def kill_in(function: str, run: Callable[[], object]) -> None:
-    """Start a run, and kill it when it calls a function."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(function, _kill)
-        with pytest.raises(Killed):
-            run()
-
-
-def _kill(*_: Any, **__: Any) -> None:
-    raise Killed
+    output, begun = tmp_path_factory.mktemp("counted") / "captioner", str(model_folder)
+    return calls_of(MOMENTS, lambda: train_own(album, output, init_from=begun, training=TRAINING, force=True))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -150,7 +95,7 @@ def test_a_run_killed_at_three_random_moments_ends_as_an_uninterrupted_one(
 ):
     output, generator = tmp_path / "captioner", random.Random(seed)
     for _ in range(3):
-        kill(generator.randrange(len(moments) // 2), lambda: start(album, output=output))
+        kill_at(generator.randrange(len(moments) // 2), MOMENTS, lambda: start(album, output=output))
     start(album, output=output)
     assert result_of(output) == result_of(finished)
 
@@ -165,9 +110,9 @@ def test_a_run_killed_in_any_step_is_continued_without_repeating_the_finished_on
         return len(moments) - 1 - moments[::-1].index(name)
 
     output, moment = tmp_path / "captioner", last(name)
-    kill(moment, lambda: start(album, output=output))
+    kill_at(moment, MOMENTS, lambda: start(album, output=output))
     with pytest.MonkeyPatch.context() as patch:
-        counter = count_moments(patch)
+        counter = count_calls(MOMENTS, patch)
         start(album, output=output)
     assert result_of(output) == result_of(finished)
     ends = {

@@ -28,7 +28,6 @@ from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConf
 from captioning.cli import main
 from captioning.confidence import Calibration
 from captioning.model_card import model_card
-from captioning.network import backbones
 from captioning.network.attention import Attention
 from captioning.network.familiarity import Familiarity
 from captioning.network.gradient_flow import gradient_flow
@@ -43,13 +42,14 @@ from data_prep.captions import prepare_captions
 from data_prep.prepared_captions import PreparedCaptions
 from data_prep.vocabulary import BOS, EOS, PAD, UNK
 from evaluation.cider import DocumentFrequencies, cider_d
+from tests.captioning.conftest import use_random_backbones
 from vision_rnn.checksums import write_sums
 from vision_rnn.errors import UserError
 from vision_rnn.saved_model import save_model
 from vision_rnn.trainer_config import TrainerConfig
 
+pytestmark = pytest.mark.usefixtures("random_backbones")
 # One of timm's smallest backbones.
-build_timm = backbones._timm
 ENCODER = EncoderConfig(backbone="timm:test_resnet", image_size=64)
 DECODER = DecoderConfig(hidden_size=64, embedding_size=64, attention_size=32, dropout=0.1)
 SEARCH = SearchConfig(beam_size=2, max_words=12)
@@ -61,12 +61,6 @@ def prepared(synthetic_captions: Path, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("prepared") / "shapes"
     prepare_captions(synthetic_captions / "captions.jsonl", folder, min_count=1)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def random_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the random weights of timm's backbone, since tests have no network; the seed makes them reproducible."""
-    monkeypatch.setattr(backbones, "_timm", lambda name, pretrained: build_timm(name, pretrained=False))
 
 
 def run(prepared: Path, output: Path, training: TrainingConfig = TRAINING, **options) -> Path:
@@ -91,7 +85,7 @@ def losses(output: Path) -> dict[int, str]:
 def uninterrupted(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("uninterrupted")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        random_backbone.__wrapped__(monkeypatch)  # type: ignore[attr-defined]
+        use_random_backbones(monkeypatch)
         run(prepared, output)
     return output
 
@@ -181,7 +175,7 @@ def test_resuming_after_a_killed_process_gives_the_losses_of_an_uninterrupted_ru
     program = (
         "import sys, pytest; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import test_training as t\n"
         "with pytest.MonkeyPatch.context() as patch:\n"
-        "    t.random_backbone.__wrapped__(patch)\n"
+        "    t.use_random_backbones(patch)\n"
         "    t.run(Path(sys.argv[2]), Path(sys.argv[3]))"
     )
     arguments = [sys.executable, "-c", program, str(Path(__file__).parent), str(prepared), str(tmp_path)]

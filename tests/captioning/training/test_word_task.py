@@ -11,7 +11,6 @@ import torch
 from captioning.captioner import load_torch_captioner
 from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig, TrainingConfig
 from captioning.loading import load_captioner
-from captioning.network import backbones
 from captioning.network.decoder import Decoder
 from captioning.training.batches import pad_captions
 from captioning.training.run import train
@@ -20,6 +19,7 @@ from data_prep.captions import prepare_captions
 from data_prep.images import load_image
 from data_prep.prepared_captions import PreparedCaptions
 from data_prep.vocabulary import BOS, EOS, SPECIAL_TOKENS, UNK
+from tests.captioning.conftest import use_random_backbones
 from vision_rnn.errors import UserError
 
 FIRST = len(SPECIAL_TOKENS)
@@ -38,7 +38,7 @@ WORDS = TrainingConfig(
     crops=1,
     precision="32",
 )
-build_timm = backbones._timm
+pytestmark = pytest.mark.usefixtures("random_backbones")
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +48,12 @@ def prepared(synthetic_captions: Path, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-@pytest.fixture(autouse=True)
-def random_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the random weights of timm's backbone, since tests have no network; the seed makes them reproducible."""
-    monkeypatch.setattr(backbones, "_timm", lambda name, pretrained: build_timm(name, pretrained=False))
-
-
 @pytest.fixture(scope="module")
 def taught(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that taught words to a backbone of random weights."""
     output = tmp_path_factory.mktemp("words") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        random_backbone.__wrapped__(patch)  # type: ignore[attr-defined]
+        use_random_backbones(patch)
         train(data=prepared, output=output, encoder=ENCODER, decoder=DECODER, search=SEARCH, training=WORDS)
     return output
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pkgutil
 import random
 import shlex
 import shutil
@@ -22,6 +21,7 @@ from pixelrnn.own.estimate import estimate
 from pixelrnn.own.picture_source import PictureSource
 from pixelrnn.own.steps import FEWEST_PICTURES, train_own
 from pixelrnn.pixel_config import BUNDLED, ImageShape, ModelConfig, TrainingConfig
+from tests.moments import calls_of, count_calls, kill_at, kill_in
 from vision_rnn.errors import UserError
 
 MODEL = ModelConfig(num_layers=1, hidden_channels=4, output_channels=4)
@@ -73,10 +73,6 @@ def result_of(output: Path) -> list[bytes]:
     ]
 
 
-class Killed(BaseException):
-    """Not an exception that anything handles."""
-
-
 # Functions that the steps call, from the first step to the last.
 MOMENTS = (
     "data_prep.pixels.write_json",
@@ -91,55 +87,10 @@ MOMENTS = (
 )
 
 
-def count_moments(patch: pytest.MonkeyPatch, kill_at: int = -1) -> SimpleNamespace:
-    """Count the calls of all MOMENTS, and raise Killed instead of one of them."""
-    counter = SimpleNamespace(calls=0, names=[])
-
-    def watch(name: str) -> None:
-        original = pkgutil.resolve_name(name)
-
-        def called(*arguments: Any, **options: Any) -> Any:
-            counter.calls += 1
-            counter.names.append(name)
-            if counter.calls == kill_at + 1:
-                raise Killed
-            return original(*arguments, **options)
-
-        patch.setattr(name, called)
-
-    for name in MOMENTS:
-        watch(name)
-    return counter
-
-
 @pytest.fixture(scope="session")
 def moments(album: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The calls of MOMENTS in an uninterrupted run."""
-    with pytest.MonkeyPatch.context() as patch:
-        counter = count_moments(patch)
-        start(album, tmp_path_factory.mktemp("counted") / "model")
-    assert set(counter.names) == set(MOMENTS)
-    return counter.names
-
-
-def kill(moment: int, run: Callable[[], object]) -> None:
-    """Start a run, and kill it at a call of MOMENTS."""
-    with pytest.MonkeyPatch.context() as patch:
-        count_moments(patch, moment)
-        with pytest.raises(Killed):
-            run()
-
-
-def kill_in(function: str, run: Callable[[], object]) -> None:
-    """Start a run, and kill it when it calls a function."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(function, _kill)
-        with pytest.raises(Killed):
-            run()
-
-
-def _kill(*_: Any, **__: Any) -> None:
-    raise Killed
+    return calls_of(MOMENTS, lambda: start(album, tmp_path_factory.mktemp("counted") / "model"))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -148,7 +99,7 @@ def test_a_run_killed_at_three_random_moments_ends_as_an_uninterrupted_one(
 ):
     output, generator = tmp_path / "model", random.Random(seed)
     for _ in range(3):
-        kill(generator.randrange(len(moments) // 2), lambda: start(album, output))
+        kill_at(generator.randrange(len(moments) // 2), MOMENTS, lambda: start(album, output))
     start(album, output)
     assert result_of(output) == result_of(finished)
 
@@ -163,9 +114,9 @@ def test_a_run_killed_in_any_step_is_continued_without_repeating_the_finished_on
         return len(moments) - 1 - moments[::-1].index(name)
 
     output, moment = tmp_path / "model", last(name)
-    kill(moment, lambda: start(album, output))
+    kill_at(moment, MOMENTS, lambda: start(album, output))
     with pytest.MonkeyPatch.context() as patch:
-        counter = count_moments(patch)
+        counter = count_calls(MOMENTS, patch)
         start(album, output)
     assert result_of(output) == result_of(finished)
     done = {step for step in ("data_prep.pixels.write_json", "pixelrnn.own.steps.save_picture") if last(step) < moment}
