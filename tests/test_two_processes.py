@@ -2,6 +2,7 @@
 
 import csv
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -69,6 +70,13 @@ class Setting:
     def train(
         self, output: Path, *options: str, launcher: Sequence[str] = (), killed_in: int = -1, fails: int = -1
     ) -> subprocess.CompletedProcess[str]:
+        started = self.start(output, *options, launcher=launcher, KILLED_IN_EPOCH=str(killed_in), FAILS=str(fails))
+        out, err = started.communicate(timeout=600)
+        return subprocess.CompletedProcess(started.args, started.returncode, out, err)
+
+    def start(
+        self, output: Path, *options: str, launcher: Sequence[str] = (), **variables: str
+    ) -> subprocess.Popen[str]:
         command = [
             sys.executable,
             *launcher,
@@ -80,9 +88,9 @@ class Setting:
         ]
         command += [*OPTIONS[self.program], f"--training.epochs={EPOCHS}", "--training.batch_size=8", "--device=cpu"]
         root = str(Path(__file__).parents[1])
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
-        environment |= {"KILLED_IN_EPOCH": str(killed_in), "FAILS": str(fails)}
-        return subprocess.run([*command, *options], env=environment, capture_output=True, text=True, timeout=600)
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root} | variables
+        pipe = subprocess.PIPE
+        return subprocess.Popen([*command, *options], env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
 @pytest.fixture(scope="module", params=["captioning", "pixelrnn"])
@@ -163,6 +171,36 @@ def test_torchrun_starts_the_processes(setting: Setting, alone: Path, tmp_path: 
     done = setting.train(tmp_path / "run", "--trainer.devices=2", launcher=torchrun)
     assert done.returncode == 0, done.stderr
     check_same(setting, tmp_path / "run", alone)
+
+
+def slurm(task: int, **variables: str) -> dict[str, str]:
+    """Return what Slurm tells one of two tasks that srun starts on one machine."""
+    told = {"NTASKS": "2", "NTASKS_PER_NODE": "2", "STEP_NUM_TASKS": "2", "STEP_NUM_NODES": "1", "JOB_NAME": "train"}
+    told |= {"JOB_ID": "7", "NODELIST": "127.0.0.1", "NODEID": "0", "PROCID": str(task), "LOCALID": str(task)}
+    return {f"SLURM_{name}": value for name, value in (told | variables).items()}
+
+
+def test_slurm_starts_the_processes(setting: Setting, alone: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    tasks = [
+        setting.start(tmp_path / "run", "--trainer.devices=2", MASTER_PORT=port, **slurm(task)) for task in range(2)
+    ]
+    ended = [task.communicate(timeout=600) for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], ended
+    assert [out.split() for out, _ in ended] == [[str(tmp_path / "run" / "model")], []]
+    check_same(setting, tmp_path / "run", alone)
+
+
+def test_a_machine_of_a_cluster_can_be_used_without_its_scheduler(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "srun").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    done = setting.train(tmp_path / "run", "--training.epochs=1")
+    assert done.returncode == 0
+    assert "srun" not in done.stderr
 
 
 def test_an_error_ends_all_processes_with_its_reason(setting: Setting, tmp_path: Path) -> None:

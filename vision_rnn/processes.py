@@ -3,6 +3,7 @@
 Each process reads its share of the images. What is computed of a share is gathered where all have to know it.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -16,6 +17,8 @@ from vision_rnn.console import fall_silent, note
 from vision_rnn.errors import UserError
 
 Item = TypeVar("Item")
+# In jobs of Slurm with these names Lightning starts the processes itself.
+_INTERACTIVE = ("bash", "interactive")
 
 
 def is_first_process() -> bool:
@@ -32,6 +35,45 @@ def rank() -> int:
 def num_processes() -> int:
     """Return how many processes train together."""
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def check_started(devices: int, num_nodes: int) -> None:
+    """Check that as many processes were started as are to train, if torchrun or Slurm started this one.
+
+    Args:
+        devices: Number of devices per machine, each with a process of its own.
+        num_nodes: Number of machines.
+
+    Raises:
+        UserError: They were not, or not in a way that Lightning knows.
+    """
+    environment, expected = os.environ, devices * num_nodes
+    by_slurm = "TORCHELASTIC_RUN_ID" not in environment and "SLURM_NTASKS" in environment
+    interactive = environment.get("SLURM_JOB_NAME") in _INTERACTIVE
+    if by_slurm and "SLURM_STEP_NUM_TASKS" in environment:
+        launcher, started = "srun", int(environment["SLURM_STEP_NUM_TASKS"])
+        each = started // int(environment["SLURM_STEP_NUM_NODES"])
+    elif "TORCHELASTIC_RUN_ID" in environment:
+        launcher, started, each = "torchrun", int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
+    elif by_slurm and expected > 1 and not interactive:
+        raise UserError(
+            f"trainer.devices: a job of Slurm starts one process by itself, not {expected}; write "
+            f"srun --ntasks-per-node={devices} before the command"
+        )
+    else:
+        return
+    if started != expected:
+        raise UserError(
+            f"{launcher} started {started} processes, and trainer.devices x trainer.num_nodes is {expected}; give "
+            f"--trainer.devices={each} --trainer.num_nodes={started // each}"
+        )
+    if by_slurm and started > 1 and "SLURM_NTASKS_PER_NODE" not in environment:
+        raise UserError(f"srun: the number of tasks of each machine is needed; give --ntasks-per-node={each}")
+    if by_slurm and started > 1 and interactive:
+        raise UserError(
+            f"srun: to Lightning the job name {environment['SLURM_JOB_NAME']} means a job of one process; "
+            "add --job-name=train"
+        )
 
 
 def leave_speaking_to_the_first() -> None:

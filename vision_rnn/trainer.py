@@ -23,19 +23,20 @@ from vision_rnn.console import Progress, note
 from vision_rnn.devices import Device, resolve_device
 from vision_rnn.errors import UserError
 from vision_rnn.files import atomic_path, is_disk_full, unwritable
-from vision_rnn.processes import Batches
+from vision_rnn.processes import Batches, check_started
 from vision_rnn.run_folder import LAST, checkpoint_folder
 from vision_rnn.trainer_config import TrainerConfig
 
 # What Lightning warns of and is intended here: one process loads the data, frozen parts stay in evaluation mode, a
-# resumed run finds its own checkpoints, all processes log the same number. The one before is Lightning's own affair
-# with torch.
+# resumed run finds its own checkpoints, all processes log the same number, a machine of a cluster is used without its
+# scheduler. One is Lightning's own affair with torch.
 _INTENDED = (
     "does not have many workers",
     "in eval mode at the start",
     "exists and is not empty",
     "use .*sync_dist=True",
     "isinstance.treespec, LeafSpec",
+    "`srun` command is available",
 )
 # Parameters of glibc's `mallopt`, from its malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -162,38 +163,33 @@ def fit(
 
     Raises:
         KeyboardInterrupt: The user stopped it; the message says how to continue.
-        UserError: The disk is full, the loss is no longer a number, or another process of the training has ended.
+        UserError: The disk is full, the loss is no longer a number, another process of the training has ended, or
+            torchrun or Slurm started another number of processes than `spread` says.
     """
-    started, expected = int(os.environ.get("WORLD_SIZE", 1)), spread.devices * spread.num_nodes
-    if os.environ.get("TORCHELASTIC_RUN_ID") and started != expected:
-        raise UserError(
-            f"torchrun started {started} processes, and trainer.devices x trainer.num_nodes is {expected}; give "
-            f"--trainer.devices={os.environ['LOCAL_WORLD_SIZE']} --trainer.num_nodes="
-            f"{started // int(os.environ['LOCAL_WORLD_SIZE'])}"
-        )
+    check_started(spread.devices, spread.num_nodes)
     keep_freed_memory()
-    trainer = lightning.Trainer(
-        accelerator=resolve_device(device).type,
-        max_epochs=epochs,
-        gradient_clip_val=gradient_clip or None,
-        precision=precision,
-        callbacks=[*_checkpoints(run, monitor, mode), *callbacks, _TrainingProgress()],
-        logger=_loggers(run),
-        devices=spread.devices,
-        num_nodes=spread.num_nodes,
-        strategy=spread.strategy,
-        accumulate_grad_batches=spread.accumulate_grad_batches,
-        use_distributed_sampler=False,
-        plugins=[AtomicCheckpoints()],
-        num_sanity_val_steps=0,
-        log_every_n_steps=log_interval,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-    )
     # Lightning prints to standard output, where only results belong.
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         for message in _INTENDED:
             warnings.filterwarnings("ignore", f".*{message}")
+        trainer = lightning.Trainer(
+            accelerator=resolve_device(device).type,
+            max_epochs=epochs,
+            gradient_clip_val=gradient_clip or None,
+            precision=precision,
+            callbacks=[*_checkpoints(run, monitor, mode), *callbacks, _TrainingProgress()],
+            logger=_loggers(run),
+            devices=spread.devices,
+            num_nodes=spread.num_nodes,
+            strategy=spread.strategy,
+            accumulate_grad_batches=spread.accumulate_grad_batches,
+            use_distributed_sampler=False,
+            plugins=[AtomicCheckpoints()],
+            num_sanity_val_steps=0,
+            log_every_n_steps=log_interval,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+        )
         try:
             trainer.fit(task, datamodule=batches, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # Lightning's answer to Ctrl-C.
