@@ -659,6 +659,7 @@ def test_train_reads_its_options_from_file_and_command_line(
         "ckpt_path": "last",
         "from_scratch": False,
         "force": False,
+        "feature_shard": None,
         "device": "auto",
         "trainer": TrainerConfig(),
     }
