@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple
 
@@ -234,12 +234,22 @@ class RecordFile(Output):
             remove_locked(self._file, self._journal)
 
     def _all_records(self) -> Iterator[Record]:
-        """Yield the records of the file, if it is kept, except where the journal has newer ones, and of the journal."""
+        """Yield the records of the file, if it is kept, and those that only the journal has.
+
+        Where the journal has newer captions of a photo of the file, they take its place.
+        """
+        replaced = self._in_file & self._in_journal
         if self._in_file:
-            for record in _records(self._path, self._read):
-                if hash(record["image"]) not in self._in_journal:
-                    yield record
-        yield from _records(self._journal, _read_jsonl)
+            with open(self._journal, "rb") as journal:
+                places = _places(journal, replaced)
+                for record in _records(self._path, self._read):
+                    key = hash(record["image"])
+                    if key not in replaced:
+                        yield record
+                    elif key in places:
+                        journal.seek(places.pop(key))
+                        yield _parsed(journal.readline())
+        yield from (record for record in _records(self._journal, _read_jsonl) if hash(record["image"]) not in replaced)
 
     def close(self) -> None:
         """Unlock the journal, and remove it if it is empty."""
@@ -315,6 +325,21 @@ def _one_line(path: Path) -> Iterator[None]:
 def _drop_incomplete_line(file: BinaryIO) -> None:
     """Remove an incomplete last line, left by a killed run or a full disk."""
     file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def _places(journal: BinaryIO, keys: Container[int]) -> dict[int, int]:
+    """Return where the lines of some photos begin, by the hashes of their names."""
+    found, place = {}, 0
+    for line in journal if keys else ():
+        key = hash(_parsed(line)["image"])
+        if key in keys:
+            found[key] = place
+        place += len(line)
+    return found
+
+
+def _parsed(line: bytes) -> Record:
+    return json.loads(line.decode("utf-8", "surrogateescape"))
 
 
 def _records(path: Path, read: Callable[[IO[str]], Iterator[Record]]) -> Iterator[Record]:

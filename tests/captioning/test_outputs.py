@@ -144,6 +144,21 @@ def test_a_run_cut_at_any_byte_loses_at_most_its_last_photo(tmp_path: Path, suff
         assert not journal.exists()
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_newer_captions_take_the_place_of_those_of_the_file(tmp_path: Path, suffix: str) -> None:
+    """A run that started over was killed, and is continued."""
+    path = tmp_path / f"out{suffix}"
+    write(path, {"a.jpg": ["a dog", "a cat"], "é.jpg": ["a dog"], "c.jpg": ["a dog"]})
+    killed = RecordFile(path, go_on=False)
+    for image, texts in {"c.jpg": ["red"], "a.jpg": ["red", "red cat"]}.items():
+        killed.add(Path(image), [make_caption(text, -float(rank)) for rank, text in enumerate(texts, start=1)])
+    killed.close()
+    write(path, {"d.jpg": ["red"]}, go_on=True)
+    expected = {"a.jpg": ["red", "red cat"], "é.jpg": ["a dog"], "c.jpg": ["red"], "d.jpg": ["red"]}
+    write(tmp_path / f"whole{suffix}", expected)
+    assert path.read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+
+
 def test_an_earlier_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
     write(path, {"old.jpg": ["a dog"]})

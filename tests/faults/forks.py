@@ -176,6 +176,8 @@ class _Files:
 
     def __init__(self, folder: Path, name: str):
         self.paths = [folder / f"{name}.{stream}" for stream in ("stdout", "stderr")]
+        for path in self.paths:
+            path.touch()  # A process may be killed before it writes anything.
 
     def open(self) -> list[int]:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
