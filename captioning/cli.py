@@ -402,8 +402,11 @@ def train(
     """
     if feature_shard:
         shard = Shard.parse(feature_shard, "--feature_shard")
-        if source is not None or data is None or ckpt_path is not None:
-            raise UserError("--feature_shard: goes with --data, and neither with a folder of photos nor --ckpt_path")
+        if source is not None or data is None or ckpt_path is not None or from_scratch or force:
+            raise UserError(
+                "--feature_shard: goes with --data, and neither with a folder of photos nor with --ckpt_path, "
+                "--from-scratch or --force"
+            )
         number = training_run.compute_features(
             shard=shard,
             data=data,

@@ -237,6 +237,7 @@ def test_a_training_finds_the_features_that_were_computed_in_parts(
         (["--feature_shard=3/2", "--data={data}"], "--feature_shard 3/2: not a part of several; give one such as 2/8"),
         (["--feature_shard=1/2"], "--feature_shard: goes with --data, and neither with a folder of photos nor"),
         (["photos", "--feature_shard=1/2", "--data={data}"], "--feature_shard: goes with --data, and neither with"),
+        (["--feature_shard=1/2", "--data={data}", "--force"], "nor with --ckpt_path, --from-scratch or --force"),
         (
             ["--feature_shard=1/2", "--data={data}", "--training.encoder_learning_rate=1e-4"],
             "training.encoder_learning_rate: where the encoder is trained, features are not kept; give 0",
