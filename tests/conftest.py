@@ -23,6 +23,8 @@ from PIL import Image, ImageDraw, ImageFile
 # No test may use the network. The libraries read these variables when they are imported.
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# As vision_rnn does, which a test may import after torch: threads that spin while they wait slow each other 50 times.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # There are as many processes as cores, so more threads would only make them wait. Torch reads this when imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

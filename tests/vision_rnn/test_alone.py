@@ -1,5 +1,6 @@
 """A folder that one process has for itself."""
 
+import queue
 import subprocess
 import sys
 import threading
@@ -63,15 +64,18 @@ def test_blocks_of_one_process_are_nested(tmp_path: Path, monkeypatch: pytest.Mo
     assert train(output="run")
 
 
-def test_one_that_waits_begins_when_the_other_has_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_one_that_waits_begins_when_the_other_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     lock = take_lock(tmp_path / LOCK)
     assert lock
+    notes: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr("vision_rnn.alone.note", notes.put)
 
     def release() -> None:
-        while "waiting for it" not in capsys.readouterr().err:
-            time.sleep(0.01)
-        released.append(time.monotonic())
-        lock.file.close()
+        try:
+            assert "waiting for it" in notes.get(timeout=60)
+            released.append(time.monotonic())
+        finally:
+            lock.file.close()
 
     released: list[float] = []
     releasing = threading.Thread(target=release)

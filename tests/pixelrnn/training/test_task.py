@@ -213,7 +213,8 @@ def test_four_images_are_learnt_by_heart(variant: dict[str, Any], conditional: b
     shape = ImageShape(height=3, width=3, num_classes=4 * conditional)
     config = ModelConfig(**{"num_layers": 2, "hidden_channels": 8, "conditional": conditional} | variant)
     steps, labels = 300, torch.arange(4)
-    task = task_of(PixelNetwork(config, shape), steps, warmup_steps=5, learning_rate=0.01)
+    # With a shorter warm-up the loss rises to 5 nats on the way, and rounding errors decide when it has fallen again.
+    task = task_of(PixelNetwork(config, shape), steps, warmup_steps=30, learning_rate=0.01)
     loss = learn([FOUR, labels], task, steps)
     # That of regions is lower, since other pixels are known.
     assert loss < entropy + 0.03 if config.context_layers else loss == pytest.approx(entropy, abs=0.03)
