@@ -25,7 +25,8 @@ NAMESPACE = $(shell [ "$$(id -u)" = 0 ] || ! unshare -rm true 2>/dev/null || ech
 
 test-faults: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(NAMESPACE) $(BIN)/python -m pytest tests/faults $(FAULTS) --numprocesses auto --maxprocesses 8 \
-		--dist worksteal --tb=short --kills=$(KILLS) --mutations=$(MUTATIONS) --faults-seed=$(SEED)
+		--dist worksteal --tb=short -o timeout=0 -o faulthandler_timeout=0 \
+		--kills=$(KILLS) --mutations=$(MUTATIONS) --faults-seed=$(SEED)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
