@@ -156,8 +156,10 @@ class _Loader(DataLoader):
         except UserError as error:
             if not self.num_workers:
                 raise
-            # torch puts the traceback of the process that read before its message.
-            raise UserError(str(error).rpartition(f"{UserError.__qualname__}: ")[-1].strip()) from error
+            # torch puts the traceback of the process that read before its message. The one here holds the iterator,
+            # and with it that process, in a cycle.
+            message = str(error).rpartition(f"{UserError.__qualname__}: ")[-1].strip()
+            raise UserError(message) from error.with_traceback(None)
 
 
 class Batches(lightning.LightningDataModule):

@@ -1,10 +1,13 @@
 """What the shared training loop adds to Lightning's; the trainings themselves are tested with the models."""
 
+import gc
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning
@@ -113,6 +116,22 @@ def test_what_cannot_be_read_is_one_line_from_any_process(workers: int, tmp_path
             gradient_clip=0.0,
             device="cpu",
         )
+
+
+def test_a_process_that_could_not_read_ends_at_once():
+    """Left to a search for cycles, it would have to be killed then: what tells it to end may be collected before it."""
+    batches = Batches(Unreadable(), Unreadable(), 1, seed=0, workers=1)
+    batches.trainer = SimpleNamespace(  # type: ignore[assignment]
+        world_size=1, global_rank=0, strategy=SimpleNamespace(root_device=torch.device("cpu"))
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(UserError):
+            list(batches.val_dataloader())
+        assert multiprocessing.active_children() == []
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "passive"), ("active", "active")])

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ class Trainer:
 def test_a_run_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     trainer = Trainer(tmp_path)
     clock = itertools.chain([100.0], itertools.repeat(160.5))
-    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("vision_rnn.sweep.time", SimpleNamespace(monotonic=lambda: next(clock)))
     finish(tmp_path, trainer)
     finish(tmp_path, trainer)
     assert trainer.called_with == [None]
