@@ -12,7 +12,7 @@ from vision_rnn.option_types import LARGEST_SIZE, LARGEST_TRAINING_SEED, check_r
 # Default model of all commands but those of the next line.
 BUNDLED = "bundled:row-lstm"
 # Default models of `write`, and of `complete` and `serve`.
-WRITER, COMPLETER = "bundled:digits", BUNDLED
+WRITER, COMPLETER = "bundled:digits", "bundled:any-region"
 
 Architecture = Literal["row_lstm", "diagonal_bilstm", "gated_pixel_cnn", "pixel_cnn"]
 Order = Literal["raster", "rotated", "transposed"]
