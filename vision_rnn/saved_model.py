@@ -4,7 +4,7 @@ import contextlib
 import copy
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -18,6 +18,7 @@ from torch.nn.modules.module import (
     register_module_buffer_registration_hook,
     register_module_parameter_registration_hook,
 )
+from torch.overrides import TorchFunctionMode
 
 from vision_rnn.console import note
 from vision_rnn.errors import UserError
@@ -138,7 +139,7 @@ class SavedModel(nn.Module, ModelHubMixin, ABC):
             raise UserError(f"{model_id}: a {found}, not a {wanted}; choose another model")
         most = _FREE_VALUES + find(WEIGHTS).stat().st_size
         # First without memory, on torch's device `meta`, where not every network can be built: some read a value.
-        with contextlib.suppress(RuntimeError), _at_most(most, model_id), torch.device("meta"):
+        with contextlib.suppress(RuntimeError), _at_most(most, model_id), torch.device("meta"), _WithoutDraws():
             cls.from_description(copy.deepcopy(description))
         with _at_most(most, model_id):
             model = cls.from_description(description)
@@ -208,6 +209,16 @@ def save_model(model: SavedModel, output: str | Path, card: str) -> None:
         staged.mkdir()
         model.card = card
         model.save_pretrained(staged)
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Leave out draws of initial values, for which torch would import its compiler on the device `meta`."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **kwargs)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from pixelrnn.layers.masked_convolution import group_mask, uniform_kernel
+from pixelrnn.layers.masked_convolution import group_mask, mask_of_shape, uniform_kernel
 from pixelrnn.scan.lstm_scan import Geometry, lstm_scan
 
 
@@ -38,7 +38,9 @@ class DiagonalLSTM(nn.Module):
         self.bias = nn.Parameter(torch.zeros(gates))
         self.initial_hidden = nn.Parameter(torch.zeros(hidden_channels, rows))
         self.initial_cell = nn.Parameter(torch.zeros(hidden_channels, rows))
-        mask = group_mask(hidden_channels, features, channels, "B").repeat(4, 1)
+        mask = mask_of_shape(
+            (gates, features), lambda: group_mask(hidden_channels, features, channels, "B").repeat(4, 1)
+        )
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:

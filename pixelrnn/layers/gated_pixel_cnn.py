@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixelrnn.layers.masked_convolution import group_mask, uniform_kernel
+from pixelrnn.layers.masked_convolution import group_mask, mask_of_shape, uniform_kernel
 
 # The first convolution of the vertical stack reads as many rows above, and columns on each side, as a 7x7 kernel.
 REACH = 3
@@ -90,8 +90,12 @@ class HorizontalLayer(nn.Module):
         # Two matrices side by side: of the left features, and of those of the pixel itself.
         self.weight = nn.Parameter(uniform_kernel(2 * features, 2 * features))
         self.from_above = nn.Linear(2 * features, 2 * features)
-        centre = group_mask(features, features, channels, "B").repeat(2, 1)
-        self.register_buffer("mask", torch.cat([torch.ones_like(centre), centre], dim=1), persistent=False)
+
+        def past() -> Tensor:
+            centre = group_mask(features, features, channels, "B").repeat(2, 1)
+            return torch.cat([torch.ones_like(centre), centre], dim=1)
+
+        self.register_buffer("mask", mask_of_shape((2 * features, 2 * features), past), persistent=False)
 
     def forward(self, x: Tensor, above: Tensor) -> Tensor:
         """Map features (B, p, H, W) and the vertical stack's maps (B, 2p, H, W) to states (B, p, H, W)."""

@@ -5,6 +5,7 @@ divided into one group per channel. At the centre of a kernel, mask A (first lay
 the channels before its own; mask B (all other layers, which read features) lets it see its own group too.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -31,6 +32,14 @@ def group_mask(outputs: int, inputs: int, channels: int, kind: MaskKind) -> Tens
     return (of_input < of_output if kind == "A" else of_input <= of_output).float()
 
 
+def mask_of_shape(shape: tuple[int, int], compute: Callable[[], Tensor]) -> Tensor:
+    """Return what `compute` does; on torch's device `meta`, where nothing has values, only something of that shape.
+
+    To compute there, torch would import its compiler, for two seconds.
+    """
+    return torch.empty(shape) if torch.get_default_device().type == "meta" else compute()
+
+
 class MaskedConv2d(nn.Module):
     """A convolution that keeps the size of the image and sees only the past.
 
@@ -48,11 +57,16 @@ class MaskedConv2d(nn.Module):
         super().__init__()
         self.kernel_size = kernel_size
         middle = kernel_size // 2
-        mask = torch.zeros(outputs, inputs, kernel_size, kernel_size)
-        mask[:, :, :middle] = 1
-        mask[:, :, middle, :middle] = 1
-        mask[:, :, middle, middle] = group_mask(outputs, inputs, channels, kind)
-        self.register_buffer("mask", mask.flatten(1), persistent=False)
+
+        def past() -> Tensor:
+            mask = torch.zeros(outputs, inputs, kernel_size, kernel_size)
+            mask[:, :, :middle] = 1
+            mask[:, :, middle, :middle] = 1
+            mask[:, :, middle, middle] = group_mask(outputs, inputs, channels, kind)
+            return mask.flatten(1)
+
+        mask = mask_of_shape((outputs, inputs * kernel_size**2), past)
+        self.register_buffer("mask", mask, persistent=False)
         # A matrix with one row per output, because Muon takes only matrices.
         self.weight = nn.Parameter(uniform_kernel(outputs, inputs * kernel_size**2))
         self.bias = nn.Parameter(torch.zeros(outputs))
@@ -78,7 +92,8 @@ class MaskedPointwise(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(uniform_kernel(outputs, inputs))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.register_buffer("mask", group_mask(outputs, inputs, channels, "B"), persistent=False)
+        mask = mask_of_shape((outputs, inputs), lambda: group_mask(outputs, inputs, channels, "B"))
+        self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (H, inputs, W, B) to (H, outputs, W, B)."""

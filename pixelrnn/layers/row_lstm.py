@@ -11,7 +11,7 @@ misses a quarter of them at 28x28.
 import torch
 from torch import Tensor, nn
 
-from pixelrnn.layers.masked_convolution import group_mask, uniform_kernel
+from pixelrnn.layers.masked_convolution import group_mask, mask_of_shape, uniform_kernel
 from pixelrnn.scan.lstm_scan import Geometry, lstm_scan
 
 
@@ -51,8 +51,12 @@ class RowLSTM(RowRecurrence):
 
     def __init__(self, features: int, hidden_channels: int, columns: int, channels: int, dilation: int = 1):
         super().__init__(2 * features, hidden_channels, columns, dilation)
-        centre = group_mask(hidden_channels, features, channels, "B").repeat(4, 1)
-        self.register_buffer("mask", torch.cat([torch.ones_like(centre), centre], dim=1), persistent=False)
+
+        def past() -> Tensor:
+            centre = group_mask(hidden_channels, features, channels, "B").repeat(4, 1)
+            return torch.cat([torch.ones_like(centre), centre], dim=1)
+
+        self.register_buffer("mask", mask_of_shape((4 * hidden_channels, 2 * features), past), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (H, features, W, B) to states (H, h, W, B)."""

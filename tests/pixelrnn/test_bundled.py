@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,14 @@ def test_it_predicts_from_the_past_alone(name: str):
     if narrow.context_layers:
         given = certify(PixelNetwork(narrow, model.shape), mask=half_known(model.shape.height, model.shape.width))
         assert given.num_leaks == 0
+
+
+def test_loading_does_not_import_the_compiler_of_torch():
+    """It takes two seconds."""
+    load = "".join(f"load_pixel_model('bundled:{name}');" for name in RELEASED)
+    code = f"import sys; from pixelrnn import load_pixel_model; {load} print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @pytest.mark.parametrize("name", RELEASED)
