@@ -11,7 +11,8 @@ from typing import Self
 
 from tqdm import tqdm
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Control characters, ends of lines and paragraphs, and what changes the direction of text.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 # Where standard error is no terminal, a line of progress comes this often.
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -63,7 +64,8 @@ def note(text: str) -> None:
 def problem(text: str) -> None:
     """Print a line about something that failed, such as an input that was skipped.
 
-    Control characters, which a file's name may have to act on the terminal, are shown as escapes.
+    Characters that a file's name or content may have to act on the terminal, or to look like more than one line, are
+    shown as escapes.
     """
     text = _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
     tqdm.write(f"{_SPEAKER.get().name}: {text}", file=sys.stderr)

@@ -301,7 +301,6 @@ def mutated(content: bytes, random: np.random.Generator) -> bytes:
     for _ in range(random.integers(1, 4)):
         place, end = sorted(random.integers(len(content) + 1, size=2).tolist())
         short = min(end, place + int(random.integers(1, 17)))
-        digits = [index for index in range(len(content)) if content[index : index + 1].isdigit()]
         match random.integers(8):
             case 0 | 1:
                 changed = bytearray(content)
@@ -318,7 +317,7 @@ def mutated(content: bytes, random: np.random.Generator) -> bytes:
                 content = content[:place] + random.bytes(int(random.integers(1, 17))) + content[place:]
             case 6:
                 content = content[:place] + TOKENS[random.integers(len(TOKENS))] + content[place:]
-            case 7 if digits:
+            case 7 if len(digits := np.flatnonzero(np.isin(np.frombuffer(content, np.uint8), list(b"0123456789")))):
                 place = digits[random.integers(len(digits))]
                 content = content[:place] + TOKENS[random.integers(8)] + content[place + 1 :]
     return content

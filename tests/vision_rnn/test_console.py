@@ -134,3 +134,9 @@ def test_quiet_leaves_problems_alone(
         problem("a.jpg: no such file")
     written = sys.stderr.getvalue() if isinstance(sys.stderr, Terminal) else capsys.readouterr().err
     assert written == "tool: a.jpg: no such file\n"
+
+
+def test_what_is_named_cannot_act_on_the_terminal_or_look_like_another_line(capsys):
+    named = "a\nerror: b\t\x1b[2J\x1c\x85\u2028c\u202ed é"
+    problem(f"{named}: unreadable")
+    assert capsys.readouterr().err == ("vision-rnn: a\\nerror: b\\t\\x1b[2J\\x1c\\x85\\u2028c\\u202ed é: unreadable\n")
