@@ -10,9 +10,9 @@ from typing import Literal
 
 from vision_rnn.errors import UserError
 from vision_rnn.option_types import LARGEST_SIZE, LARGEST_TRAINING_SEED, check_range
+from vision_rnn.precision import Precision, full_name
 
 FeatureBits = Literal[16, 8]
-Precision = Literal["auto", "32-true", "bf16-mixed", "32", "bf16"]
 Engine = Literal["auto", "onnx", "torch"]
 # The default model of all commands, and the folder that contains the models installed with the package.
 BUNDLED = "bundled:flickr8k"
@@ -220,8 +220,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Check the settings; an error names the invalid one."""
-        names: dict[str, Precision] = {"32": "32-true", "bf16": "bf16-mixed"}
-        object.__setattr__(self, "precision", names.get(self.precision, self.precision))
+        object.__setattr__(self, "precision", full_name(self.precision))
         # The self-critical baseline of a sample is the mean of the other samples, so there must be another.
         least = {"epochs": 1, "patience": 1, "batch_size": 1, "samples": 2, "max_words": 1, "temperature": 0.001}
         most = {"samples": 1000, "crops": 1000, "temperature": 1000, "look_warmup": 1, "seed": LARGEST_TRAINING_SEED}

@@ -269,6 +269,9 @@ class PixelNetwork(PixelModel[ModelConfig]):
                 total = skipped if total is None else total + skipped
         x = x if total is None else x + total
         if batch_last:
+            if x.requires_grad:
+                # Once here, not once in every layer.
+                x.register_hook(Tensor.contiguous)
             x = x.permute(3, 1, 0, 2)
         return self.output(x[..., :columns])
 

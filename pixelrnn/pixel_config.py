@@ -8,6 +8,7 @@ from typing import Literal
 
 from vision_rnn.errors import UserError
 from vision_rnn.option_types import LARGEST_SIZE, LARGEST_TRAINING_SEED, check_range
+from vision_rnn.precision import Precision, full_name
 
 # Default model of all commands but those of the next line.
 BUNDLED = "bundled:row-lstm"
@@ -178,6 +179,9 @@ class TrainingConfig:
         average_decay: Decay of the exponential moving average of the weights, at least 0 and less than 1; the average
             is validated and saved. 0 disables averaging.
         mirror: Mirror each training image, left to right, with probability one half in each epoch (default: false).
+        precision: `32-true`, or `bf16-mixed`, which rounds the factors of matrix products to bf16, above all those of
+            the recurrence, where sums, states and everything else remain in 32 bits; for short `32` or `bf16`. `auto`
+            uses bf16 if the hardware supports it. Validation is always in 32 bits.
         seed: Random seed for the initial weights and the order of the images.
     """
 
@@ -191,6 +195,7 @@ class TrainingConfig:
     gradient_clip: float = 100.0
     average_decay: float = 0.999
     mirror: bool = False
+    precision: Precision = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -199,9 +204,12 @@ class TrainingConfig:
         Raises:
             UserError: A number is out of range; the message names the setting.
         """
+        object.__setattr__(self, "precision", full_name(self.precision))
         least = {"epochs": 1, "batch_size": 1}
         most = {"decay": 1, "seed": LARGEST_TRAINING_SEED}
         for name, value in vars(self).items():
+            if name == "precision":
+                continue
             check_range(f"training.{name}", value, least.get(name, 0), most.get(name, LARGEST_SIZE))
         if self.average_decay >= 1:
             raise UserError(f"training.average_decay: {self.average_decay} is too large; give less than 1")

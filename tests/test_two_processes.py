@@ -51,6 +51,7 @@ OPTIONS = {
         "--model.num_layers=1",
         "--model.hidden_channels=4",
         "--model.output_channels=4",
+        "--training.precision=32",
         # Muon computes in bf16, so that at its usual rate a difference in the last bit of a gradient grows to 1e-3.
         "--training.matrix_learning_rate=1e-4",
     ],

@@ -12,7 +12,6 @@ from captioning.network.torch_decoding import TorchDecoding
 from captioning.own.captioned_photos import CaptionedPhotos
 from captioning.own.settings import Settings
 from captioning.search import beam_search
-from captioning.training.run import resolved_precision
 from captioning.training.views import training_views
 from data_prep.images import ImageError, load_image
 from data_prep.tokenizer import tokenize
@@ -20,6 +19,7 @@ from vision_rnn.announcement import Estimate
 from vision_rnn.devices import Device, resolve_device
 from vision_rnn.errors import UserError
 from vision_rnn.output_folder import OutputFolder
+from vision_rnn.precision import resolved_precision
 
 # Photos that are read, encoded and captioned.
 _MEASURED = 8

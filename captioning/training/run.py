@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioning.captioner_config import DecoderConfig, EncoderConfig, Precision, SearchConfig, TrainingConfig
+from captioning.captioner_config import DecoderConfig, EncoderConfig, SearchConfig, TrainingConfig
 from vision_rnn.alone import alone_in_output
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
 from vision_rnn.option_types import NonNegativeFloat, Share
+from vision_rnn.precision import resolved_precision
 from vision_rnn.shard import Shard
 from vision_rnn.trainer_config import TrainerConfig
 
@@ -90,7 +91,8 @@ def train(
     # A run of an earlier version that started from a model did not extend its vocabulary.
     words = begun["vocabulary"] if begun else prepared.vocabulary.words
     captioner, new = _initial_captioner(words, encoder, decoder, search, init_from)
-    training = replace(training, precision=resolved_precision(training.precision, resolve_device(device).type))
+    precision = resolved_precision(training.precision, resolve_device(device).type)
+    training = replace(training, precision=precision)
     settings = {
         "encoder": captioner.encoder.config,
         "decoder": captioner.decoder_config,
@@ -117,7 +119,7 @@ def train(
             captioner.vocabulary,
             cached=cached,
             views=views,
-            bf16=training.precision == "bf16-mixed",
+            bf16=precision == "bf16-mixed",
             bits=training.feature_bits,
             max_words=most,
         )
@@ -162,7 +164,7 @@ def train(
         mode=mode,
         callbacks=callbacks,
         gradient_clip=training.gradient_clip,
-        precision="bf16-mixed" if training.precision == "bf16-mixed" else "32-true",
+        precision=precision,
         checkpoint=checkpoint,
         device=device,
         spread=trainer,
@@ -414,14 +416,3 @@ def _initial_captioner(
     }
     captioner.encoder.load_state_dict(rounded)
     return captioner, len(words)
-
-
-def resolved_precision(precision: Precision, device: str) -> Precision:
-    """Return what `auto` stands for: bf16 where the hardware multiplies it, since it is slow where it is emulated."""
-    import torch
-
-    if precision != "auto":
-        return precision
-    on_cuda = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    on_cpu = device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return "bf16-mixed" if on_cuda or on_cpu else "32-true"

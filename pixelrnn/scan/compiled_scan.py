@@ -11,13 +11,17 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from pixelrnn.scan import kernels
-from pixelrnn.scan.kernels import CHANNELS, LANES
+from pixelrnn.scan.kernels import CHANNELS, LANES, pack
 
 MOST_COLUMNS = 2048  # Columns of a line in one share; with more, the gates of a line do not fit in the cache of a core.
 
 
 class CompiledScan(torch.autograd.Function):
-    """`lstm_scan` for float32 and float64 on a CPU."""
+    """`lstm_scan` for float32 and float64 on a CPU.
+
+    It obeys `torch.set_float32_matmul_precision("medium")` where the processor multiplies bf16: factors of products are
+    rounded, also in the backward pass, and sums are not.
+    """
 
     @staticmethod
     def forward(ctx, x, input_to_state, state_to_state, bias, initial_hidden, initial_cell, geometry):
@@ -28,15 +32,18 @@ class CompiledScan(torch.autograd.Function):
         lanes = round_up(math.ceil(batch / _threads()), LANES)
         lanes = min(lanes, max(MOST_COLUMNS // positions // LANES, 1) * LANES)
         shares = math.ceil(batch / lanes)
-        by_taps = by_tap(input_to_state, h, features), by_tap(state_to_state, h, h)
-        missing = round_up(h, CHANNELS) - h
+        is_packed = x.dtype == torch.float32 and _multiplies_bf16()
+        step = LANES if is_packed else CHANNELS
+        by_taps = by_tap(input_to_state, h, features, step), by_tap(state_to_state, h, h, step)
+        missing = round_up(h, step) - h
         starts = [F.pad(state, (0, 0, 0, missing)).contiguous() for state in (initial_hidden, initial_cell)]
         places = [np.array(numbers) for numbers in (geometry.input_taps, geometry.state_taps, geometry.ranges)]
         hidden = x.new_empty(lines, h, positions, batch)
         record = x.new_empty(shares, lines + 1, 5 * (h + missing), positions * lanes)
-        kernels.forward(*_arrays(record, hidden, x, *by_taps, by_gate(bias, h), *starts), *places)
+        factors = [packed(kernel) for kernel in by_taps] if is_packed else by_taps
+        kernels.forward(*_arrays(record, hidden, x, *factors, by_gate(bias, h, step), *starts), *places)
         ctx.save_for_backward(x, *by_taps, starts[0], record, hidden)
-        ctx.places = places
+        ctx.places, ctx.is_packed = places, is_packed
         return hidden
 
     @staticmethod
@@ -50,6 +57,7 @@ class CompiledScan(torch.autograd.Function):
         shared = (input_kernels, state_kernels, input_kernels[0, :, 0], initial_hidden, initial_hidden)
         sums = [x.new_zeros(len(record), *tensor.shape) for tensor in shared]
         transposed = [kernel.transpose(1, 2).contiguous() for kernel in (input_kernels, state_kernels)]
+        transposed = [packed(kernel) for kernel in transposed] if ctx.is_packed else transposed
         grad_x = torch.empty_like(x)
         arrays = _arrays(record, *sums, grad_x, grad.contiguous(), x, hidden, initial_hidden, *transposed)
         kernels.backward(*arrays, *ctx.places)
@@ -62,6 +70,17 @@ class CompiledScan(torch.autograd.Function):
             *(total[:h] for total in grad_starts),
             None,
         )
+
+
+def _multiplies_bf16() -> bool:
+    """Return whether products of float32 may, and on this processor can, be computed with factors in bf16."""
+    return torch.get_float32_matmul_precision() == "medium" and torch.cpu._is_avx512_bf16_supported()
+
+
+def packed(kernels: Tensor) -> Tensor:
+    """Return kernels (taps, rows, columns), rounded to bf16, in pairs: (taps, rows, columns / 2) uint32."""
+    flat = kernels.detach().reshape(-1, kernels.shape[2])
+    return torch.from_numpy(pack(flat.numpy())).unflatten(0, kernels.shape[:2])
 
 
 def round_up(number: int, step: int) -> int:
@@ -81,16 +100,16 @@ def _threads() -> int:
     return threads
 
 
-def by_tap(kernel: Tensor, h: int, channels: int) -> Tensor:
-    """Split a kernel (4h, taps x channels) into one matrix per tap, (taps, 4h, channels), sizes rounded up."""
+def by_tap(kernel: Tensor, h: int, channels: int, step: int = CHANNELS) -> Tensor:
+    """Split a kernel (4h, taps x channels) into one matrix per tap, (taps, 4h, channels), sizes multiples of `step`."""
     kernel = kernel.reshape(4, h, -1, channels)
-    rounded = F.pad(kernel, (0, round_up(channels, CHANNELS) - channels, 0, 0, 0, round_up(h, CHANNELS) - h))
+    rounded = F.pad(kernel, (0, round_up(channels, step) - channels, 0, 0, 0, round_up(h, step) - h))
     return rounded.permute(2, 0, 1, 3).flatten(1, 2).contiguous()
 
 
-def by_gate(bias: Tensor, h: int) -> Tensor:
-    """Return a bias (4h,) with the size h of each gate rounded up."""
-    return F.pad(bias.reshape(4, h), (0, round_up(h, CHANNELS) - h)).flatten()
+def by_gate(bias: Tensor, h: int, step: int = CHANNELS) -> Tensor:
+    """Return a bias (4h,) with the size h of each gate rounded up to a multiple of `step`."""
+    return F.pad(bias.reshape(4, h), (0, round_up(h, step) - h)).flatten()
 
 
 def _side_by_side(kernels: Tensor, h: int, channels: int) -> Tensor:

@@ -11,6 +11,10 @@ side by side, so that a tap reads the same matrix with an offset in columns. I a
 CHANNELS, so that the products, which process eight rows and four columns of a kernel at once, have no remainder. The
 padding contributes nothing to any gradient.
 
+Kernels may be rounded to bf16 and packed, two neighbours of a row in a uint32 (see `pack`); then what they are
+multiplied with is packed too, and a processor with the instruction for it multiplies twice as many numbers at once. The
+sums, the gates and the states remain float32. The type of the kernels chooses the form of every product.
+
 The first call takes some seconds to compile; the result is cached next to this file. Numba compiles again when this
 file changes, but not when another file does, so everything that it compiles is in this file.
 """
@@ -20,8 +24,10 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import njit, prange
-from numba.extending import overload
+from llvmlite import ir
+from numba import extending, njit, prange, types
+from numba.core import cgutils
+from numba.extending import models, overload, register_model
 
 # Number of float32 values in the widest vector register. The number of columns is a multiple of it, which the compiler
 # does not know: a loop over `columns // LANES * LANES` saves the registers for a remainder.
@@ -31,6 +37,7 @@ CHANNELS = 8
 # Sums may be reordered, and a product may be added without rounding it first. The other flags of "fast" would hide NaN.
 OPTIONS: Any = {"fastmath": {"reassoc", "contract", "arcp", "nsz"}, "error_model": "numpy"}
 compiled = njit(cache=True, **OPTIONS)
+intrinsic: Any = extending.intrinsic
 
 
 @njit(cache=True, parallel=True, **OPTIONS)
@@ -46,8 +53,8 @@ def _forward_share(
     record,  # (T + 1, 5h, P x lanes), output: at t, the activated gates of line t and the cell before it
     hidden,  # (T, h, P, B), output; here h is not rounded up
     x,  # (T, I, P, B)
-    input_kernels,  # (input taps, 4h, I)
-    state_kernels,  # (state taps, 4h, h)
+    input_kernels,  # (input taps, 4h, I), or packed
+    state_kernels,  # (state taps, 4h, h), likewise
     bias,  # (4h,)
     initial_hidden,  # (h, P)
     initial_cell,  # (h, P)
@@ -56,7 +63,7 @@ def _forward_share(
     ranges,  # (T, 2)
 ):
     h, width, lanes, first_image, images = _extent(share, record, x)
-    features = np.zeros((input_kernels.shape[2], width), x.dtype)
+    features = np.zeros((_depth(input_kernels), width), x.dtype)
     before, after = np.zeros((h, width), x.dtype), np.zeros((h, width), x.dtype)
     begun = 0
     for t in range(len(x)):
@@ -71,10 +78,11 @@ def _forward_share(
             (input_taps, input_kernels, features),
             (state_taps, state_kernels, before),
         ):
+            factor = _channels(kernels, source)
             for tap in range(len(taps)):
                 shift = taps[tap] * lanes
                 start, stop = reached(shift, first, last, width)
-                _add_product(record[t], start, kernels[tap], source, start + shift, stop - start)
+                _add_tap(kernels[tap], record[t], start, factor, start + shift, stop - start)
         _step(record[t], record[t + 1], after, first, last)
         _store(after, lanes, hidden[t], first_image, images)
         before, after = after, before
@@ -110,8 +118,8 @@ def _backward_share(
     x,  # (T, I, P, B)
     hidden,  # (T, h, P, B)
     initial_hidden,  # (h, P)
-    transposed_input_kernels,  # (input taps, I, 4h)
-    transposed_state_kernels,  # (state taps, h, 4h)
+    transposed_input_kernels,  # (input taps, I, 4h), or packed
+    transposed_state_kernels,  # (state taps, h, 4h), likewise
     input_taps,
     state_taps,
     ranges,  # (T, 2)
@@ -134,16 +142,19 @@ def _backward_share(
         _step_backward(record[t], record[t + 1], grad_after, grad_cell, grad_gate, grad_bias, first, last)
         grad_features[:] = 0
         grad_before[:] = 0
+        grad_channels = _channels(transposed_input_kernels, grad_gate)
+        grad_columns = _columns(transposed_input_kernels, grad_gate)
         for taps, kernels, source, grad_kernels, grad_source in (
             (input_taps, transposed_input_kernels, features, grad_input_kernels, grad_features),
             (state_taps, transposed_state_kernels, before, grad_state_kernels, grad_before),
         ):
+            factor = _transposed(kernels, source)
             for tap in range(len(taps)):
                 shift = taps[tap] * lanes
                 start, stop = reached(shift, first, last, width)
                 read = start + shift
-                _add_outer_product(grad_kernels[tap], grad_gate, start, source, read, stop - start)
-                _add_product(grad_source, read, kernels[tap], grad_gate, start, stop - start)
+                _add_gradient(kernels[tap], grad_kernels[tap], grad_columns, start, factor, read, stop - start)
+                _add_tap(kernels[tap], grad_source, read, grad_channels, start, stop - start)
         _store(grad_features, lanes, grad_x[t], first_image, images)
         for position in range(begun, ranges[t, 1]):
             for channel in range(h):
@@ -457,3 +468,225 @@ def reached(shift, first, last, width):
     """
     first = max(first, -shift)
     return first, max(first, min(last, width - shift))  # A tap may be outside a short line everywhere.
+
+
+def _by_kernel(plain, packed):
+    """Return a function that is `packed` where its first argument is a packed kernel or several, and `plain` elsewhere.
+
+    Only packed kernels compile to instructions that not every processor has.
+    """
+
+    def function(*arguments):
+        raise NotImplementedError  # Numba replaces this by one of the two.
+
+    @overload(function, jit_options=OPTIONS, strict=False)
+    def _chosen(kernel, *others):
+        return packed if kernel.dtype == numba.uint32 else plain
+
+    return function
+
+
+# The number of columns of a kernel, packed or not.
+_depth = _by_kernel(lambda kernels: kernels.shape[2], lambda kernels: 2 * kernels.shape[2])
+
+
+def _pairs_of_channels(kernels, line):
+    packed = np.empty((len(line) // 2, line.shape[1]), np.uint32)
+    bits = line.view(np.uint32)
+    for row in range(len(packed)):
+        low, high, pairs = bits[2 * row], bits[2 * row + 1], packed[row]
+        for i in range(len(pairs) // LANES * LANES):
+            pairs[i] = _pair(low[i], high[i])
+    return packed
+
+
+def _pairs_of_columns(kernels, line):
+    return pack(line)
+
+
+def _pairs_of_columns_transposed(kernels, line):
+    packed = np.empty((line.shape[1] // 2, len(line)), np.uint32)
+    bits = line.view(np.uint32)
+    for first in range(0, len(line), LANES):  # So many rows of pairs at once stay in the cache.
+        rows = bits[first : first + LANES]
+        for column in range(len(packed)):
+            pairs = packed[column, first : first + LANES]
+            for row in range(LANES):
+                pairs[row] = _pair(rows[row, 2 * column], rows[row, 2 * column + 1])
+    return packed
+
+
+# A line (channels, columns) as a factor of a product whose sums are over the channels, or over the columns.
+_channels = _by_kernel(lambda kernels, line: line, _pairs_of_channels)
+_columns = _by_kernel(lambda kernels, line: line, _pairs_of_columns)
+_transposed = _by_kernel(lambda kernels, line: line, _pairs_of_columns_transposed)
+
+
+def _plain_tap(kernel, total, total_start, factor, start, columns):
+    _add_product(total, total_start, kernel, factor, start, columns)
+
+
+def _packed_tap(kernel, total, total_start, factor, start, columns):
+    _add_packed_product(total, total_start, kernel, factor, start, columns)
+
+
+def _plain_gradient(kernel, total, grad, grad_start, factor, start, columns):
+    _add_outer_product(total, grad, grad_start, factor, start, columns)
+
+
+def _packed_gradient(kernel, total, grad, grad_start, factor, start, columns):
+    # Taps are apart by an even number of columns.
+    a, b, pairs = grad_start // 2, start // 2, columns // 2
+    _add_packed_product(total, 0, grad[:, a : a + pairs], factor[b : b + pairs], 0, total.shape[1])
+
+
+# Add to a total what a tap of a kernel gives, with the factor of `_channels`; and the gradient of the tap, with those
+# of `_columns` and `_transposed`.
+_add_tap = _by_kernel(_plain_tap, _packed_tap)
+_add_gradient = _by_kernel(_plain_gradient, _packed_gradient)
+
+
+@compiled
+def pack(matrix):
+    """Round a float32 matrix, with an even number of columns, to bf16, two neighbours of a row in a uint32."""
+    rows, columns = matrix.shape
+    packed = np.empty((rows, columns // 2), np.uint32)
+    bits = matrix.view(np.uint32)
+    for row in range(rows):
+        for i in range(columns // 2):
+            packed[row, i] = _pair(bits[row, 2 * i], bits[row, 2 * i + 1])
+    return packed
+
+
+@compiled
+def _pair(low, high):
+    """Pack the bits of two float32 numbers, each rounded to bf16: to the nearest, or to the even one of two."""
+    half, one, sixteen = np.uint32(0x7FFF), np.uint32(1), np.uint32(16)
+    low = (low + half + ((low >> sixteen) & one)) >> sixteen
+    high = (high + half + ((high >> sixteen) & one)) & np.uint32(0xFFFF0000)
+    return low | high
+
+
+@compiled
+def _add_packed_product(total, total_start, kernel, source, source_start, columns):
+    """Add kernel @ source to total, as `_add_product` does: kernel is packed by columns, source by rows.
+
+    Eight rows and two vectors of total at a time stay in the registers while the products are summed. The number of
+    columns is a multiple of LANES.
+    """
+    for r in range(0, len(kernel), 8):
+        for i in range(0, columns - LANES, 2 * LANES):
+            a, b = total_start + i, source_start + i
+            c, d = a + LANES, b + LANES
+            t0, t1, t2, t3 = _vectors(total, r, a)
+            t4, t5, t6, t7 = _vectors(total, r + 4, a)
+            u0, u1, u2, u3 = _vectors(total, r, c)
+            u4, u5, u6, u7 = _vectors(total, r + 4, c)
+            for k in range(kernel.shape[1]):
+                x, y = _vector(source, k, b), _vector(source, k, d)
+                k0, k1, k2, k3 = kernel[r, k], kernel[r + 1, k], kernel[r + 2, k], kernel[r + 3, k]
+                t0, t1, t2, t3 = _dot(t0, k0, x), _dot(t1, k1, x), _dot(t2, k2, x), _dot(t3, k3, x)
+                u0, u1, u2, u3 = _dot(u0, k0, y), _dot(u1, k1, y), _dot(u2, k2, y), _dot(u3, k3, y)
+                k0, k1, k2, k3 = kernel[r + 4, k], kernel[r + 5, k], kernel[r + 6, k], kernel[r + 7, k]
+                t4, t5, t6, t7 = _dot(t4, k0, x), _dot(t5, k1, x), _dot(t6, k2, x), _dot(t7, k3, x)
+                u4, u5, u6, u7 = _dot(u4, k0, y), _dot(u5, k1, y), _dot(u6, k2, y), _dot(u7, k3, y)
+            _set_vectors(total, r, a, t0, t1, t2, t3)
+            _set_vectors(total, r + 4, a, t4, t5, t6, t7)
+            _set_vectors(total, r, c, u0, u1, u2, u3)
+            _set_vectors(total, r + 4, c, u4, u5, u6, u7)
+        if columns // LANES % 2:
+            a, b = total_start + columns - LANES, source_start + columns - LANES
+            t0, t1, t2, t3 = _vectors(total, r, a)
+            t4, t5, t6, t7 = _vectors(total, r + 4, a)
+            for k in range(kernel.shape[1]):
+                x = _vector(source, k, b)
+                k0, k1, k2, k3 = kernel[r, k], kernel[r + 1, k], kernel[r + 2, k], kernel[r + 3, k]
+                t0, t1, t2, t3 = _dot(t0, k0, x), _dot(t1, k1, x), _dot(t2, k2, x), _dot(t3, k3, x)
+                k0, k1, k2, k3 = kernel[r + 4, k], kernel[r + 5, k], kernel[r + 6, k], kernel[r + 7, k]
+                t4, t5, t6, t7 = _dot(t4, k0, x), _dot(t5, k1, x), _dot(t6, k2, x), _dot(t7, k3, x)
+            _set_vectors(total, r, a, t0, t1, t2, t3)
+            _set_vectors(total, r + 4, a, t4, t5, t6, t7)
+
+
+@compiled
+def _vectors(matrix, row, column):
+    first, second = _vector(matrix, row, column), _vector(matrix, row + 1, column)
+    return first, second, _vector(matrix, row + 2, column), _vector(matrix, row + 3, column)
+
+
+@compiled
+def _set_vectors(matrix, row, column, a, b, c, d):
+    _set_vector(matrix, row, column, a)
+    _set_vector(matrix, row + 1, column, b)
+    _set_vector(matrix, row + 2, column, c)
+    _set_vector(matrix, row + 3, column, d)
+
+
+class _VectorType(types.Type):
+    """LANES float32 numbers, or as many pairs of bf16 numbers, in a register."""
+
+
+_VECTOR = _VectorType(name="Vector")
+_FLOATS = ir.VectorType(ir.FloatType(), LANES)
+
+
+@register_model(_VectorType)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, type_):
+        super().__init__(manager, type_, _FLOATS)
+
+
+class _BFloat16(ir.Type):
+    """The type bf16 of LLVM, which llvmlite lacks."""
+
+    def _to_string(self):
+        return "bfloat"
+
+
+_FACTORS = ir.VectorType(_BFloat16(), 2 * LANES)
+
+
+def _pointer(context, builder, array_type, array, row, column):
+    """Return a pointer to the vector that begins at an element of a matrix."""
+    array = context.make_array(array_type)(context, builder, array)
+    element = cgutils.get_item_pointer(context, builder, array_type, array, [row, column])
+    return builder.bitcast(element, _FLOATS.as_pointer())
+
+
+@intrinsic
+def _vector(typing, matrix, row, column):
+    """Read a vector from a matrix of float32 or uint32."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.load(_pointer(context, builder, signature.args[0], *arguments), align=4)
+
+    return _VECTOR(matrix, types.intp, types.intp), generate
+
+
+@intrinsic
+def _set_vector(typing, matrix, row, column, vector):
+    """Write a vector to a matrix."""
+
+    def generate(context, builder, signature, arguments):
+        *place, value = arguments
+        builder.store(value, _pointer(context, builder, signature.args[0], *place), align=4)
+        return context.get_dummy_value()
+
+    return types.void(matrix, types.intp, types.intp, _VECTOR), generate
+
+
+@intrinsic
+def _dot(typing, total, pair, pairs):
+    """Add to each number of a vector the sum of the products of a pair of bf16 with its pair of a vector of pairs."""
+
+    def generate(context, builder, signature, arguments):
+        total, pair, pairs = arguments
+        integers = ir.VectorType(pair.type, LANES)
+        single = builder.insert_element(ir.Constant(integers, ir.Undefined), pair, ir.Constant(pair.type, 0))
+        repeated = builder.shuffle_vector(single, single, ir.Constant(integers, [0] * LANES))
+        multiply = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_FLOATS, [_FLOATS, _FACTORS, _FACTORS]), "llvm.x86.avx512bf16.dpbf16ps.512"
+        )
+        return builder.call(multiply, [total, builder.bitcast(repeated, _FACTORS), builder.bitcast(pairs, _FACTORS)])
+
+    return _VECTOR(_VECTOR, types.uint32, _VECTOR), generate

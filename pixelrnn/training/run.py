@@ -5,14 +5,16 @@ addition to the common files, the run folder has `samples/` with one picture per
 """
 
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pixelrnn.pixel_config import ModelConfig, TrainingConfig
 from vision_rnn.alone import alone_in_output
-from vision_rnn.devices import Device
+from vision_rnn.devices import Device, resolve_device
 from vision_rnn.errors import UserError
+from vision_rnn.precision import Precision, multiplies_bf16, resolved_precision
 from vision_rnn.trainer_config import TrainerConfig
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ def train(
     check_data(prepared, folder)
     lightning.seed_everything(training.seed, verbose=False)
     pixel_model = _initial_model(prepared, model, init_from)
+    training = replace(training, precision=_usable_precision(training.precision, resolve_device(device).type))
     settings = {"model": pixel_model.config, "training": training}
     check_settings(folder, settings)
     if checkpoint:
@@ -132,6 +135,17 @@ def export(run: str | Path, *, output: str | Path, evaluation: str | Path | None
     model = load_pixel_model(run) if is_model(run) else _trained_model(Path(run))
     save_model(model, output, model.card if model.card and not measured else model_card(model, measured))
     return Path(output)
+
+
+def _usable_precision(precision: Precision, device: str) -> Precision:
+    """Return the precision that a training has on a device: without instructions for bf16, nothing is rounded to it."""
+    from vision_rnn.console import note
+
+    resolved = resolved_precision(precision, device)
+    if resolved == "bf16-mixed" and not multiplies_bf16(device):
+        note(f"training.precision: this {device} does not multiply bf16; everything is computed in 32 bits")
+        return "32-true"
+    return resolved
 
 
 def _trained_model(folder: Path) -> "PixelNetwork":

@@ -11,6 +11,7 @@ over these regions of what is measured in the end. Weights by the size of a regi
 over pixels varies most, dominate the gradient.
 """
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import lightning
@@ -24,6 +25,7 @@ from pixelrnn.model import PixelNetwork
 from pixelrnn.pixel_config import TrainingConfig
 from pixelrnn.training.optimizer import MuonAdamW
 from pixelrnn.training.random_masks import random_masks
+from vision_rnn.precision import products_in, resolved_precision
 from vision_rnn.processes import gathered, in_order, num_processes, rank
 from vision_rnn.trainer import check_finite
 
@@ -62,10 +64,16 @@ class PixelTask(lightning.LightningModule):
         if self.model.context is not None:
             shape = self.model.shape
             masks = random_masks(generator, len(batch[0]), shape.height, shape.width).to(batch[0].device)
-        loss = self._nats(batch, masks).mean()
+        with self._products():
+            loss = self._nats(batch, masks).mean()
         check_finite(self, loss, _RATES)
         self.log("loss", loss, prog_bar=True, on_step=True, sync_dist=True)
         return loss
+
+    def backward(self, loss: Tensor, *arguments: Any, **options: Any) -> None:
+        """Compute the gradients."""
+        with self._products():
+            super().backward(loss, *arguments, **options)
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
         """Store -ln p(image) of every image, in nats, and with a context -ln p of one of the named regions in turn."""
@@ -132,6 +140,10 @@ class PixelTask(lightning.LightningModule):
         drawn = generator.random(len(pixels)) < 0.5
         chosen = torch.from_numpy(drawn).to(pixels.device)[:, None, None, None]
         return [torch.where(chosen, pixels.flip(3), pixels), labels]
+
+    def _products(self) -> AbstractContextManager[None]:
+        """Return the context in which a training step multiplies matrices."""
+        return products_in(resolved_precision(self.config.precision, self.device.type))
 
     def _nats(self, batch: list[Tensor], masks: Tensor | None = None) -> Tensor:
         pixels, labels = batch

@@ -33,12 +33,12 @@ from torch import nn
 from captioning.captioner import Captioner
 from captioning.cli import COMMANDS, CONFIGS
 from captioning.training.batches import CaptionedImages, collate
-from captioning.training.run import resolved_precision
 from captioning.training.task import CaptioningTask
 from captioning.training.views import PLAIN, View, training_views
 from data_prep import PreparedCaptions, prepare_captions
 from data_prep.vocabulary import EOS
 from vision_rnn.cli import command_parser
+from vision_rnn.precision import resolved_precision
 from vision_rnn.processes import Batches
 from vision_rnn.trainer import fit
 

@@ -4,8 +4,9 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pixelrnn.layers.reference import plain_scan
+from pixelrnn.scan import kernels
 from pixelrnn.scan.compiled_scan import CompiledScan
 from pixelrnn.scan.kernels import LANES
 from pixelrnn.scan.lstm_scan import Geometry, lstm_scan
 from pixelrnn.scan.torch_scan import TorchScan
+from vision_rnn.precision import products_in
 
 Scan = Callable[..., Tensor]
 
@@ -253,3 +256,73 @@ states = lstm_scan(*(torch.ones(shape) for shape in shapes), Geometry((0,), (0,)
 print(torch.get_num_threads())
 """
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout.split() == [b"1"]
+
+
+needs_bf16 = pytest.mark.skipif(
+    not torch.cpu._is_avx512_bf16_supported(), reason="this processor does not multiply bf16"
+)
+
+
+def scanned(
+    inputs: list[Tensor], geometry: Geometry, precision: Literal["32-true", "bf16-mixed"]
+) -> tuple[Tensor, ...]:
+    """Return states and gradients; the inputs are of float32."""
+    with products_in(precision):
+        states = visited(lstm_scan(*inputs, geometry), geometry)
+        weights = torch.rand(states.shape, generator=torch.Generator().manual_seed(1))
+        return states.detach(), *torch.autograd.grad(states, inputs, weights)
+
+
+@needs_bf16
+@pytest.mark.parametrize("batch", [2, LANES, 2 * LANES + 5])
+def test_with_factors_in_bf16_all_is_as_near_as_they_are(
+    case: tuple[Geometry, int], batch: int, threads: Callable[[int], None]
+) -> None:
+    """A factor rounded to 8 bits is off by 2^-9 of itself at most; by more are differences, and sums of many lines."""
+    threads(2)
+    geometry, positions = case
+    inputs = [(tensor.detach() / 3).requires_grad_() for tensor in arguments(geometry, positions, torch.float32, batch)]
+    exact, rounded = (scanned(inputs, geometry, precision) for precision in ("32-true", "bf16-mixed"))
+    assert not torch.equal(exact[0], rounded[0])
+    for name, a, b in zip(["states", "x", "K_is", "K_ss", "bias", "hidden", "cell"], exact, rounded, strict=True):
+        if a.any():
+            assert (a - b).norm() / a.norm() < 0.02, name
+        else:
+            assert not b.any(), name
+
+
+@needs_bf16
+def test_only_factors_are_rounded_to_bf16() -> None:
+    """Factors that bf16 holds give the states of float32, though it does not hold the bias, the cells and the sums."""
+    geometry, positions = row_geometry(1, 6), 6
+    inputs = arguments(geometry, positions, torch.float32, 3)
+    with torch.no_grad():
+        for factor in (*inputs[:3], inputs[4]):
+            factor.copy_(factor.bfloat16())
+    exact, rounded = (scanned(inputs, geometry, precision)[0] for precision in ("32-true", "bf16-mixed"))
+    torch.testing.assert_close(rounded, exact, rtol=2e-6, atol=2e-6)
+
+
+@needs_bf16
+@pytest.mark.parametrize("vectors", [1, 2, 3, 6])
+def test_a_product_of_packed_integers_is_exact(vectors: int) -> None:
+    random = np.random.default_rng(0)
+    kernel, source = (random.integers(-9, 10, size=shape).astype(np.float32) for shape in ((16, 6), (6, 8 * LANES)))
+    total = np.ones((16, 8 * LANES), np.float32)
+    columns = vectors * LANES
+    pairs = kernels.pack(np.ascontiguousarray(source.T)).T.copy()
+    kernels._add_packed_product(total, LANES, kernels.pack(kernel), pairs, 2 * LANES, columns)
+    expected = np.ones_like(total)
+    expected[:, LANES : LANES + columns] += kernel @ source[:, 2 * LANES : 2 * LANES + columns]
+    assert np.array_equal(total, expected)
+
+
+def test_numbers_are_rounded_to_bf16_as_torch_does() -> None:
+    """Also those between two, of which the even one is taken, and the greatest."""
+    bits = torch.randint(-(2**31), 2**31, (400,), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    bits[:200] = (bits[:200] & ~0xFFFF) | 0x8000
+    numbers = torch.cat([bits.view(torch.float32), torch.tensor([0.0, -0.0, 3.4028e38, 1e-45])])
+    numbers = numbers.where(numbers.isfinite(), 1.0)
+    found = torch.from_numpy(kernels.pack(numbers.view(2, -1).numpy()).view(np.uint16).astype(np.int32))
+    expected = numbers.bfloat16().view(torch.int16).int() & 0xFFFF
+    assert torch.equal(found.flatten(), expected)

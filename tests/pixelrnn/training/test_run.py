@@ -358,6 +358,28 @@ def test_a_damaged_checkpoint_is_refused(
         run(prepared, tmp_path / "run", ckpt_path=str(tmp_path / "last.ckpt"))
 
 
+@pytest.mark.parametrize(
+    ("asked", "supported", "used"),
+    [("auto", True, "bf16-mixed"), ("auto", False, "32-true"), ("bf16", False, "32-true")],
+)
+def test_the_run_records_the_precision_that_it_had(
+    prepared: PreparedPixels,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    asked: Any,
+    supported: bool,
+    used: str,
+):
+    for module in ("vision_rnn.precision", "pixelrnn.training.run"):
+        monkeypatch.setattr(f"{module}.multiplies_bf16", lambda device: supported)
+    training = dataclasses.replace(TRAINING, epochs=1, precision=asked)
+    run(prepared, tmp_path / "run", training, device="cpu")
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["training"]["precision"] == used
+    line = "training.precision: this cpu does not multiply bf16; everything is computed in 32 bits"
+    assert (line in capsys.readouterr().err) == (asked == "bf16")
+
+
 def test_what_cannot_be_exported_is_said(uninterrupted: Run, tmp_path: Path):
     with pytest.raises(UserError, match="pixelrnn train"):
         export(tmp_path, output=tmp_path / "model")

@@ -254,3 +254,27 @@ def test_four_colour_images_are_learnt_by_heart():
     task = task_of(PixelNetwork(config, shape), steps, warmup_steps=20, learning_rate=0.01)
     bits = learn([images, labels], task, steps, gradient_clip=100.0) / (27 * math.log(2))
     assert bits < 1  # Of 8.
+
+
+@pytest.mark.parametrize(("precision", "used"), [("bf16", "medium"), ("32", "highest")])
+def test_products_of_a_training_step_alone_have_the_precision(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, precision: str, used: str
+):
+    """Validation, and whatever else follows, computes in 32 bits."""
+    seen, model = [], make_model(3, 3)
+    forward = PixelNetwork.outputs
+
+    def outputs(*arguments: Any) -> torch.Tensor:
+        seen.append(torch.get_float32_matmul_precision())
+        found = forward(*arguments)
+        if found.requires_grad:
+            found.register_hook(lambda grad: seen.append(torch.get_float32_matmul_precision()))
+        return found
+
+    monkeypatch.setattr(PixelNetwork, "outputs", outputs)
+    task = task_of(model, 20, precision=precision)
+    batch = [torch.randint(2, (4, 1, 3, 3)), torch.zeros(4, dtype=torch.long)]
+    task.backward(task.training_step(batch, 0))
+    task.validation_step(batch, 0)
+    assert seen == [used, used, "highest"]
+    assert torch.get_float32_matmul_precision() == "highest"
