@@ -374,7 +374,11 @@ def _json_line(record: Record) -> str:
 
 
 def _read_jsonl(file: IO[str]) -> Iterator[Record]:
-    return map(json.loads, file)
+    for line in file:
+        record = json.loads(line)
+        if "\\u" in line:
+            _json_line(record).encode("utf-8", "surrogateescape")  # Half of a character is an error here already.
+        yield record
 
 
 def _write_csv(records: Iterable[Record], file: IO[str]) -> None:

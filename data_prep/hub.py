@@ -86,7 +86,7 @@ def parquet_rows(paths: Sequence[Path], where: str) -> "Dataset":
 
 
 def _check_unpacked(path: Path) -> None:
-    """Check what a Parquet file unpacks to, batch by batch.
+    """Check what a Parquet file unpacks to, batch by batch: its size, and that its text is UTF-8.
 
     Its metadata tell the size of compressed pages, but a dictionary may repeat a long value any number of times.
 
@@ -105,6 +105,7 @@ def _check_unpacked(path: Path) -> None:
             repeated = 0
             while repeated <= limit and (batch := next(batches, None)):
                 repeated += batch.nbytes
+                batch.validate(full=True)
     except (OSError, ValueError) as error:
         raise _invalid(str(path), error) from error
     if max(unpacked, repeated) > limit:

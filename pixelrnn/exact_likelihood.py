@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from data_prep.prepared_pixels import PreparedPixels
 from evaluation.likelihood import Likelihood, summarize_likelihood
@@ -12,6 +13,7 @@ from pixelrnn.mask import named_masks
 from pixelrnn.model import PixelModel
 from pixelrnn.training.batches import batches, check_fit
 from vision_rnn.console import Progress
+from vision_rnn.errors import UserError
 
 _MEASURED = (
     "Exact log-likelihood of all {images} images of the split {split}: {height}x{width}x{channels} pixels with "
@@ -44,23 +46,24 @@ def evaluate(
         `standard_error` and number of `pixels`.
 
     Raises:
-        UserError: The images do not have the shape of the model's images, the split does not exist, or the model is
-            class-conditional and the images have no labels.
+        UserError: The images do not have the shape of the model's images, the split does not exist, the model is
+            class-conditional and the images have no labels, or the model's weights are too large to compute with.
     """
     model.eval()
     shape = model.shape
     check_fit(data, shape)
     masks = {name: mask.to(model.device) for name, mask in named_masks(shape.height, shape.width).items() if regions}
+    where = f"{data.folder}, split {split}"
     nats, of_regions = [], {name: [] for name in masks}
     loader = batches(data, split, shape, batch_size)
     with Progress(data.manifest["splits"][split]["images"], f"evaluating {split}", "image") as progress:
         for pixels, labels in loader:
             pixels, labels = pixels.to(model.device), labels.to(model.device)
             log_likelihood = model.log_likelihood(pixels, labels)
-            nats.append(-log_likelihood.double().flatten(1).sum(1).cpu())
+            nats.append(_total(log_likelihood, where))
             for name, mask in masks.items():
                 given = model.log_likelihood(pixels, labels, mask) if model.config.context_layers else log_likelihood
-                of_regions[name].append(-given.double()[..., mask].flatten(1).sum(1).cpu())
+                of_regions[name].append(_total(given[..., mask], where))
             progress.update(len(pixels))
     order = f"By the chain rule in {model.config.order} order, every pixel is predicted from the true values of the"
     conditioned = " and the image's class" if shape.num_classes else ""
@@ -73,6 +76,14 @@ def evaluate(
         before = f"the pixels before each one in {model.config.order} order"
         document["regions_given"] = "all other pixels" if model.config.context_layers else before
     return document
+
+
+def _total(log_likelihood: Tensor, where: str) -> Tensor:
+    """Return -ln p of every image, (B,) float64, from the logarithms of its parts, (B, ...)."""
+    total = -log_likelihood.double().flatten(1).sum(1).cpu()
+    if not torch.isfinite(total).all():
+        raise UserError(f"{where}: the model gives probabilities that are not numbers; choose another model")
+    return total
 
 
 def _region(nats: np.ndarray, pixels: int) -> dict[str, Any]:

@@ -190,6 +190,11 @@ def test_starting_over_forgets_an_interrupted_run(tmp_path: Path) -> None:
         ("out.jsonl", '{"image": "a.jpg", "captions": []}\nnot json\n', "entry 2"),
         ("out.jsonl", '{"photo": "a.jpg"}\n', "entry 1"),
         ("out.jsonl", "[1, 2]\n", "entry 1"),
+        (
+            "out.jsonl",
+            '{"image": "\\u00e9.jpg", "captions": []}\n{"image": "b\\ud800.jpg", "captions": []}\n',
+            "entry 2",
+        ),
         ("out.csv", "image,caption\na.jpg,a dog\n", "entry 1"),
         ("out.csv", "image,rank,caption,log_probability\na.jpg,1,a dog,-1\nb.jpg,1\n", "entry 2"),
         ("out.txt", "a.jpg\ta dog\nnotes of mine\n", "entry 2"),

@@ -481,6 +481,13 @@ class TestTables:
             assert str(caught.value).startswith(str(path))
             assert "\n" not in str(caught.value)
 
+    def test_text_that_is_not_utf8(self, tmp_path):
+        starts = pa.py_buffer(struct.pack("<iii", 0, 1, 3))
+        text = pa.Array.from_buffers(pa.string(), 2, [None, starts, pa.py_buffer(b"a\xf7b")])
+        pq.write_table(pa.table({"image": pa.array([b"1", b"2"]), "text": text}), tmp_path / "train.parquet")
+        with pytest.raises(UserError, match=r"train\.parquet: not valid Parquet .*UTF8"):
+            read(tmp_path / "train.parquet")
+
 
 def test_absent_and_unrecognised_sources(tmp_path):
     with pytest.raises(UserError, match="no such file or folder"):
