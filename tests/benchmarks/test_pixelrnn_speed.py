@@ -106,7 +106,7 @@ def test_scan(benchmark: BenchmarkFixture, kind: str, variant: str) -> None:
         return torch.autograd.grad(scan(*arguments, geometry), arguments, weights)
 
     found, expected = gradients(SCANS[variant]), gradients(plain_scan)
-    error = 2e-2 if variant.endswith("bf16") else 1e-3
+    error = 5e-2 if variant.endswith("bf16") else 1e-3
     for gradient, other in zip(found, expected, strict=True):
         torch.testing.assert_close(gradient, other, rtol=error, atol=0.1 * error * other.abs().max().item())
     del found, expected
