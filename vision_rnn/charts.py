@@ -93,7 +93,12 @@ def thinned(points: Sequence[Point], most: int = _POINTS) -> list[Point]:
 def _range(values) -> tuple[float, float]:
     every = list(values)
     low, high = min(every), max(every)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    largest = max(-low, high)
+    # Ticks that are closer than this have no different numbers.
+    if high - low > 1e-9 * max(1, largest):
+        return low, high
+    margin = max(0.5, 1e-6 * largest)
+    return low - margin, high + margin
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -5,8 +5,9 @@ each is computed by one thread, as many at once as there are cores: the activati
 threads that share a photo wait for each other. They are encoded ahead, while other photos are captioned.
 """
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -52,7 +53,7 @@ class OnnxCaptioner(CaptionGenerator):
             self.search = SearchConfig(**description["search"])
             calibration = description.get("calibration")
             self.calibration = Calibration(**calibration) if calibration else None
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{folder}: written by another version of this program ({error})") from error
         self._folder, self._share_photos = folder, True
         networks = len(self.encoder_config.networks)
@@ -61,7 +62,7 @@ class OnnxCaptioner(CaptionGenerator):
             # Wrong weights cannot mislead onnxruntime as a wrong graph could, so that they are checked meanwhile.
             checked = pool.submit(check_files, folder, [WEIGHTS])
             try:
-                self._sessions = Sessions.read(folder, networks)
+                self._graphs = Graphs.read(folder, networks)
             finally:
                 checked.result()  # Its error explains one of onnxruntime.
         self._encoding = ThreadPoolExecutor(os.cpu_count())
@@ -73,15 +74,15 @@ class OnnxCaptioner(CaptionGenerator):
         outputs = [*ENCODER_OUTPUTS, *[DISTANCE] * bool(self.calibration)]
         if self._share_photos and self._latest and not self._latest.done():
             self._share_photos = False
-            self._sessions = Sessions.read(self._folder, len(self.encoder_config.networks), threads=1)
-        self._latest = self._encoding.submit(self._sessions.encode, pixels, outputs)
+            self._graphs = Graphs.read(self._folder, len(self.encoder_config.networks), threads=1)
+        self._latest = self._encoding.submit(self._graphs.encode, pixels, outputs)
         return self._latest
 
     def decoding(self, prepared: "Sequence[Future[list[np.ndarray]]]") -> "OnnxDecoding":
         """Collect encoded images for a search."""
         encoded = [future.result() for future in prepared]
         values, keys, hidden, cell_state, *distance = map(np.concatenate, zip(*encoded, strict=True))
-        return OnnxDecoding(self._sessions.decoder, (values, keys), (hidden, cell_state), *distance)
+        return OnnxDecoding(self._graphs.decoder, (values, keys), (hidden, cell_state), *distance)
 
     def open_gates(self, image: Image.Image, words: Sequence[str]) -> OpenGates:
         """Return the gates of the decoder's LSTM at every word of a caption of an RGB image."""
@@ -97,7 +98,7 @@ class OnnxDecoding(RowDecoding):
     """A batch of images that the decoder's graph captions.
 
     Args:
-        decoder: Session of the decoding step.
+        decoder: Graph of the decoding step.
         memory: Values and keys of the images.
         initial_state: State of one caption per image before its first word.
         distances: Distance of each image from the training photos; None if the model was not calibrated.
@@ -110,21 +111,20 @@ class OnnxDecoding(RowDecoding):
 
     def __init__(
         self,
-        decoder: Any,
+        decoder: "Graph",
         memory: Sequence[np.ndarray],
         initial_state: Sequence[np.ndarray],
         distances: np.ndarray | None = None,
     ) -> None:
         self._decoder = decoder
-        # A graph has no inputs that it does not use, such as the keys of a decoder without attention.
-        self._used = {entry.name for entry in decoder.get_inputs()}
         super().__init__(memory, initial_state, distances)
 
     def _advance(
         self, rows: Rows, state: tuple[Any, ...], memory: tuple[Any, ...]
     ) -> tuple[np.ndarray, np.ndarray, tuple[Any, ...]]:
         inputs = dict(zip(STEP_INPUTS, (*rows, *state, *memory), strict=True))
-        used = {name: array for name, array in inputs.items() if name in self._used}
+        # A graph has no inputs that it does not use, such as the keys of a decoder without attention.
+        used = {name: array for name, array in inputs.items() if name in self._decoder.inputs}
         log_probabilities, weights, hidden, cell_state, *gates = self._decoder.run(None, used)
         if gates:
             self.gates = gates[0]
@@ -132,8 +132,8 @@ class OnnxDecoding(RowDecoding):
 
 
 @dataclass(frozen=True)
-class Sessions:
-    """Sessions of all graphs of a model folder.
+class Graphs:
+    """All graphs of a model folder.
 
     Attributes:
         networks: Those of several networks of the encoder, by the names of their grids.
@@ -141,12 +141,12 @@ class Sessions:
         decoder: That of the decoding step.
     """
 
-    networks: dict[str, Any]
-    encoder: Any
-    decoder: Any
+    networks: dict[str, "Graph"]
+    encoder: "Graph"
+    decoder: "Graph"
 
     @classmethod
-    def read(cls, folder: Path, networks: int, threads: int = 0) -> "Sessions":
+    def read(cls, folder: Path, networks: int, threads: int = 0) -> "Graphs":
         """Read the graphs of a model folder whose encoder has so many networks."""
         files = network_graphs(networks)
         names = [*files.values(), ENCODER, DECODER]
@@ -155,7 +155,7 @@ class Sessions:
         # that no thread waits for a long last one.
         with ThreadPoolExecutor(2) as pool:
             largest_first = sorted(names, key=lambda name: -(folder / name).stat().st_size)
-            read = {name: pool.submit(session, folder / name, threads) for name in largest_first}
+            read = {name: pool.submit(Graph, folder / name, threads) for name in largest_first}
         of_networks = {grid: read[name].result() for grid, name in files.items()}
         return cls(of_networks, read[ENCODER].result(), read[DECODER].result())
 
@@ -163,6 +163,60 @@ class Sessions:
         """Return what the encoder computes of images, (B, 3, S, S) uint8."""
         grids = {grid: network.run(None, {PIXELS: pixels})[0] for grid, network in self.networks.items()}
         return self.encoder.run(outputs, grids or {PIXELS: pixels})
+
+
+class Graph:
+    """A graph that onnxruntime computes.
+
+    Args:
+        path: File of the graph.
+        threads: Number of threads that compute a product; 0 for one per core.
+
+    Attributes:
+        inputs: The names of its inputs.
+
+    Raises:
+        UserError: onnxruntime cannot read the graph, or is not installed.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        runtime = _onnxruntime()
+        options = runtime.SessionOptions()
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        options.log_severity_level = 4  # Errors are raised too.
+        # One plan for every shape of inputs that ever came: more memory with every batch, for 3 % of the time.
+        options.enable_mem_pattern = False
+        options.intra_op_num_threads = threads
+        # A thread that spins while it waits would take a core from the thread that reads photos, and from other
+        # programs.
+        for pool in ("intra_op", "inter_op"):
+            options.add_session_config_entry(f"session.{pool}.allow_spinning", "0")
+        self._path = path
+        with self._in_one_line("read"):
+            self._session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.inputs = {entry.name for entry in self._session.get_inputs()}
+
+    def run(self, outputs: list[str] | None, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Return some outputs, or all.
+
+        Raises:
+            UserError: The graph does not fit the inputs or the weights.
+        """
+        with self._in_one_line("compute"):
+            return self._session.run(outputs, inputs)
+
+    @contextlib.contextmanager
+    def _in_one_line(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        # onnxruntime's errors have no closer common base class.
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            if "alloc" in reason:
+                raise MemoryError(reason) from error
+            raise UserError(
+                f"{self._path}: onnxruntime cannot {what} the graph ({reason}); export the model again"
+            ) from error
 
 
 def _onnxruntime() -> Any:
@@ -187,23 +241,3 @@ def _share_memory(runtime: Any) -> None:
     by_need, default = 1, -1
     memory = runtime.OrtMemoryInfo("Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
     runtime.create_and_register_allocator(memory, runtime.OrtArenaCfg(0, by_need, default, default))
-
-
-def session(path: Path, threads: int = 0) -> Any:
-    """Return a session of a graph, whose products `threads` threads compute; 0 for one per core."""
-    runtime = _onnxruntime()
-    options = runtime.SessionOptions()
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    options.log_severity_level = 4  # Errors are raised too.
-    # One plan for every shape of inputs that ever came: more memory with every batch, for 3 % of the time.
-    options.enable_mem_pattern = False
-    options.intra_op_num_threads = threads
-    # A thread that spins while it waits would take a core from the thread that reads photos, and from other programs.
-    for pool in ("intra_op", "inter_op"):
-        options.add_session_config_entry(f"session.{pool}.allow_spinning", "0")
-    try:
-        return runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    # onnxruntime's errors have no closer common base class.
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: onnxruntime cannot read the graph ({reason}); export the model again") from error

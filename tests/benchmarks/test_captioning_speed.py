@@ -21,7 +21,7 @@ from captioning.loading import PRETRAINED
 from captioning.network.decoder import Decoder, Memory
 from captioning.network.encoder import GridEncoder
 from captioning.network.torch_decoding import TorchDecoding
-from captioning.onnx.engine import OnnxCaptioner, Sessions
+from captioning.onnx.engine import Graphs, OnnxCaptioner
 from captioning.onnx.names import ENCODER_OUTPUTS
 from captioning.outputs import Document
 from captioning.photos import Photos, caption_photos
@@ -155,7 +155,7 @@ def test_folder(benchmark: BenchmarkFixture, folder: list[Path], variant: str) -
     captioner = load_captioner(engine="onnx")
     assert isinstance(captioner, OnnxCaptioner)
     model, networks = PRETRAINED / "flickr8k", len(captioner.encoder_config.networks)
-    by_all, by_one = Sessions.read(model, networks), Sessions.read(model, networks, threads=1)
+    by_all, by_one = Graphs.read(model, networks), Graphs.read(model, networks, threads=1)
 
     def read() -> np.ndarray:
         return np.stack([captioner.preprocess(load_image(path)) for path in folder])

@@ -138,7 +138,10 @@ def test_a_curve_is_drawn_where_its_points_are() -> None:
     assert {"0", "100", "10", "step", "loss"} <= set(labels)
 
 
-@pytest.mark.parametrize("points", [[(3, 2)], [(0, 5), (1, 5)], [(0, 1e-9), (1e7, 2e-9)], [(0, -4), (1, 1e6)]])
+@pytest.mark.parametrize(
+    "points",
+    [[(3, 2)], [(0, 5), (1, 5)], [(0, 1e-9), (1e7, 2e-9)], [(0, -4), (1, 1e6)], [(1e18, 1e-13), (1e18, 2e-13)]],
+)
 def test_odd_ranges_stay_in_the_drawing(points: list[tuple[float, float]]) -> None:
     drawn = line_chart({"loss": points}, "text", "step")
     for circle in drawn.iter("circle"):

@@ -1,5 +1,6 @@
 """Captioning by onnxruntime: the same captions as torch's, for every kind of decoder, and what stands in its way."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from concurrent.futures import Future
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub.hub_mixin
@@ -157,8 +159,8 @@ def test_photos_that_come_together_get_a_thread_each(
 ):
     """A photo that comes alone is shared by all threads. Either way the captions are the same."""
     threads: list[int] = []
-    make = engine.session
-    monkeypatch.setattr(engine, "session", lambda path, number=0: threads.append(number) or make(path, number))
+    make = engine.Graph
+    monkeypatch.setattr(engine, "Graph", lambda path, number=0: threads.append(number) or make(path, number))
     captioner = OnnxCaptioner(folder)
     alone = [captioner.caption(photo) for photo in photos]
     assert threads == [0, 0]
@@ -189,6 +191,42 @@ def test_a_damaged_graph_is_an_error_of_one_line(damage: bytes | None, folder: P
     (model / CHECKSUMS).write_text("\n".join([*sums, f"{hashlib.sha256(content).hexdigest()}  {ENCODER}"]))
     with pytest.raises(UserError, match=rf"^[^\n]*{ENCODER}: onnxruntime cannot read the graph [^\n]*$"):
         load_captioner(model)
+
+
+def test_a_graph_that_cannot_be_computed_is_an_error_of_one_line(
+    folder: Path, photos: list[Image.Image], tmp_path: Path
+):
+    model = shutil.copytree(folder, tmp_path / "model")
+    graph = onnx.load(model / DECODER, load_external_data=False)
+    transposed = next(node for node in graph.graph.node if node.op_type == "Transpose")
+    transposed.attribute[0].ints[:] = [0]
+    (model / DECODER).write_bytes(graph.SerializeToString())
+    write_checksums(model, [CONFIG, WEIGHTS, ENCODER, DECODER])
+    with pytest.raises(UserError, match=rf"^[^\n]*{DECODER}: onnxruntime cannot compute the graph [^\n]*$"):
+        load_captioner(model).caption(photos)
+
+
+def test_a_graph_for_which_memory_does_not_suffice_says_so(
+    folder: Path, photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+):
+    def run(*arguments: object) -> None:
+        raise RuntimeError("Failed to allocate memory for requested buffer of size 1000000")
+
+    captioner = OnnxCaptioner(folder)
+    monkeypatch.setattr(captioner._graphs.decoder, "_session", SimpleNamespace(run=run))
+    with pytest.raises(MemoryError, match="requested buffer"):
+        captioner.caption(photos[0])
+
+
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_a_vocabulary_that_repeats_a_word_is_an_error_of_one_line(engine: Engine, folder: Path, tmp_path: Path):
+    model = shutil.copytree(folder, tmp_path / "model")
+    description = json.loads((model / CONFIG).read_text())
+    description["vocabulary"][1] = description["vocabulary"][0]
+    (model / CONFIG).write_text(json.dumps(description))
+    write_checksums(model, [CONFIG, WEIGHTS, ENCODER, DECODER])
+    with pytest.raises(UserError, match=r"^[^\n]*words must differ[^\n]*$"):
+        load_captioner(model, engine=engine)
 
 
 @pytest.mark.parametrize("engine", ["onnx", "torch"])
