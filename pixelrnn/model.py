@@ -270,7 +270,7 @@ class PixelNetwork(PixelModel[ModelConfig]):
         x = x if total is None else x + total
         if batch_last:
             if x.requires_grad:
-                # Once here, not once in every layer.
+                # Its gradient comes with the batch first, and would be copied into this order in every layer.
                 x.register_hook(Tensor.contiguous)
             x = x.permute(3, 1, 0, 2)
         return self.output(x[..., :columns])

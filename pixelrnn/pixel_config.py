@@ -208,8 +208,7 @@ class TrainingConfig:
         least = {"epochs": 1, "batch_size": 1}
         most = {"decay": 1, "seed": LARGEST_TRAINING_SEED}
         for name, value in vars(self).items():
-            if name == "precision":
-                continue
-            check_range(f"training.{name}", value, least.get(name, 0), most.get(name, LARGEST_SIZE))
+            if isinstance(value, int | float):
+                check_range(f"training.{name}", value, least.get(name, 0), most.get(name, LARGEST_SIZE))
         if self.average_decay >= 1:
             raise UserError(f"training.average_decay: {self.average_decay} is too large; give less than 1")

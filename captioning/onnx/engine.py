@@ -212,7 +212,8 @@ class Graph:
         # onnxruntime's errors have no closer common base class.
         except Exception as error:
             reason = " ".join(str(error).split())
-            if "alloc" in reason:
+            # A graph is read whatever the inputs: what takes too much memory then is the graph.
+            if what == "compute" and "alloc" in reason:
                 raise MemoryError(reason) from error
             raise UserError(
                 f"{self._path}: onnxruntime cannot {what} the graph ({reason}); export the model again"

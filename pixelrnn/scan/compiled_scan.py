@@ -32,7 +32,7 @@ class CompiledScan(torch.autograd.Function):
         lanes = round_up(math.ceil(batch / _threads()), LANES)
         lanes = min(lanes, max(MOST_COLUMNS // positions // LANES, 1) * LANES)
         shares = math.ceil(batch / lanes)
-        is_packed = x.dtype == torch.float32 and _multiplies_bf16()
+        is_packed = x.dtype == torch.float32 and _rounds_factors()
         step = LANES if is_packed else CHANNELS
         by_taps = by_tap(input_to_state, h, features, step), by_tap(state_to_state, h, h, step)
         missing = round_up(h, step) - h
@@ -72,8 +72,8 @@ class CompiledScan(torch.autograd.Function):
         )
 
 
-def _multiplies_bf16() -> bool:
-    """Return whether products of float32 may, and on this processor can, be computed with factors in bf16."""
+def _rounds_factors() -> bool:
+    """Return whether factors of products of float32 may be rounded to bf16, and this processor gains by it."""
     return torch.get_float32_matmul_precision() == "medium" and torch.cpu._is_avx512_bf16_supported()
 
 
