@@ -1,14 +1,16 @@
 """Loading of images of any kind as upright 8-bit RGB."""
 
+import ctypes
 import io
 import stat
 import warnings
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
 from data_prep import heif
 from data_prep.png_text import with_less_text
@@ -139,6 +141,8 @@ def _check_image_file(path: Path) -> None:
 def _read(encoded: bytes, less_text: Iterator[bytes], read: Callable[[Image.Image], Result]) -> Result:
     try:
         with Image.open(io.BytesIO(encoded)) as image:
+            if image.format == "TIFF":
+                _silence_libtiff()
             return read(image)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise
@@ -147,6 +151,17 @@ def _read(encoded: bytes, less_text: Iterator[bytes], read: Callable[[Image.Imag
         if shorter is None:
             raise
     return _read(shorter, less_text, read)
+
+
+@cache
+def _silence_libtiff() -> None:
+    """Keep libtiff from writing to standard error what is wrong with an image; Pillow raises an error as well.
+
+    Pillow silences its warnings alone. Where libtiff is a part of Pillow's own library, it cannot be reached.
+    """
+    set_handler = getattr(ctypes.CDLL(_imaging.__file__), "TIFFSetErrorHandler", None)
+    if set_handler is not None:
+        set_handler(None)
 
 
 def _decode(image: Image.Image) -> Image.Image:

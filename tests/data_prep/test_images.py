@@ -149,6 +149,16 @@ def test_unusable_files_are_refused_in_one_line_with_name_and_reason(encoded, re
     assert "\n" not in str(caught.value)
 
 
+def test_what_libtiff_says_of_a_broken_image_is_not_printed(capfd):
+    picture = io.BytesIO()
+    gradient().save(picture, "TIFF", compression="tiff_lzw")
+    # Codes that the table of LZW does not have yet.
+    encoded = picture.getvalue()[:100] + b"\xff" * 100 + picture.getvalue()[200:]
+    with pytest.raises(ImageError, match="broken or truncated"):
+        load_image(encoded)
+    assert capfd.readouterr().err == ""
+
+
 def test_missing_file_and_folder_are_image_errors(tmp_path):
     with pytest.raises(ImageError, match="no such file"):
         load_image(tmp_path / "absent.jpg")
