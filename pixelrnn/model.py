@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from pixelrnn.layers.context import Context
 from pixelrnn.layers.diagonal_bilstm import DiagonalBiLSTM
 from pixelrnn.layers.gated_pixel_cnn import HorizontalLayer, VerticalStack
-from pixelrnn.layers.masked_convolution import MaskedConv2d, MaskedPointwise
+from pixelrnn.layers.masked_convolution import MaskedConv2d, MaskedPointwise, summed
 from pixelrnn.layers.pixel_cnn import BottleneckConvolution
 from pixelrnn.layers.row_lstm import RowLSTM
 from pixelrnn.level_distribution import level_distribution, neighbour_means
@@ -256,7 +256,7 @@ class PixelNetwork(PixelModel[ModelConfig]):
         batch_last = self.config.architecture in ("row_lstm", "diagonal_bilstm")
         if batch_last:
             x = x.permute(2, 1, 3, 0).contiguous()
-        total = None
+        all_states = []
         for index, layer in enumerate(self.layers):
             if self.context is not None:
                 seen = self.context.rise[index](context)
@@ -265,15 +265,23 @@ class PixelNetwork(PixelModel[ModelConfig]):
             risen = self.up[index](states)
             x = x + risen if self.config.residual else risen
             if self.skips is not None:
-                skipped = self.skips[index](states)
-                total = skipped if total is None else total + skipped
-        x = x if total is None else x + total
+                all_states.append(states)
+        if all_states:
+            x = x + self._skipped(all_states)
         if batch_last:
             if x.requires_grad:
                 # Its gradient comes with the batch first, and would be copied into this order in every layer.
                 x.register_hook(Tensor.contiguous)
             x = x.permute(3, 1, 0, 2)
         return self.output(x[..., :columns])
+
+    def _skipped(self, all_states: list[Tensor]) -> Tensor:
+        """Return what the skip connections add, from the states of all layers."""
+        skips = list(self.skips or ())
+        pointwise = [skip for skip in skips if isinstance(skip, MaskedPointwise)]
+        if pointwise:
+            return summed(pointwise, all_states)
+        return reduce(torch.add, [skip(states) for skip, states in zip(skips, all_states, strict=True)])
 
     @property
     def networks(self) -> Sequence["PixelNetwork"]:

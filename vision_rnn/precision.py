@@ -19,6 +19,16 @@ def resolved_precision(precision: Precision, device: str) -> Literal["32-true", 
     return "bf16-mixed" if name == "bf16-mixed" or (name == "auto" and multiplies_bf16(device)) else "32-true"
 
 
+def training_precision(precision: Precision, device: str) -> Literal["32-true", "bf16-mixed"]:
+    """Return `resolved_precision`, after a note of a choice that was made."""
+    from vision_rnn.console import note
+
+    resolved = resolved_precision(precision, device)
+    if precision == "auto" and resolved == "bf16-mixed":
+        note(f"training.precision: {resolved}, which this {device} multiplies; --training.precision=32 avoids it")
+    return resolved
+
+
 def multiplies_bf16(device: str) -> bool:
     """Return whether the processor, or the GPU, has instructions for products of bf16 numbers."""
     import torch

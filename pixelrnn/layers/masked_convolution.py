@@ -5,7 +5,8 @@ divided into one group per channel. At the centre of a kernel, mask A (first lay
 the channels before its own; mask B (all other layers, which read features) lets it see its own group too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -97,9 +98,23 @@ class MaskedPointwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (H, inputs, W, B) to (H, outputs, W, B)."""
-        rows, _, columns, batch = x.shape
-        weight = (self.weight * self.mask).expand(rows, -1, -1)
-        return torch.baddbmm(self.bias[:, None], weight, x.flatten(2)).unflatten(2, (columns, batch))
+        return summed([self], [x])
+
+
+def summed(layers: Sequence[MaskedPointwise], inputs: Sequence[Tensor]) -> Tensor:
+    """Return the sum of what each layer gives for its own input, as one matrix product: one pass over memory in all.
+
+    Args:
+        layers: Layers with the same number of outputs.
+        inputs: One (H, inputs, W, B) per layer.
+
+    Returns:
+        (H, outputs, W, B).
+    """
+    rows, _, columns, batch = inputs[0].shape
+    weight = torch.cat([layer.weight * layer.mask for layer in layers], 1).expand(rows, -1, -1)
+    bias = reduce(torch.add, [layer.bias for layer in layers])
+    return torch.baddbmm(bias[:, None], weight, torch.cat(list(inputs), 1).flatten(2)).unflatten(2, (columns, batch))
 
 
 def uniform_kernel(outputs: int, inputs: int) -> Tensor:

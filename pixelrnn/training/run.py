@@ -14,7 +14,7 @@ from pixelrnn.pixel_config import ModelConfig, TrainingConfig
 from vision_rnn.alone import alone_in_output
 from vision_rnn.devices import Device, resolve_device
 from vision_rnn.errors import UserError
-from vision_rnn.precision import Precision, multiplies_bf16, resolved_precision
+from vision_rnn.precision import Precision, multiplies_bf16, training_precision
 from vision_rnn.trainer_config import TrainerConfig
 
 if TYPE_CHECKING:
@@ -65,11 +65,13 @@ def train(
     from pixelrnn.training.batches import pixels_and_labels
     from pixelrnn.training.sample_grids import SampleGrids
     from pixelrnn.training.task import PixelTask
+    from vision_rnn.memory import keep_freed_memory
     from vision_rnn.processes import Batches, is_first_process, leave_speaking_to_the_first
     from vision_rnn.run_folder import check_data, check_settings, checkpoint_to_resume, write_settings
     from vision_rnn.trainer import fit
 
     leave_speaking_to_the_first()
+    keep_freed_memory()
     folder = Path(output)
     checkpoint = checkpoint_to_resume(folder, ckpt_path)
     prepared = PreparedPixels.open(data)
@@ -141,7 +143,7 @@ def _usable_precision(precision: Precision, device: str) -> Precision:
     """Return the precision that a training has on a device: without instructions for bf16, nothing is rounded to it."""
     from vision_rnn.console import note
 
-    resolved = resolved_precision(precision, device)
+    resolved = training_precision(precision, device)
     if resolved == "bf16-mixed" and not multiplies_bf16(device):
         note(f"training.precision: this {device} does not multiply bf16; everything is computed in 32 bits")
         return "32-true"

@@ -376,8 +376,11 @@ def test_the_run_records_the_precision_that_it_had(
     training = dataclasses.replace(TRAINING, epochs=1, precision=asked)
     run(prepared, tmp_path / "run", training, device="cpu")
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["training"]["precision"] == used
+    said = capsys.readouterr().err
     line = "training.precision: this cpu does not multiply bf16; everything is computed in 32 bits"
-    assert (line in capsys.readouterr().err) == (asked == "bf16")
+    assert (line in said) == (asked == "bf16")
+    line = "training.precision: bf16-mixed, which this cpu multiplies; --training.precision=32 avoids it"
+    assert (line in said) == supported
 
 
 def test_what_cannot_be_exported_is_said(uninterrupted: Run, tmp_path: Path):
