@@ -65,13 +65,11 @@ def train(
     from pixelrnn.training.batches import pixels_and_labels
     from pixelrnn.training.sample_grids import SampleGrids
     from pixelrnn.training.task import PixelTask
-    from vision_rnn.memory import keep_freed_memory
     from vision_rnn.processes import Batches, is_first_process, leave_speaking_to_the_first
     from vision_rnn.run_folder import check_data, check_settings, checkpoint_to_resume, write_settings
     from vision_rnn.trainer import fit
 
     leave_speaking_to_the_first()
-    keep_freed_memory()
     folder = Path(output)
     checkpoint = checkpoint_to_resume(folder, ckpt_path)
     prepared = PreparedPixels.open(data)

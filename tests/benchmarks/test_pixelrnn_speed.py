@@ -3,7 +3,6 @@
 Each group compares the chosen implementation with the plain one in one run; a check first ensures equal results.
 """
 
-import ctypes
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +19,6 @@ from pixelrnn.pixel_config import ImageShape, ModelConfig, Output
 from pixelrnn.sampling import draw, draw_naively
 from pixelrnn.scan.lstm_scan import Geometry, lstm_scan
 from pixelrnn.scan.torch_scan import TorchScan
-from vision_rnn.memory import keep_freed_memory
 from vision_rnn.precision import products_in
 
 SIZE, HIDDEN = 28, 16
@@ -197,36 +195,6 @@ def test_colour_training_step(benchmark: BenchmarkFixture, variant: str, monkeyp
             gradients()
 
     benchmark.pedantic(run, rounds=5, warmup_rounds=1)
-
-
-@pytest.mark.benchmark(group="training step on 32 digits, Row LSTM, 6 layers of 64")
-@pytest.mark.parametrize("variant", ["freed memory is kept", "freed memory is returned"])
-def test_wide_training_step(benchmark: BenchmarkFixture, variant: str) -> None:
-    """The model of configs/pixelrnn/row-lstm-wide.yaml."""
-    if variant == "freed memory is kept":
-        keep_freed_memory()
-    else:  # As glibc begins: at most 65,536 tensors of their own, and 128 kB kept at the end of the others.
-        libc = ctypes.CDLL(None)
-        libc.mallopt(-4, 65_536)
-        libc.mallopt(-1, 131_072)
-    torch.manual_seed(0)
-    config = ModelConfig(
-        architecture="row_lstm",
-        num_layers=6,
-        hidden_channels=64,
-        output_channels=64,
-        skip=True,
-        dilations=(1, 2, 4, 8),
-        extra_column=True,
-    )
-    model = PixelNetwork(config, ImageShape(height=28, width=28))
-    pixels = torch.randint(2, (32, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-
-    def run() -> None:
-        with products_in("bf16-mixed"):
-            torch.autograd.grad(-model.log_likelihood(pixels).sum(), list(model.parameters()))
-
-    benchmark.pedantic(run, rounds=9, warmup_rounds=2)
 
 
 @pytest.mark.benchmark(group="64 lower halves of 32x32 colour images, Row LSTM, 4 layers of 64")
