@@ -114,7 +114,9 @@ def summed(layers: Sequence[MaskedPointwise], inputs: Sequence[Tensor]) -> Tenso
     rows, _, columns, batch = inputs[0].shape
     weight = torch.cat([layer.weight * layer.mask for layer in layers], 1).expand(rows, -1, -1)
     bias = reduce(torch.add, [layer.bias for layer in layers])
-    return torch.baddbmm(bias[:, None], weight, torch.cat(list(inputs), 1).flatten(2)).unflatten(2, (columns, batch))
+    # `torch.cat` would copy a single input too.
+    x = inputs[0] if len(inputs) == 1 else torch.cat(list(inputs), 1)
+    return torch.baddbmm(bias[:, None], weight, x.flatten(2)).unflatten(2, (columns, batch))
 
 
 def uniform_kernel(outputs: int, inputs: int) -> Tensor:
