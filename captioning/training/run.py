@@ -14,7 +14,7 @@ from vision_rnn.alone import alone_in_output
 from vision_rnn.devices import Device
 from vision_rnn.errors import UserError
 from vision_rnn.option_types import NonNegativeFloat, Share
-from vision_rnn.precision import resolved_precision, training_precision
+from vision_rnn.precision import multiplies_bf16, resolved_precision, training_precision
 from vision_rnn.shard import Shard
 from vision_rnn.trainer_config import TrainerConfig
 
@@ -91,7 +91,12 @@ def train(
     # A run of an earlier version that started from a model did not extend its vocabulary.
     words = begun["vocabulary"] if begun else prepared.vocabulary.words
     captioner, new = _initial_captioner(words, encoder, decoder, search, init_from)
-    precision = training_precision(training.precision, resolve_device(device).type)
+    kind = resolve_device(device).type
+    precision = training_precision(training.precision, kind)
+    if precision == "bf16-mixed" and not multiplies_bf16(kind):
+        note(
+            f"training.precision: this {kind} does not multiply bf16, and emulates it slowly; 32 avoids it in a new run"
+        )
     training = replace(training, precision=precision)
     settings = {
         "encoder": captioner.encoder.config,

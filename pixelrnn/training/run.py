@@ -76,9 +76,12 @@ def train(
     check_data(prepared, folder)
     lightning.seed_everything(training.seed, verbose=False)
     pixel_model = _initial_model(prepared, model, init_from)
-    training = replace(training, precision=_usable_precision(training.precision, resolve_device(device).type))
+    kind = resolve_device(device).type
+    # A run that was begun in bf16 may go on where nothing is rounded to it.
+    training = replace(training, precision=training_precision(training.precision, kind))
+    check_settings(folder, {"model": pixel_model.config, "training": training})
+    training = replace(training, precision=_usable_precision(training.precision, kind))
     settings = {"model": pixel_model.config, "training": training}
-    check_settings(folder, settings)
     if checkpoint:
         _check_resumable(checkpoint, pixel_model)
     elif is_first_process():
@@ -141,11 +144,10 @@ def _usable_precision(precision: Precision, device: str) -> Precision:
     """Return the precision that a training has on a device: without instructions for bf16, nothing is rounded to it."""
     from vision_rnn.console import note
 
-    resolved = training_precision(precision, device)
-    if resolved == "bf16-mixed" and not multiplies_bf16(device):
+    if precision == "bf16-mixed" and not multiplies_bf16(device):
         note(f"training.precision: this {device} does not multiply bf16; everything is computed in 32 bits")
         return "32-true"
-    return resolved
+    return precision
 
 
 def _trained_model(folder: Path) -> "PixelNetwork":

@@ -383,6 +383,20 @@ def test_the_run_records_the_precision_that_it_had(
     assert (line in said) == supported
 
 
+def test_a_run_in_bf16_goes_on_where_nothing_is_rounded_to_it(
+    prepared: PreparedPixels, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    training = dataclasses.replace(TRAINING, precision="bf16")
+    with monkeypatch.context() as patch:
+        patch.setattr("pixelrnn.training.run.multiplies_bf16", lambda device: True)
+        Recorder(patch, stop_at=STEPS_PER_EPOCH + 2)
+        with pytest.raises(Killed):
+            run(prepared, tmp_path / "run", training, device="cpu")
+    monkeypatch.setattr("pixelrnn.training.run.multiplies_bf16", lambda device: False)
+    run(prepared, tmp_path / "run", training, device="cpu", ckpt_path="last")
+    assert "this cpu does not multiply bf16; everything is computed in 32 bits" in capsys.readouterr().err
+
+
 def test_what_cannot_be_exported_is_said(uninterrupted: Run, tmp_path: Path):
     with pytest.raises(UserError, match="pixelrnn train"):
         export(tmp_path, output=tmp_path / "model")
