@@ -19,15 +19,15 @@ FULL ?=
 SEED ?= 0
 KILLS ?= 100
 MUTATIONS ?= $(if $(FULL),10000,400)
-# Some files are not named as tests are, so that `make test` does not collect them. As arguments beside their folder
-# pytest would drop them, since it takes the folder for all of them.
-FAULTS := test_*.py kills.py disks.py mutations.py bombs.py
+# Not with the tests of their folder that `make test` runs: these compute in the processes of the test runner, and then
+# what these processes fork cannot compute in parallel.
+FAULTS := $(addprefix tests/faults/,kills.py disks.py mutations.py bombs.py)
 # Who is not root may mount small disks in a namespace.
 NAMESPACE = $(shell [ "$$(id -u)" = 0 ] || ! unshare -rm true 2>/dev/null || echo unshare -rm)
 
 test-faults: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(NAMESPACE) $(BIN)/python -m pytest tests/faults -o "python_files=$(FAULTS)" --numprocesses auto \
-		--maxprocesses 8 --dist worksteal --tb=short -o timeout=0 -o faulthandler_timeout=0 \
+	OMP_NUM_THREADS=1 $(NAMESPACE) $(BIN)/python -m pytest $(FAULTS) --numprocesses auto --maxprocesses 8 \
+		--dist worksteal --tb=short -o timeout=0 -o faulthandler_timeout=0 \
 		--kills=$(KILLS) --mutations=$(MUTATIONS) --faults-seed=$(SEED)
 
 lint: $(VENV)/installed-dev

@@ -1,4 +1,4 @@
-"""`make test-faults`, which `make test` does not run, collects the tests of every file here."""
+"""`make test-faults`, which `make test` does not run, collects the tests of every file here that `make test` does not."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the fault tests are of Linux alone")
-def test_make_test_faults_collects_every_file() -> None:
+def test_make_test_faults_collects_every_other_file() -> None:
     if not (ROOT / ".venv" / "installed-dev").exists():
         pytest.skip("no .venv of make test")
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
@@ -20,5 +20,5 @@ def test_make_test_faults_collects_every_file() -> None:
     made = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert made.returncode == 0, made.stdout + made.stderr
     collected = {line.partition("::")[0] for line in made.stdout.splitlines() if "::" in line}
-    files = {path.name for path in Path(__file__).parent.glob("*.py")} - {"conftest.py", "forks.py"}
+    files = {path.name for path in Path(__file__).parent.glob("[!t]*.py")} - {"conftest.py", "forks.py"}
     assert collected == {f"tests/faults/{name}" for name in files}
