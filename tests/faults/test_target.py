@@ -1,4 +1,4 @@
-"""`make test-faults`, which `make test` does not run, collects the tests of every file here that `make test` does not."""
+"""`make test-faults` collects the tests of every file here that `make test` does not run."""
 
 import os
 import subprocess
