@@ -43,7 +43,8 @@ intrinsic: Any = extending.intrinsic
 @njit(cache=True, parallel=True, **OPTIONS)
 def forward(record, hidden, *inputs):
     """Run `_forward_share` for all shares in parallel."""
-    for share in prange(len(record)):
+    for number in prange(len(record)):
+        share = np.intp(number)  # Numba counts such loops in unsigned integers, and would compile all for these too.
         _forward_share(share, record[share], hidden, *inputs)
 
 
@@ -91,7 +92,8 @@ def _forward_share(
 @njit(cache=True, parallel=True, **OPTIONS)
 def backward(record, grad_input_kernels, grad_state_kernels, grad_bias, grad_hidden, grad_cell, *inputs):
     """Run `_backward_share` for all shares in parallel."""
-    for share in prange(len(record)):
+    for number in prange(len(record)):
+        share = np.intp(number)
         _backward_share(
             share,
             record[share],
@@ -244,7 +246,7 @@ def begin_row(above, bias, kernels, hidden, distances):
     width = columns * images
     for layer in range(layers):
         for place in range(width):
-            above[layer, place] = bias[layer]
+            _copy(bias[layer], above[layer, place])
         states = hidden[layer].reshape(width, h)
         for tap in range(3):
             shift = (tap - 1) * distances[layer] * images
@@ -286,8 +288,9 @@ def run_pixel(
                 row, added = stream[image], seen[layer, column, image]
                 for i in range(depth):
                     row[i] += added[i]
-        features[layer, column] = stream[:, :depth]
-        gates[:] = above[layer, column * images : (column + 1) * images]
+        for image in range(images):
+            _copy(stream[image, :depth], features[layer, column, image])
+            _copy(above[layer, column * images + image], gates[image])
         _add_product(gates, 0, features[layer, column], kernels[layer, 1], 0, 4 * h)
         left = column - distances[layer]
         if left >= 0:
@@ -312,6 +315,13 @@ def run_pixel(
             result[row, image] = stream[image, row]
             if stream.shape[1] > depth:
                 result[row, image] += stream[image, depth + row]
+
+
+@compiled
+def _copy(source, target):
+    """Copy a row. For `target[:] = source` Numba would also compile the message of an error, for seconds."""
+    for i in range(len(target)):
+        target[i] = source[i]
 
 
 @compiled
