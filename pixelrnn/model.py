@@ -191,7 +191,6 @@ class PixelNetwork(PixelModel[ModelConfig]):
         pointwise = self._pointwise
         self.up = nn.ModuleList(pointwise(features) for _ in self.layers)
         self.skips = nn.ModuleList(pointwise(features) for _ in self.layers) if config.skip else None
-        self.dropout = nn.Dropout(0.0)  # A training sets its share.
         self.context = self._context() if config.context_layers else None
         width = config.output_channels
         self.output = nn.Sequential(
@@ -262,7 +261,7 @@ class PixelNetwork(PixelModel[ModelConfig]):
             if self.context is not None:
                 seen = self.context.rise[index](context)
                 x = x + (seen if batch_last else seen.permute(3, 1, 0, 2))
-            states = self.dropout(layer(x) if above is None else layer(x, above[index]))
+            states = layer(x) if above is None else layer(x, above[index])
             risen = self.up[index](states)
             x = x + risen if self.config.residual else risen
             if self.skips is not None:

@@ -179,9 +179,6 @@ class TrainingConfig:
         average_decay: Decay of the exponential moving average of the weights, at least 0 and less than 1; the average
             is validated and saved. 0 disables averaging.
         mirror: Mirror each training image, left to right, with probability one half in each epoch (default: false).
-        dropout: Share of each layer's states, at least 0 and less than 1, that are hidden from the layers after it,
-            drawn in every step; the layer's own memory keeps them all (arXiv 1409.2329). For models that fit the
-            training images far better than others.
         precision: `32-true`, or `bf16-mixed`, which rounds the factors of matrix products to bf16, above all those of
             the recurrence, where sums, states and everything else remain in 32 bits; for short `32` or `bf16`. `auto`
             uses bf16 if the hardware supports it. Validation is always in 32 bits.
@@ -198,7 +195,6 @@ class TrainingConfig:
     gradient_clip: float = 100.0
     average_decay: float = 0.999
     mirror: bool = False
-    dropout: float = 0.0
     precision: Precision = "auto"
     seed: int = 0
 
@@ -214,6 +210,5 @@ class TrainingConfig:
         for name, value in vars(self).items():
             if isinstance(value, int | float):
                 check_range(f"training.{name}", value, least.get(name, 0), most.get(name, LARGEST_SIZE))
-        for name in ("average_decay", "dropout"):
-            if getattr(self, name) >= 1:
-                raise UserError(f"training.{name}: {getattr(self, name)} is too large; give less than 1")
+        if self.average_decay >= 1:
+            raise UserError(f"training.average_decay: {self.average_decay} is too large; give less than 1")

@@ -45,7 +45,6 @@ class PixelTask(lightning.LightningModule):
         super().__init__()
         self.model = model
         self.config = config
-        model.dropout.p = config.dropout
         self._validation: list[float] = []
         self._of_regions: list[float] = []
         shape = model.shape
@@ -60,8 +59,6 @@ class PixelTask(lightning.LightningModule):
         """Return the mean of -ln p(image), or of -ln p(region | known pixels) with a context, in nats."""
         # Drawn by seed, step and process, so that a resumed run is exact.
         generator = np.random.default_rng([self.config.seed, self.global_step, rank()])
-        if self.config.dropout:
-            torch.manual_seed(int(generator.integers(2**63)))
         batch = self._mirrored(batch, generator) if self.config.mirror else batch
         masks = None
         if self.model.context is not None:

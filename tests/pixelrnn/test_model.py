@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixelrnn.model import PixelModel, PixelNetwork, order_index
+from pixelrnn.model import PixelModel, order_index
 from pixelrnn.pixel_config import ModelConfig, Order
 from vision_rnn.errors import UserError
 
@@ -178,24 +178,6 @@ def test_residuals_and_skips_are_added_once(
     model(random_pixels(model))
     expected = seen["first"] + 1 + 2 + 4 if residual else torch.full_like(seen["first"], 4)
     torch.testing.assert_close(seen["last"], expected + 700 * skip)
-
-
-@pytest.mark.pairwise
-def test_dropout_hides_states_from_later_layers_in_training_alone(
-    make_model: MakeModel, variant: dict[str, Any], order: Order
-) -> None:
-    """With all of them hidden, the 1x1 convolutions give their biases."""
-    model = make_model(4, 5, order=order, **variant)
-    assert isinstance(model, PixelNetwork)
-    pixels = random_pixels(model)
-    expected = model(pixels)
-    model.dropout.p = 1.0
-    torch.testing.assert_close(model.eval()(pixels), expected, rtol=0, atol=0)
-    hidden = model.train()(pixels)
-    model.dropout.p = 0.0
-    for layer in (*model.up, *(model.skips or ())):
-        torch.nn.init.zeros_(layer.get_parameter("weight"))
-    torch.testing.assert_close(hidden, model(pixels))
 
 
 def test_dilations_are_taken_in_turn(make_model: MakeModel) -> None:

@@ -146,8 +146,7 @@ def test_a_killed_run_resumes_exactly(
 def test_a_killed_run_with_a_context_resumes_exactly(
     from_a_model: bool, prepared: PreparedPixels, uninterrupted: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The regions, and the states that dropout hides, are drawn again as they were; a model may get a context."""
-    training = dataclasses.replace(TRAINING, dropout=0.25)
+    """The regions are drawn again as they were; a context may be added to a model without one."""
     options: dict[str, Any] = {"model": dataclasses.replace(MODEL, context_layers=1)}
     if from_a_model:
         start = str(uninterrupted.folder / "model")
@@ -157,13 +156,13 @@ def test_a_killed_run_with_a_context_resumes_exactly(
         with monkeypatch.context() as patch:
             recorders.append(Recorder(patch, stop_at))
             if stop_at is None:
-                run(prepared, tmp_path / folder, training, **options)
+                run(prepared, tmp_path / folder, **options)
                 continue
             with pytest.raises(Killed):
-                run(prepared, tmp_path / folder, training, **options)
+                run(prepared, tmp_path / folder, **options)
     with monkeypatch.context() as patch:
         recorders.append(Recorder(patch))
-        run(prepared, tmp_path / "killed", training, ckpt_path="last", **options)
+        run(prepared, tmp_path / "killed", ckpt_path="last", **options)
     whole, killed, resumed = recorders
     assert killed.losses | resumed.losses == whole.losses
     name = "model/model.safetensors"
